@@ -1,0 +1,98 @@
+// Package paths says where everything of a Podium node lives on disk.
+package paths
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"path/filepath"
+)
+
+// DefaultRoot is the root when none is given.
+const DefaultRoot = "/var/lib/podium"
+
+// Paths are the absolute places of one node. Nothing of Podium is written anywhere else.
+type Paths struct {
+	// ID tells the nodes of one machine apart in names the whole machine shares (bridge, nft table, cgroup):
+	// "podium" for the default root, "podium-" and eight hex digits of the root's hash for another.
+	ID string
+	// CgroupParent is the cgroup above "kubepods", relative to each hierarchy's root: "/" for the default
+	// root, "/ID" for another.
+	CgroupParent string
+	// Root is the node's own folder, 0700.
+	Root string
+	// Run holds sockets, pid files, network namespaces and mounts: run-time state that a reboot may clear.
+	Run string
+	// Etcd is the data folder of the embedded store.
+	Etcd string
+	// PKI holds the CA, the components' certificates and the service-account key, 0700.
+	PKI string
+	// AdminKubeconfig is the admin's kubeconfig, 0600.
+	AdminKubeconfig string
+	// Kubelet is the kubelet's folder: pods/UID/volumes, config.yaml, checkpoints.
+	Kubelet string
+	// KubeletConfig is the node's KubeletConfiguration file.
+	KubeletConfig string
+	// Manifests is the default staticPodPath.
+	Manifests string
+	// PodLogs is the folder of NS_NAME_UID/CONTAINER/N.log.
+	PodLogs string
+	// ContainerLogs holds the links NAME_NS_CONTAINER-ID.log to them.
+	ContainerLogs string
+	// Images is where archives (docker-save, OCI layout) are dropped to be taken in.
+	Images string
+	// ImageStore is the content store, metadata and snapshots.
+	ImageStore string
+	// Runtime is the runtime's persistent state: a folder a sandbox and a container.
+	Runtime string
+	// CRISocket is where CRI is served over gRPC.
+	CRISocket string
+	// ControlSocket is the daemon's own control socket: one daemon a root, status, down.
+	ControlSocket string
+	// Network is the state of the built-in network: leases of addresses.
+	Network string
+	// CNIConf and CNIBin are the CNI folders; a configuration in CNIConf replaces the built-in network.
+	CNIConf, CNIBin string
+	// Registries is the folder of HOST/hosts.toml files.
+	Registries string
+}
+
+// For answers with the places of a node. The default root has Kubernetes' own paths beside it; with any
+// other root, which must be an absolute path, everything lives below that root.
+func For(root string) Paths {
+	if root == "" || root == DefaultRoot {
+		p := layout(DefaultRoot, "/run/podium", "/var/lib/kubelet", "/etc/kubernetes/manifests", "/var/log",
+			"/etc/cni/net.d", "/opt/cni/bin", "/etc/containerd/certs.d")
+		p.ID, p.CgroupParent = "podium", "/"
+		return p
+	}
+	in := func(p string) string { return filepath.Join(root, p) }
+	p := layout(root, in("run"), in("kubelet"), in("manifests"), in("log"), in("cni/net.d"), "/opt/cni/bin", in("registries"))
+	sum := sha256.Sum256([]byte(root))
+	p.ID = "podium-" + hex.EncodeToString(sum[:4])
+	p.CgroupParent = "/" + p.ID
+	return p
+}
+
+func layout(root, run, kubelet, manifests, log, cniConf, cniBin, registries string) Paths {
+	return Paths{
+		Root:            root,
+		Run:             run,
+		Etcd:            filepath.Join(root, "etcd"),
+		PKI:             filepath.Join(root, "pki"),
+		AdminKubeconfig: filepath.Join(root, "admin.kubeconfig"),
+		Kubelet:         kubelet,
+		KubeletConfig:   filepath.Join(kubelet, "config.yaml"),
+		Manifests:       manifests,
+		PodLogs:         filepath.Join(log, "pods"),
+		ContainerLogs:   filepath.Join(log, "containers"),
+		Images:          filepath.Join(root, "images"),
+		ImageStore:      filepath.Join(root, "image-store"),
+		Runtime:         filepath.Join(root, "runtime"),
+		CRISocket:       filepath.Join(run, "podium.sock"),
+		ControlSocket:   filepath.Join(run, "control.sock"),
+		Network:         filepath.Join(root, "network"),
+		CNIConf:         cniConf,
+		CNIBin:          cniBin,
+		Registries:      registries,
+	}
+}

@@ -1,0 +1,154 @@
+package registry
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/registry/generic"
+	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/storage"
+)
+
+// Kind is a Definition with its type erased: what the API server installs.
+type Kind struct {
+	GVK        schema.GroupVersionKind
+	Resource   string
+	Singular   string
+	ShortNames []string
+	Categories []string
+	Namespaced bool
+
+	New     func() runtime.Object
+	NewList func() runtime.Object
+	// Default is nil when the kind has no defaults.
+	Default func(runtime.Object)
+	// SelectableFields are the labels that a fieldSelector may name, metadata.name and
+	// metadata.namespace included.
+	SelectableFields []string
+
+	build func(Env, runtime.ObjectTyper, generic.RESTOptionsGetter) (map[string]rest.Storage, error)
+}
+
+// GroupResource names the kind's resource.
+func (k Kind) GroupResource() schema.GroupResource {
+	return schema.GroupResource{Group: k.GVK.Group, Resource: k.Resource}
+}
+
+// Storage makes the kind's stores, by their path in the API: "pods", "pods/status", "pods/log", …. env.Store
+// is filled in here.
+func (k Kind) Storage(env Env, typer runtime.ObjectTyper, options generic.RESTOptionsGetter) (map[string]rest.Storage, error) {
+	return k.build(env, typer, options)
+}
+
+// Define turns the description of a kind into the form that the API server installs.
+func Define[T Object](d Definition[T]) Kind {
+	k := Kind{
+		GVK: d.GVK, Resource: d.Resource, Singular: d.Singular, ShortNames: d.ShortNames,
+		Categories: d.Categories, Namespaced: d.Namespaced,
+		New:     func() runtime.Object { return d.New() },
+		NewList: d.NewList,
+	}
+	if d.Default != nil {
+		k.Default = func(o runtime.Object) { d.Default(o.(T)) }
+	}
+	for f := range selectable(d, d.New()) {
+		k.SelectableFields = append(k.SelectableFields, f)
+	}
+	k.build = func(env Env, typer runtime.ObjectTyper, options generic.RESTOptionsGetter) (map[string]rest.Storage, error) {
+		return build(d, k, env, typer, options)
+	}
+	return k
+}
+
+// build makes the main store, the status store that shares its storage, and whatever else the kind connects.
+func build[T Object](d Definition[T], k Kind, env Env, typer runtime.ObjectTyper, options generic.RESTOptionsGetter) (map[string]rest.Storage, error) {
+	main := newStrategy(d, typer)
+	store := &genericregistry.Store{
+		NewFunc:                   k.New,
+		NewListFunc:               k.NewList,
+		DefaultQualifiedResource:  k.GroupResource(),
+		SingularQualifiedResource: schema.GroupResource{Group: d.GVK.Group, Resource: d.Singular},
+		PredicateFunc: func(l labels.Selector, f fields.Selector) storage.SelectionPredicate {
+			return storage.SelectionPredicate{Label: l, Field: f, GetAttrs: attributes(d)}
+		},
+		CreateStrategy:          main,
+		UpdateStrategy:          main,
+		DeleteStrategy:          main.forDelete(),
+		ResetFieldsStrategy:     main,
+		TableConvertor:          newTableConvertor(d, k.GroupResource()),
+		EnableGarbageCollection: true,
+	}
+	if d.TTLSeconds != nil {
+		store.TTLFunc = func(obj runtime.Object, existing uint64, update bool) (uint64, error) {
+			return d.TTLSeconds(obj.(T), existing, update)
+		}
+	}
+	if err := store.CompleteWithOptions(&generic.StoreOptions{RESTOptions: options, AttrFunc: attributes(d)}); err != nil {
+		return nil, fmt.Errorf("make the store of %s: %w", k.GroupResource(), err)
+	}
+	env.Store = store
+	out := map[string]rest.Storage{d.Resource: &mainREST{Store: store, shortNames: d.ShortNames, categories: d.Categories}}
+	if d.Status != nil {
+		out[d.Resource+"/status"] = NewSubresource(env, typer, d, *d.Status)
+	}
+	if d.Connect != nil {
+		more, err := d.Connect(env)
+		if err != nil {
+			return nil, fmt.Errorf("make the subresources of %s: %w", k.GroupResource(), err)
+		}
+		for path, s := range more {
+			out[d.Resource+"/"+path] = s
+		}
+	}
+	if d.Configure != nil {
+		if err := d.Configure(env); err != nil {
+			return nil, fmt.Errorf("configure the store of %s: %w", k.GroupResource(), err)
+		}
+	}
+	return out, nil
+}
+
+// attributes answers with the labels and selectable fields of an object.
+func attributes[T Object](d Definition[T]) storage.AttrFunc {
+	return func(o runtime.Object) (labels.Set, fields.Set, error) {
+		obj, ok := o.(T)
+		if !ok {
+			return nil, nil, fmt.Errorf("%s: the object is a %T", d.Resource, o)
+		}
+		return obj.GetLabels(), selectable(d, obj), nil
+	}
+}
+
+func selectable[T Object](d Definition[T], obj T) fields.Set {
+	set := fields.Set{"metadata.name": obj.GetName()}
+	if d.Namespaced {
+		set["metadata.namespace"] = obj.GetNamespace()
+	}
+	if d.Selectable != nil {
+		for f, v := range d.Selectable(obj) {
+			set[f] = v
+		}
+	}
+	return set
+}
+
+// mainREST adds the kind's names in discovery to its store.
+type mainREST struct {
+	*genericregistry.Store
+	shortNames, categories []string
+}
+
+var (
+	_ rest.ShortNamesProvider = &mainREST{}
+	_ rest.CategoriesProvider = &mainREST{}
+)
+
+// ShortNames implements rest.ShortNamesProvider.
+func (r *mainREST) ShortNames() []string { return r.shortNames }
+
+// Categories implements rest.CategoriesProvider.
+func (r *mainREST) Categories() []string { return r.categories }
