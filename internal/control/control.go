@@ -1,0 +1,280 @@
+// Package control is the daemon's own small API on a unix socket in its run folder: how `podium down`,
+// `podium image` and `podium trace` reach the daemon of a root. It is HTTP with JSON bodies; only root can
+// open the socket.
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// ErrNotRunning is returned by a Client's calls when no daemon listens on the socket.
+var ErrNotRunning = errors.New("no podium daemon is running on this root")
+
+// Status is what the daemon tells of itself.
+type Status struct {
+	PID        int    `json:"pid"`
+	Root       string `json:"root"`
+	NodeName   string `json:"nodeName"`
+	Kubeconfig string `json:"kubeconfig"`
+	Ready      bool   `json:"ready"`
+}
+
+// Image is an image of the daemon's store, as `podium image list` prints it.
+type Image struct {
+	ID     string   `json:"id"`
+	Names  []string `json:"names"`
+	Size   int64    `json:"size"` // bytes on disk, compressed
+	Pinned bool     `json:"pinned"`
+}
+
+// Step is one step of a Pod's start or stop.
+type Step struct {
+	Name  string        `json:"name"`
+	Start time.Time     `json:"start"`
+	Took  time.Duration `json:"took"` // nanoseconds
+	Error string        `json:"error,omitempty"`
+}
+
+// Daemon is what the socket serves.
+type Daemon interface {
+	Status() Status
+	// Stop ends the daemon and leaves the Pods running. It returns at once.
+	Stop()
+	// Trace answers with the steps of a Pod's life so far.
+	Trace(namespace, name string) ([]Step, error)
+	ListImages(ctx context.Context) ([]Image, error)
+	// PullImage calls progress with a line for the user now and then.
+	PullImage(ctx context.Context, ref string, progress func(string)) (Image, error)
+	LoadImage(ctx context.Context, archive string) ([]Image, error)
+	RemoveImage(ctx context.Context, ref string) error
+	// ExportImage writes a docker-save archive.
+	ExportImage(ctx context.Context, ref string, to io.Writer) error
+}
+
+// Serve answers on the socket until ctx ends. A socket left by a dead daemon is replaced: the caller holds
+// the root's lock.
+func Serve(ctx context.Context, socket string, d Daemon) error {
+	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
+		return err
+	}
+	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return fmt.Errorf("listen on the control socket: %w", err)
+	}
+	if err := os.Chmod(socket, 0o600); err != nil {
+		l.Close()
+		return err
+	}
+	s := &http.Server{Handler: handler(d), ReadHeaderTimeout: 10 * time.Second}
+	stop := context.AfterFunc(ctx, func() { s.Close() })
+	defer stop()
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// event is one line of a streamed answer: progress, then a result or an error.
+type event struct {
+	Progress string  `json:"progress,omitempty"`
+	Images   []Image `json:"images,omitempty"`
+	Error    string  `json:"error,omitempty"`
+}
+
+func handler(d Daemon) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, d.Status(), nil) })
+	mux.HandleFunc("POST /v1/stop", func(w http.ResponseWriter, _ *http.Request) { d.Stop(); w.WriteHeader(http.StatusNoContent) })
+	mux.HandleFunc("GET /v1/trace/{namespace}/{name}", func(w http.ResponseWriter, r *http.Request) {
+		steps, err := d.Trace(r.PathValue("namespace"), r.PathValue("name"))
+		answer(w, steps, err)
+	})
+	mux.HandleFunc("GET /v1/images", func(w http.ResponseWriter, r *http.Request) {
+		images, err := d.ListImages(r.Context())
+		answer(w, images, err)
+	})
+	mux.HandleFunc("POST /v1/images/load", func(w http.ResponseWriter, r *http.Request) {
+		images, err := d.LoadImage(r.Context(), r.FormValue("archive"))
+		answer(w, images, err)
+	})
+	mux.HandleFunc("POST /v1/images/pull", func(w http.ResponseWriter, r *http.Request) {
+		out := json.NewEncoder(w)
+		image, err := d.PullImage(r.Context(), r.FormValue("ref"), func(line string) {
+			if out.Encode(event{Progress: line}) == nil {
+				_ = http.NewResponseController(w).Flush() // a client that has gone is told by the context
+			}
+		})
+		last := event{Images: []Image{image}}
+		if err != nil {
+			last = event{Error: err.Error()}
+		}
+		_ = out.Encode(last)
+	})
+	mux.HandleFunc("DELETE /v1/images", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, struct{}{}, d.RemoveImage(r.Context(), r.FormValue("ref")))
+	})
+	mux.HandleFunc("GET /v1/images/export", func(w http.ResponseWriter, r *http.Request) {
+		sent := &countingWriter{w: w}
+		if err := d.ExportImage(r.Context(), r.FormValue("ref"), sent); err != nil {
+			if sent.n > 0 {
+				panic(http.ErrAbortHandler) // the way to tell the client that the body is cut short
+			}
+			answer(w, nil, err)
+		}
+	})
+	return mux
+}
+
+type countingWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+func answer(w http.ResponseWriter, body any, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(body) // a client that has gone needs no answer
+}
+
+// Client speaks to the daemon of a root.
+type Client struct{ http *http.Client }
+
+// NewClient makes a client of the socket. Nothing is opened until a call.
+func NewClient(socket string) *Client {
+	return &Client{http: &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var dialer net.Dialer
+			return dialer.DialContext(ctx, "unix", socket)
+		},
+	}}}
+}
+
+func (c *Client) do(ctx context.Context, method, path string, form url.Values) (*http.Response, error) {
+	u := "http://podium" + path
+	if len(form) > 0 {
+		u += "?" + form.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, u, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist) {
+		return nil, ErrNotRunning
+	}
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode >= 300 {
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+		return nil, errors.New(string(trimNewline(text)))
+	}
+	return resp, nil
+}
+
+func trimNewline(b []byte) []byte {
+	if n := len(b); n > 0 && b[n-1] == '\n' {
+		return b[:n-1]
+	}
+	return b
+}
+
+func (c *Client) call(ctx context.Context, method, path string, form url.Values, into any) error {
+	resp, err := c.do(ctx, method, path, form)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if into == nil {
+		return nil
+	}
+	return json.NewDecoder(resp.Body).Decode(into)
+}
+
+// Status asks the daemon for its state.
+func (c *Client) Status(ctx context.Context) (s Status, err error) {
+	return s, c.call(ctx, http.MethodGet, "/v1/status", nil, &s)
+}
+
+// Stop asks the daemon to end and leave the Pods running. It does not wait for the end.
+func (c *Client) Stop(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, "/v1/stop", nil, nil)
+}
+
+// Trace asks for the steps of a Pod's life.
+func (c *Client) Trace(ctx context.Context, namespace, name string) (steps []Step, err error) {
+	return steps, c.call(ctx, http.MethodGet, "/v1/trace/"+url.PathEscape(namespace)+"/"+url.PathEscape(name), nil, &steps)
+}
+
+// ListImages asks for the images of the store.
+func (c *Client) ListImages(ctx context.Context) (images []Image, err error) {
+	return images, c.call(ctx, http.MethodGet, "/v1/images", nil, &images)
+}
+
+// LoadImage has the daemon take in the archive at an absolute path.
+func (c *Client) LoadImage(ctx context.Context, archive string) (images []Image, err error) {
+	return images, c.call(ctx, http.MethodPost, "/v1/images/load", url.Values{"archive": {archive}}, &images)
+}
+
+// RemoveImage has the daemon remove an image.
+func (c *Client) RemoveImage(ctx context.Context, ref string) error {
+	return c.call(ctx, http.MethodDelete, "/v1/images", url.Values{"ref": {ref}}, nil)
+}
+
+// PullImage has the daemon pull an image, and calls progress with each line it tells.
+func (c *Client) PullImage(ctx context.Context, ref string, progress func(string)) (Image, error) {
+	resp, err := c.do(ctx, http.MethodPost, "/v1/images/pull", url.Values{"ref": {ref}})
+	if err != nil {
+		return Image{}, err
+	}
+	defer resp.Body.Close()
+	for in := json.NewDecoder(resp.Body); ; {
+		var e event
+		if err := in.Decode(&e); err != nil {
+			return Image{}, fmt.Errorf("the daemon ended in the middle of the pull: %w", err)
+		}
+		switch {
+		case e.Error != "":
+			return Image{}, errors.New(e.Error)
+		case len(e.Images) > 0:
+			return e.Images[0], nil
+		default:
+			progress(e.Progress)
+		}
+	}
+}
+
+// ExportImage writes the docker-save archive of an image.
+func (c *Client) ExportImage(ctx context.Context, ref string, to io.Writer) error {
+	resp, err := c.do(ctx, http.MethodGet, "/v1/images/export", url.Values{"ref": {ref}})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(to, resp.Body)
+	return err
+}

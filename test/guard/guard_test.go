@@ -1,0 +1,174 @@
+// Package guard holds the tests that guard the architecture: what may import what, and what every file owes
+// its reader.
+package guard
+
+import (
+	"bytes"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const module = "podium.dev/podium/"
+
+// source is one product file of the project (tests and generated files are left out).
+type source struct {
+	path string // from the top of the project, with slashes
+	file *ast.File
+	text []byte
+}
+
+func (s source) dir() string { return filepath.ToSlash(filepath.Dir(s.path)) }
+
+func sources(t *testing.T) (token.FileSet, []source) {
+	t.Helper()
+	top := filepath.Join("..", "..")
+	var fset token.FileSet
+	var out []source
+	err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := d.Name()
+		if d.IsDir() && path != top && (strings.HasPrefix(name, ".") || name == "bin" || name == "testdata") {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") ||
+			strings.HasPrefix(name, "zz_generated") || strings.HasSuffix(name, ".pb.go") {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		file, err := parser.ParseFile(&fset, path, text, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(top, path)
+		out = append(out, source{path: filepath.ToSlash(rel), file: file, text: text})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(out) < 10 {
+		t.Fatalf("only %d files found: the walk is broken", len(out))
+	}
+	return fset, out
+}
+
+// Every package says what it is, in exactly one place.
+func TestOnePackageComment(t *testing.T) {
+	_, files := sources(t)
+	comments := map[string][]string{}
+	for _, s := range files {
+		if _, seen := comments[s.dir()]; !seen {
+			comments[s.dir()] = nil
+		}
+		if s.file.Doc != nil && (strings.HasPrefix(s.file.Doc.Text(), "Package ") || strings.HasPrefix(s.file.Doc.Text(), "Command ")) {
+			comments[s.dir()] = append(comments[s.dir()], s.path)
+		}
+	}
+	for dir, in := range comments {
+		if len(in) != 1 {
+			t.Errorf("%s: want one package comment, found %d: %v", dir, len(in), in)
+		}
+	}
+}
+
+// A file that no one can hold in the head is split.
+func TestNoLongFile(t *testing.T) {
+	_, files := sources(t)
+	for _, s := range files {
+		if n := bytes.Count(s.text, []byte("\n")); n > 600 {
+			t.Errorf("%s has %d lines; 600 is the end", s.path, n)
+		}
+	}
+}
+
+// Waiting is for an event, never for a while: product code does not sleep.
+func TestNoSleep(t *testing.T) {
+	fset, files := sources(t)
+	for _, s := range files {
+		if strings.HasPrefix(s.path, "test/") {
+			continue
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok && sel.Sel.Name == "Sleep" {
+				if x, ok := sel.X.(*ast.Ident); ok && x.Name == "time" {
+					t.Errorf("%s sleeps; wait for the event instead", fset.Position(sel.Pos()))
+				}
+			}
+			return true
+		})
+	}
+}
+
+// rule says what the packages below a folder must not import, and why.
+type rule struct {
+	below  string
+	forbid []string
+	why    string
+	except []string
+}
+
+var rules = []rule{
+	{below: "", forbid: []string{"k8s.io/kubernetes"}, why: "it is not meant to be imported; what it holds is what we write"},
+	{below: "internal/registry", forbid: []string{module + "internal/apiserver", module + "internal/node", module + "internal/scheduler", module + "internal/controller", module + "internal/app", module + "internal/cri"},
+		why: "a kind knows nothing of who serves it or acts on it"},
+	{below: "internal/scheduler", forbid: []string{module + "internal/apiserver", module + "internal/node", module + "internal/cri", module + "internal/app", module + "internal/store"},
+		why: "the scheduler speaks to the API only"},
+	{below: "internal/controller", forbid: []string{module + "internal/apiserver", module + "internal/node", module + "internal/cri", module + "internal/app", module + "internal/store"},
+		why: "a controller speaks to the API only"},
+	{below: "internal/node", forbid: []string{module + "internal/apiserver", module + "internal/scheduler", module + "internal/controller", module + "internal/store", module + "internal/app", module + "internal/cri", module + "internal/image", module + "internal/network", module + "internal/shim"},
+		why: "the node agent speaks to the API and to CRI only"},
+	{below: "internal/node/pod", forbid: []string{module + "internal/node/worker", module + "internal/node/volume", module + "internal/node/probe", "k8s.io/client-go"},
+		why: "deciding is pure"},
+	{below: "internal/cri", forbid: []string{module + "internal/node", module + "internal/apiserver", module + "internal/app", "k8s.io/client-go"},
+		why: "the runtime is usable alone behind CRI"},
+	{below: "internal/shim", forbid: []string{module + "internal/cri", module + "internal/node", module + "internal/image", module + "internal/network", "k8s.io/client-go", "k8s.io/apiserver"},
+		why: "the shim is small"},
+	{below: "internal/network", forbid: []string{module + "internal/cri", module + "internal/node", "k8s.io/client-go"}, why: "an edge knows only what it wraps"},
+	{below: "internal/image", forbid: []string{module + "internal/cri", module + "internal/node", "k8s.io/client-go"}, why: "an edge knows only what it wraps"},
+	{below: "internal", forbid: []string{module + "internal/app"}, why: "only the command line starts the whole", except: []string{"internal/app", "internal/cli"}},
+	{below: "internal", forbid: []string{module + "internal/cli"}, why: "nothing is below the command line", except: []string{"internal/cli"}},
+}
+
+// Arrows point down only.
+func TestImportDirection(t *testing.T) {
+	_, files := sources(t)
+	for _, s := range files {
+		for _, r := range rules {
+			if !under(s.dir(), r.below) || underAny(s.dir(), r.except) {
+				continue
+			}
+			for _, imp := range s.file.Imports {
+				path := strings.Trim(imp.Path.Value, `"`)
+				for _, f := range r.forbid {
+					if under(path, f) {
+						t.Errorf("%s imports %s: %s", s.path, path, r.why)
+					}
+				}
+			}
+		}
+	}
+}
+
+func under(path, top string) bool {
+	return top == "" || path == top || strings.HasPrefix(path, top+"/")
+}
+
+func underAny(path string, tops []string) bool {
+	for _, top := range tops {
+		if under(path, top) {
+			return true
+		}
+	}
+	return false
+}
