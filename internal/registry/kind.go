@@ -91,7 +91,15 @@ func build[T Object](d Definition[T], k Kind, env Env, typer runtime.ObjectTyper
 		return nil, fmt.Errorf("make the store of %s: %w", k.GroupResource(), err)
 	}
 	env.Store = store
+	if d.Configure != nil { // before the subresources, which share what it sets
+		if err := d.Configure(env); err != nil {
+			return nil, fmt.Errorf("configure the store of %s: %w", k.GroupResource(), err)
+		}
+	}
 	out := map[string]rest.Storage{d.Resource: &mainREST{Store: store, shortNames: d.ShortNames, categories: d.Categories}}
+	if d.Wrap != nil {
+		out[d.Resource] = d.Wrap(env, out[d.Resource])
+	}
 	if d.Status != nil {
 		out[d.Resource+"/status"] = NewSubresource(env, typer, d, *d.Status)
 	}
@@ -102,11 +110,6 @@ func build[T Object](d Definition[T], k Kind, env Env, typer runtime.ObjectTyper
 		}
 		for path, s := range more {
 			out[d.Resource+"/"+path] = s
-		}
-	}
-	if d.Configure != nil {
-		if err := d.Configure(env); err != nil {
-			return nil, fmt.Errorf("configure the store of %s: %w", k.GroupResource(), err)
 		}
 	}
 	return out, nil

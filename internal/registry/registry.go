@@ -88,6 +88,9 @@ type Definition[T Object] struct {
 	// Configure is the last word on the main store, for hooks that no field above has (BeginCreate,
 	// AfterDelete, …). Prefer a field above.
 	Configure func(Env) error
+	// Wrap puts the kind's own rules around the main resource's verbs (namespaces end in two steps and have
+	// no deletecollection). main serves every verb, and what it answers with is served in its place.
+	Wrap func(env Env, main rest.Storage) rest.Storage
 }
 
 // SubresourceRules describes a subresource that updates part of the stored object through the same store:

@@ -1,0 +1,51 @@
+// Package halves keeps the two halves of an object apart: a client of the main resource may change what is
+// wanted (spec), a client of /status what is (status), and neither the other's half.
+package halves
+
+import (
+	"context"
+
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+
+	"podium.dev/podium/internal/registry"
+)
+
+// Halves knows where an object of type T keeps its spec S and its status U.
+type Halves[T registry.Object, S, U any] struct {
+	// Spec and Status answer with the place of a half in an object.
+	Spec   func(T) *S
+	Status func(T) *U
+	// Generation says that the kind counts changes of its spec in metadata.generation.
+	Generation bool
+}
+
+// Prepare clears the status of a new object and starts its generation.
+func (h Halves[T, S, U]) Prepare(_ context.Context, obj T) {
+	var none U
+	*h.Status(obj) = none
+	if h.Generation {
+		obj.SetGeneration(1)
+	}
+}
+
+// PrepareUpdate keeps the old status and counts a change of the spec.
+func (h Halves[T, S, U]) PrepareUpdate(_ context.Context, obj, old T) {
+	*h.Status(obj) = *h.Status(old)
+	if h.Generation {
+		Count(obj, old, h.Spec(obj), h.Spec(old))
+	}
+}
+
+// PrepareStatusUpdate keeps the old spec.
+func (h Halves[T, S, U]) PrepareStatusUpdate(_ context.Context, obj, old T) {
+	*h.Spec(obj) = *h.Spec(old)
+}
+
+// Count sets the generation of obj: one more than the old object's when the wanted part changed.
+func Count(obj, old registry.Object, wanted, oldWanted any) {
+	generation := old.GetGeneration()
+	if !apiequality.Semantic.DeepEqual(wanted, oldWanted) {
+		generation++
+	}
+	obj.SetGeneration(generation)
+}

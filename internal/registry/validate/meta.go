@@ -1,0 +1,43 @@
+package validate
+
+import (
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// Meta answers with every fault in the metadata of a new object. name says what a name of the kind looks like.
+func Meta(meta *metav1.ObjectMeta, namespaced bool, name apivalidation.ValidateNameFunc) field.ErrorList {
+	path := field.NewPath("metadata")
+	faults := apivalidation.ValidateObjectMeta(meta, namespaced, name, path)
+	return append(faults, finalizers(meta.Finalizers, path.Child("finalizers"))...)
+}
+
+// MetaUpdate answers with every fault in a change of an object's metadata.
+func MetaUpdate(meta, old *metav1.ObjectMeta) field.ErrorList {
+	path := field.NewPath("metadata")
+	faults := apivalidation.ValidateObjectMetaUpdate(meta, old, path)
+	return append(faults, finalizers(meta.Finalizers, path.Child("finalizers"))...)
+}
+
+// standardFinalizers are those that need no domain before them.
+var standardFinalizers = []string{string(corev1.FinalizerKubernetes), metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents}
+
+func finalizers(names []string, path *field.Path) (faults field.ErrorList) {
+	for i, name := range names {
+		faults = append(faults, KubeFinalizer(name, path.Index(i))...)
+	}
+	return faults
+}
+
+// KubeFinalizer wants a finalizer without a domain to be one that Kubernetes knows.
+func KubeFinalizer(name string, path *field.Path) field.ErrorList {
+	if strings.Contains(name, "/") || slices.Contains(standardFinalizers, name) {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(path, name, "name is neither a standard finalizer name nor is it fully qualified")}
+}
