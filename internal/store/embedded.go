@@ -1,0 +1,118 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+const (
+	// quotaBytes is how large the database may grow before writes are refused.
+	quotaBytes = 8 << 30
+	// bootDefragMegabytes is how much a defragmentation at start must free to be worth the wait.
+	bootDefragMegabytes = 256
+	// standInterval is how often a member that is alone is told to lead until it does.
+	standInterval = 2 * time.Millisecond
+)
+
+// embedded is the etcd of this process.
+type embedded struct {
+	etcd   *embed.Etcd
+	socket string
+	failed chan error
+
+	stop context.CancelFunc
+	done sync.WaitGroup
+}
+
+func startEmbedded(ctx context.Context, dir, socket string) (*embedded, error) {
+	for _, d := range []string{dir, filepath.Dir(socket)} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, fmt.Errorf("make the folder of the store: %w; check the rights on the root", err)
+		}
+	}
+	// A socket left by a daemon that was killed would make the listener fail. One daemon a root is the
+	// caller's guarantee, so nobody can be listening there.
+	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("remove the old socket of the store: %w", err)
+	}
+	etcd, err := embed.StartEtcd(embeddedConfig(dir, socket))
+	if err != nil {
+		return nil, fmt.Errorf("start the embedded etcd in %s: %w; if its files are damaged, restore a copy of the folder", dir, err)
+	}
+	e := &embedded{etcd: etcd, socket: socket, failed: make(chan error, 1)}
+	if err := e.lead(ctx); err != nil {
+		e.etcd.Close()
+		return nil, fmt.Errorf("start the embedded etcd in %s: %w", dir, err)
+	}
+	return e, nil
+}
+
+func embeddedConfig(dir, socket string) *embed.Config {
+	client := url.URL{Scheme: "unix", Path: socket}
+	cfg := embed.NewConfig()
+	cfg.Name = "podium"
+	cfg.Dir = dir
+	cfg.ListenClientUrls = []url.URL{client}
+	cfg.AdvertiseClientUrls = []url.URL{client}
+	// There are no peers, so nothing listens for them. The advertised peer address is only the member's
+	// identity in its own cluster of one.
+	cfg.ListenPeerUrls = nil
+	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+	cfg.QuotaBackendBytes = quotaBytes
+	cfg.BootstrapDefragThresholdMegabytes = bootDefragMegabytes
+	cfg.EnableGRPCGateway = false
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(newLogCore(zapcore.WarnLevel)))
+	return cfg
+}
+
+// lead makes the one member the leader at once and returns when it serves. Left alone it would stand for
+// election only after a random time of up to two election timeouts. raft's own message for a leader that
+// hands over (MsgTimeoutNow) makes it stand now; a member that still applies its first entries ignores the
+// message, so it is sent again until there is a leader.
+func (e *embedded) lead(ctx context.Context) error {
+	server := e.etcd.Server
+	self := uint64(server.MemberID())
+	again := time.NewTicker(standInterval)
+	defer again.Stop()
+	for server.Leader() == 0 && len(server.Cluster().Members()) <= 1 {
+		_ = server.Process(ctx, &raftpb.Message{Type: raftpb.MsgTimeoutNow.Enum(), To: &self, From: &self})
+		select {
+		case <-again.C:
+		case err := <-e.etcd.Err():
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	select {
+	case <-server.ReadyNotify():
+		return nil
+	case err := <-e.etcd.Err():
+		return err
+	case <-server.StopNotify():
+		return errors.New("it stopped before it was ready")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (e *embedded) close() {
+	if e.stop != nil {
+		e.stop()
+	}
+	e.done.Wait()
+	e.etcd.Close()
+	_ = os.Remove(strings.TrimPrefix(e.socket, "unix://"))
+}
