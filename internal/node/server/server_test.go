@@ -1,0 +1,129 @@
+package server
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func running(string) corev1.ContainerState {
+	return corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+}
+
+func terminated(id string) corev1.ContainerState {
+	return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ContainerID: id}}
+}
+
+func waiting(reason string) corev1.ContainerState {
+	return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}
+}
+
+func TestLogContainerID(t *testing.T) {
+	for name, tc := range map[string]struct {
+		status   *corev1.ContainerStatus
+		previous bool
+		id, err  string
+	}{
+		"running":            {status: &corev1.ContainerStatus{ContainerID: "podium://a", State: running("a")}, id: "a"},
+		"ended":              {status: &corev1.ContainerStatus{State: terminated("podium://b")}, id: "b"},
+		"ended before start": {status: &corev1.ContainerStatus{State: terminated(""), LastTerminationState: terminated("podium://c")}, id: "c"},
+		"never had an ID":    {status: &corev1.ContainerStatus{State: terminated("")}, err: `container "web" in pod "p" is terminated`},
+		"backing off":        {status: &corev1.ContainerStatus{State: waiting("CrashLoopBackOff"), LastTerminationState: terminated("podium://d")}, id: "d"},
+		"creating":           {status: &corev1.ContainerStatus{State: waiting("ContainerCreating")}, err: `container "web" in pod "p" is waiting to start: ContainerCreating`},
+		"no image":           {status: &corev1.ContainerStatus{State: waiting("ErrImagePull")}, err: `container "web" in pod "p" is waiting to start: image can't be pulled`},
+		"no image again":     {status: &corev1.ContainerStatus{State: waiting("ImagePullBackOff")}, err: `container "web" in pod "p" is waiting to start: trying and failing to pull image`},
+		"no state":           {status: &corev1.ContainerStatus{}, err: `container "web" in pod "p" is waiting to start - no logs yet`},
+		"no status":          {err: `container "web" in pod "p" is not available`},
+		"previous":           {status: &corev1.ContainerStatus{ContainerID: "podium://e", State: running("e"), LastTerminationState: terminated("podium://f")}, previous: true, id: "f"},
+		"no previous":        {status: &corev1.ContainerStatus{ContainerID: "podium://e", State: running("e")}, previous: true, err: `previous terminated container "web" in pod "p" not found`},
+	} {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p"}}
+		if tc.status != nil {
+			tc.status.Name = "web"
+			pod.Status.ContainerStatuses = []corev1.ContainerStatus{*tc.status}
+		}
+		id, err := logContainerID(pod, "web", tc.previous)
+		text := ""
+		if err != nil {
+			text = err.Error()
+		}
+		if id != tc.id || text != tc.err {
+			t.Errorf("%s: got %q, %q; want %q, %q", name, id, text, tc.id, tc.err)
+		}
+	}
+}
+
+type noPods struct{}
+
+func (noPods) Pod(string, string) (*corev1.Pod, bool) { return nil, false }
+func (noPods) Pods() []*corev1.Pod                    { return nil }
+
+func TestAnswersTheAPIServerOnly(t *testing.T) {
+	s := New(Config{Pods: noPods{}, Clients: []string{"kube-apiserver-kubelet-client"}})
+	ask := func(state *tls.ConnectionState) int {
+		r := httptest.NewRequest(http.MethodGet, "/pods", nil)
+		r.TLS = state
+		w := httptest.NewRecorder()
+		s.http.Handler.ServeHTTP(w, r)
+		return w.Code
+	}
+	as := func(name string) *tls.ConnectionState {
+		c := &x509.Certificate{Subject: pkix.Name{CommonName: name}}
+		return &tls.ConnectionState{PeerCertificates: []*x509.Certificate{c}, VerifiedChains: [][]*x509.Certificate{{c}}}
+	}
+	if got := ask(nil); got != http.StatusUnauthorized {
+		t.Errorf("no TLS: %d", got)
+	}
+	if got := ask(&tls.ConnectionState{}); got != http.StatusUnauthorized {
+		t.Errorf("no certificate: %d", got)
+	}
+	if got := ask(as("system:node:other")); got != http.StatusForbidden {
+		t.Errorf("another node: %d", got)
+	}
+	if got := ask(as("kube-apiserver-kubelet-client")); got != http.StatusOK {
+		t.Errorf("the API server: %d", got)
+	}
+}
+
+func TestUnknownPodAndContainer(t *testing.T) {
+	s := New(Config{Pods: noPods{}})
+	for path, want := range map[string]string{
+		"/containerLogs/default/web/web":            `pod "web" does not exist`,
+		"/exec/default/web/web?command=ls&output=1": "pod does not exist",
+		"/portForward/default/web":                  "",
+	} {
+		r := httptest.NewRequest(http.MethodGet, path, nil)
+		w := httptest.NewRecorder()
+		s.routes().ServeHTTP(w, r)
+		if w.Code < 400 || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s: %d %q", path, w.Code, w.Body.String())
+		}
+	}
+}
+
+func TestReadOptions(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	since := int64(60)
+	if got := readOptions(corev1.PodLogOptions{SinceSeconds: &since}, now).Since; !got.Equal(now.Add(-time.Minute)) {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestProcParsers(t *testing.T) {
+	busy, boot := parseStat([]byte("cpu  100 0 50 900 20 0 10 0 0 0\ncpu0 1 1 1 1 1 1 1 1 1 1\nbtime 1700000000\n"))
+	if busy != 1_600_000_000 || boot != 1700000000 {
+		t.Errorf("stat: %d, %d", busy, boot)
+	}
+	total, available := parseMeminfo([]byte("MemTotal:  100 kB\nMemFree: 1 kB\nMemAvailable:   40 kB\n"))
+	if total != 102400 || available != 40960 {
+		t.Errorf("meminfo: %d, %d", total, available)
+	}
+}
