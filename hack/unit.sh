@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# unit.sh: the guard tests and the unit tests, with the race detector.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+go test ./test/guard
+go test -race -timeout 15m ./internal/... ./cmd/...
