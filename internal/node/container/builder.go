@@ -4,7 +4,10 @@ package container
 import (
 	"context"
 	"errors"
+	"os"
 
+	"github.com/opencontainers/cgroups"
+	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
@@ -24,6 +27,9 @@ type Objects interface {
 // Volumes says where a Pod's volumes are; *volume.Manager is one.
 type Volumes interface {
 	HostPath(pod *v1.Pod, volume string) (string, error)
+	// SubPath makes a path inside a volume safe to be mounted into a container, whose mount of that index
+	// it is, and answers with where it is then.
+	SubPath(pod *v1.Pod, volume, container string, index int, path string) (string, error)
 }
 
 // PodCgroups has the cgroups that Pods live in.
@@ -49,13 +55,65 @@ type Config struct {
 	Cgroups  PodCgroups
 	Volumes  Volumes
 	Recorder record.EventRecorder
+	// Machine is what the kernel offers; nil has it found out.
+	Machine *Machine
+}
+
+// Machine is what containers' limits depend on.
+type Machine struct {
+	// Unified is whether cgroups are v2 only.
+	Unified bool
+	// HugePages are the sizes of huge pages as the kernel writes them, like 2MB.
+	HugePages []string
+	// Memory and Swap are the machine's, in bytes.
+	Memory, Swap int64
+	// SwapControl is whether cgroups can limit swap.
+	SwapControl bool
+	// RecursiveReadOnly is whether a mount can be made read-only with all below it.
+	RecursiveReadOnly bool
+}
+
+// ThisMachine finds out about the machine.
+func ThisMachine() *Machine {
+	m := &Machine{Unified: cgroups.IsCgroup2UnifiedMode(), HugePages: cgroups.HugePageSizes()}
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) == nil {
+		m.Memory = int64(info.Totalram) * int64(info.Unit)
+		m.Swap = int64(info.Totalswap) * int64(info.Unit)
+	}
+	m.SwapControl = swapControl(m.Unified)
+	// An empty path and no change: only a kernel without the call says that it has none.
+	err := unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{})
+	m.RecursiveReadOnly = !errors.Is(err, unix.ENOSYS)
+	return m
+}
+
+func swapControl(unified bool) bool {
+	file := "/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"
+	if unified {
+		own, err := cgroups.ParseCgroupFile("/proc/self/cgroup")
+		if err != nil {
+			return false
+		}
+		file = "/sys/fs/cgroup" + own[""] + "/memory.swap.max"
+	}
+	_, err := os.Stat(file)
+	return err == nil
 }
 
 // Builder builds CRI configurations. It is safe for use from several goroutines.
-type Builder struct{ cfg Config }
+type Builder struct {
+	cfg   Config
+	users *userRanges
+}
 
 // NewBuilder makes a Builder.
-func NewBuilder(cfg Config) *Builder { return &Builder{cfg: cfg} }
+func NewBuilder(cfg Config) *Builder {
+	if cfg.Machine == nil {
+		cfg.Machine = ThisMachine()
+	}
+	return &Builder{cfg: cfg, users: newUserRanges(cfg.Paths, cfg.Kubelet)}
+}
 
 // Input is what the configuration of a container is built from.
 type Input struct {
@@ -70,20 +128,43 @@ type Input struct {
 	Sandbox  *runtimeapi.PodSandboxConfig
 	// TargetID is the container whose process namespace an ephemeral container joins, or "".
 	TargetID string
+	// ImageVolumes are the pulled images of the Pod's image volumes by the volume's name; one that is not
+	// here is named to the runtime as the spec names it.
+	ImageVolumes map[string]*runtimeapi.ImageSpec
 }
 
-var errUnbuilt = errors.New("container builder: not built yet")
+// Reasons that a Pod's or container's status gives for an error.
+const (
+	ReasonConfig  = "CreateContainerConfigError"
+	ReasonSandbox = "CreatePodSandboxError"
+)
 
-// Sandbox builds the configuration of a Pod's sandbox and makes its log folder and cgroup.
-func (b *Builder) Sandbox(pod *v1.Pod, attempt uint32) (*runtimeapi.PodSandboxConfig, error) {
-	return nil, errUnbuilt
+// reasoned is an error with the reason that a status gives for it; its text is the status's message.
+type reasoned struct {
+	reason string
+	error
 }
 
-// Container builds the configuration of a container, and makes the files on the host that it needs. The
-// error's Reason is what the container's status says it waits for.
-func (b *Builder) Container(ctx context.Context, in Input) (*runtimeapi.ContainerConfig, error) {
-	return nil, errUnbuilt
+func (e *reasoned) Unwrap() error { return e.error }
+
+func because(reason string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &reasoned{reason, err}
 }
 
 // Reason answers with the waiting reason of an error of a Builder, "" for any other error.
-func Reason(err error) string { return "" }
+func Reason(err error) string {
+	var r *reasoned
+	if errors.As(err, &r) {
+		return r.reason
+	}
+	return ""
+}
+
+func (b *Builder) event(pod *v1.Pod, reason, message string) {
+	if b.cfg.Recorder != nil {
+		b.cfg.Recorder.Event(pod, v1.EventTypeWarning, reason, message)
+	}
+}
