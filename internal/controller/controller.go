@@ -1,0 +1,118 @@
+// Package controller runs the control loops that keep a cluster's objects consistent with each other: what a
+// namespace must have, what must go when its owner, node or namespace goes, what a node's silence means.
+//
+// Each loop is a folder of its own below this one, and talks to the API server like any other client.
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/utils/clock"
+
+	"podium.dev/podium/internal/controller/garbagecollector"
+	"podium.dev/podium/internal/controller/namespace"
+	"podium.dev/podium/internal/controller/nodelifecycle"
+	"podium.dev/podium/internal/controller/podgc"
+	"podium.dev/podium/internal/controller/rootca"
+	"podium.dev/podium/internal/controller/serviceaccount"
+	"podium.dev/podium/internal/controller/sources"
+	"podium.dev/podium/internal/controller/tainteviction"
+)
+
+// Config is what the controllers need.
+type Config struct {
+	// REST reaches the API server. It must be set; rate limits in it are lifted.
+	REST *rest.Config
+	// CA is the bundle, in PEM, by which Pods verify the API server.
+	CA []byte
+	// TerminatedPodThreshold is how many ended Pods are kept; 0 means 12500, negative keeps all.
+	TerminatedPodThreshold int
+	// Nodes sets how long a node may be silent.
+	Nodes nodelifecycle.Config
+	// Clock is the real one when nil.
+	Clock clock.Clock
+}
+
+// runner is a control loop.
+type runner interface {
+	// Run works until ctx ends and everything it started has ended too.
+	Run(ctx context.Context)
+}
+
+// Run runs every controller until ctx ends. The error says what could not be set up; what fails later is
+// tried again and logged.
+func Run(ctx context.Context, cfg Config) error {
+	if cfg.REST == nil {
+		return errors.New("run the controllers: no way to the API server was given")
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = clock.RealClock{}
+	}
+	client, meta, err := clients(cfg.REST)
+	if err != nil {
+		return fmt.Errorf("run the controllers: %w", err)
+	}
+	events := record.NewBroadcaster(record.WithContext(ctx))
+	defer events.Shutdown()
+	events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.CoreV1().Events("")})
+	src := sources.New(client)
+	all := build(cfg, client, meta, src, events)
+	src.Start(ctx)
+	defer src.Wait()
+	var running sync.WaitGroup
+	for _, r := range all {
+		running.Go(func() { r.Run(ctx) })
+	}
+	running.Wait()
+	return nil
+}
+
+// build puts the controllers together; the informers they ask for are not started yet.
+func build(cfg Config, client kubernetes.Interface, meta metadata.Interface, src *sources.Sources, events record.EventBroadcaster) []runner {
+	threshold := cfg.TerminatedPodThreshold
+	if threshold == 0 {
+		threshold = podgc.DefaultThreshold
+	}
+	recorder := func(component string) record.EventRecorder {
+		return events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: component})
+	}
+	namespaces := namespace.New(client, meta, src, cfg.Clock)
+	return []runner{
+		namespaces,
+		serviceaccount.New(client, src, cfg.Clock),
+		rootca.New(client, src, cfg.Clock, cfg.CA),
+		podgc.New(client, src, cfg.Clock, max(threshold, 0)),
+		garbagecollector.New(client, meta, recorder(garbagecollector.Component), cfg.Clock, namespaces.Removed),
+		nodelifecycle.New(client, src, recorder(nodelifecycle.Component), cfg.Clock, cfg.Nodes),
+		tainteviction.New(client, src, recorder(tainteviction.Component), cfg.Clock),
+	}
+}
+
+// clients makes a client of the built-in kinds, which speaks protobuf, and one of any kind's metadata.
+func clients(base *rest.Config) (kubernetes.Interface, metadata.Interface, error) {
+	cfg := rest.AddUserAgent(rest.CopyConfig(base), "controllers")
+	cfg.QPS = -1
+	typed := rest.CopyConfig(cfg)
+	typed.ContentType = runtime.ContentTypeProtobuf
+	typed.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	client, err := kubernetes.NewForConfig(typed)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a client of the API server: %w", err)
+	}
+	meta, err := metadata.NewForConfig(cfg)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a metadata client of the API server: %w", err)
+	}
+	return client, meta, nil
+}

@@ -1,0 +1,155 @@
+package garbagecollector
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/tools/cache"
+)
+
+// A change of what the server serves is acted on soon after the object that announces it, and once more when
+// the server has surely taken it in.
+const (
+	discoverSoon  = 300 * time.Millisecond
+	discoverAgain = 5 * time.Second
+)
+
+// announcers are the kinds whose objects add and remove other kinds.
+var announcers = []string{"apiextensions.k8s.io", "apiregistration.k8s.io"}
+
+// watches are the running metadata watches.
+type watches struct {
+	mu      sync.Mutex
+	running map[*kind]*monitor
+	done    sync.WaitGroup
+}
+
+// monitor feeds the metadata of one kind straight into the graph: there is no second store.
+type monitor struct {
+	c      *Collector
+	kind   *kind
+	stop   context.CancelFunc
+	synced chan struct{}
+	once   sync.Once
+}
+
+var _ cache.ReflectorStore = &monitor{}
+
+// watch starts a monitor for each kind that has none and stops those of kinds that are gone. keep leaves
+// the others running, for when not all of discovery answered.
+func (c *Collector) watch(ctx context.Context, want []*kind, keep bool) {
+	c.watches.mu.Lock()
+	defer c.watches.mu.Unlock()
+	for _, k := range want {
+		if c.watches.running[k] != nil {
+			continue
+		}
+		m := &monitor{c: c, kind: k, synced: make(chan struct{})}
+		own, stop := context.WithCancel(ctx)
+		m.stop = stop
+		c.watches.running[k] = m
+		reflector := cache.NewReflectorWithOptions(listWatch(c.metadata, k), &metav1.PartialObjectMetadata{}, m,
+			cache.ReflectorOptions{Name: "garbagecollector/" + k.gvr.String()})
+		c.watches.done.Go(func() { reflector.RunWithContext(own) })
+	}
+	if keep {
+		return
+	}
+	for k, m := range c.watches.running {
+		if !slices.Contains(want, k) {
+			m.stop()
+			delete(c.watches.running, k)
+			c.look(c.graph.replace(k, nil))
+		}
+	}
+}
+
+// waitForSync waits until every monitor has seen its first list, or ctx ends.
+func (c *Collector) waitForSync(ctx context.Context) bool {
+	c.watches.mu.Lock()
+	all := make([]*monitor, 0, len(c.watches.running))
+	for _, m := range c.watches.running {
+		all = append(all, m)
+	}
+	c.watches.mu.Unlock()
+	for _, m := range all {
+		select {
+		case <-m.synced:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+func listWatch(client metadata.Interface, k *kind) cache.ListerWatcher {
+	r := client.Resource(k.gvr)
+	return cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return r.List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			return r.Watch(ctx, o)
+		},
+	}, client)
+}
+
+// Add implements cache.ReflectorStore.
+func (m *monitor) Add(obj any) error {
+	if o, ok := obj.(metav1.Object); ok {
+		m.c.look(m.c.graph.set(newNode(m.kind, o)))
+		m.announce()
+	}
+	return nil
+}
+
+// Update implements cache.ReflectorStore.
+func (m *monitor) Update(obj any) error { return m.Add(obj) }
+
+// Delete implements cache.ReflectorStore.
+func (m *monitor) Delete(obj any) error {
+	if o, ok := obj.(metav1.Object); ok {
+		m.c.look(m.c.graph.remove(o.GetUID()))
+		m.c.removed(o.GetNamespace())
+		m.announce()
+	}
+	return nil
+}
+
+// Replace implements cache.ReflectorStore.
+func (m *monitor) Replace(list []any, _ string) error {
+	nodes := make([]*node, 0, len(list))
+	for _, obj := range list {
+		if o, ok := obj.(metav1.Object); ok {
+			nodes = append(nodes, newNode(m.kind, o))
+		}
+	}
+	m.c.look(m.c.graph.replace(m.kind, nodes))
+	m.once.Do(func() { close(m.synced) })
+	return nil
+}
+
+// Resync implements cache.ReflectorStore; the graph needs none.
+func (m *monitor) Resync() error { return nil }
+
+// announce has the server asked again what it has, when an object of this kind may have changed that.
+func (m *monitor) announce() {
+	if slices.Contains(announcers, m.kind.gvr.Group) {
+		m.c.discovering.AddAfter(soon, discoverSoon)
+		m.c.discovering.AddAfter(settled, discoverAgain)
+	}
+}
+
+// look has objects looked at.
+func (c *Collector) look(uids []types.UID) {
+	for _, uid := range uids {
+		c.objects.Add(uid)
+	}
+}

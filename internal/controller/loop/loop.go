@@ -1,0 +1,180 @@
+// Package loop runs a level-triggered controller: a key is added whenever something about it may have
+// changed, and one function brings the world in line with what that key now wants.
+//
+// A key waits at most once and is never worked on twice at a time; a key that is added while it is worked on
+// is worked on again. A key that fails is tried again with growing pauses. An idle loop is one parked
+// goroutine and no timer.
+package loop
+
+import (
+	"container/heap"
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+)
+
+// Pauses after the first, second, … failure of a key: 5 ms, 10 ms, 20 ms, … up to five minutes.
+const (
+	firstPause = 5 * time.Millisecond
+	longPause  = 5 * time.Minute
+)
+
+// Sync does what a key needs done now. A positive answer asks for another call after that time; an error
+// asks for one after a pause that grows with each failure in a row.
+type Sync[K comparable] func(ctx context.Context, key K) (again time.Duration, err error)
+
+// Loop is a queue of keys and the workers that serve it. Its methods may be called from anywhere, also
+// before Run.
+type Loop[K comparable] struct {
+	name    string
+	clock   clock.Clock
+	workers int
+	sync    Sync[K]
+	wake    chan struct{}
+
+	mu       sync.Mutex
+	ready    []K
+	waiting  map[K]bool // in ready, or to be put there when its run ends
+	running  map[K]bool
+	failures map[K]int
+	later    timers[K]
+}
+
+// New makes a loop of at most `workers` calls of sync at a time. The name appears in logs.
+func New[K comparable](name string, c clock.Clock, workers int, sync Sync[K]) *Loop[K] {
+	return &Loop[K]{
+		name: name, clock: c, workers: workers, sync: sync,
+		wake:     make(chan struct{}, 1),
+		waiting:  map[K]bool{},
+		running:  map[K]bool{},
+		failures: map[K]int{},
+		later:    timers[K]{at: map[K]*timer[K]{}},
+	}
+}
+
+// Add has the key worked on as soon as a worker is free.
+func (l *Loop[K]) Add(key K) {
+	l.mu.Lock()
+	l.add(key)
+	l.mu.Unlock()
+	l.nudge()
+}
+
+// AddAfter has the key worked on after d. Of several times asked for, the earliest holds.
+func (l *Loop[K]) AddAfter(key K, d time.Duration) {
+	l.mu.Lock()
+	l.later.set(key, l.clock.Now().Add(d))
+	l.mu.Unlock()
+	l.nudge()
+}
+
+// Forget drops the keys that wait. It is for before Run, when keys were added by a view that has changed.
+func (l *Loop[K]) Forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ready = nil
+	clear(l.waiting)
+	l.later = timers[K]{at: map[K]*timer[K]{}}
+}
+
+// Run serves the queue until ctx ends and the calls under way have returned.
+func (l *Loop[K]) Run(ctx context.Context) {
+	ctx = klog.NewContext(ctx, klog.LoggerWithValues(klog.FromContext(ctx), "controller", l.name))
+	var calls sync.WaitGroup
+	defer calls.Wait()
+	for {
+		keys, wait := l.take()
+		for _, key := range keys {
+			calls.Go(func() { l.work(ctx, key) })
+		}
+		if !l.sleep(ctx, wait) {
+			return
+		}
+	}
+}
+
+// sleep waits for a nudge, for the given time (negative: for ever) or for the end, which answers false.
+func (l *Loop[K]) sleep(ctx context.Context, wait time.Duration) bool {
+	var due <-chan time.Time
+	if wait >= 0 {
+		t := l.clock.NewTimer(wait)
+		defer t.Stop()
+		due = t.C()
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-l.wake:
+	case <-due:
+	}
+	return ctx.Err() == nil
+}
+
+// take answers with the keys to start now, and the time until the next one is due (-1: none is).
+func (l *Loop[K]) take() ([]K, time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.clock.Now()
+	for l.later.Len() > 0 && !l.later.heap[0].when.After(now) {
+		l.add(heap.Pop(&l.later).(*timer[K]).key)
+	}
+	n := min(len(l.ready), l.workers-len(l.running))
+	keys := append([]K(nil), l.ready[:n]...)
+	l.ready = append(l.ready[:0], l.ready[n:]...)
+	for _, key := range keys {
+		delete(l.waiting, key)
+		l.running[key] = true
+	}
+	if l.later.Len() == 0 {
+		return keys, -1
+	}
+	return keys, l.later.heap[0].when.Sub(now)
+}
+
+// work makes one call of sync and puts the key back where its outcome wants it.
+func (l *Loop[K]) work(ctx context.Context, key K) {
+	again, err := l.sync(ctx, key)
+	l.mu.Lock()
+	delete(l.running, key)
+	if l.waiting[key] {
+		l.ready = append(l.ready, key)
+	}
+	switch {
+	case err != nil:
+		pause := min(firstPause<<min(l.failures[key], 20), longPause)
+		l.failures[key]++
+		l.later.set(key, l.clock.Now().Add(pause))
+		if ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Sync failed, will try again", "key", fmt.Sprint(key), "after", pause)
+		}
+	case again > 0:
+		delete(l.failures, key)
+		l.later.set(key, l.clock.Now().Add(again))
+	default:
+		delete(l.failures, key)
+	}
+	l.mu.Unlock()
+	l.nudge()
+}
+
+// add queues the key unless it waits already. Called with the lock held.
+func (l *Loop[K]) add(key K) {
+	if l.waiting[key] {
+		return
+	}
+	l.waiting[key] = true
+	if !l.running[key] {
+		l.ready = append(l.ready, key)
+	}
+}
+
+func (l *Loop[K]) nudge() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,196 @@
+package namespace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
+)
+
+// finalizerEstimate is the time granted to whoever holds a finalizer on what is left.
+const finalizerEstimate = 15 * time.Second
+
+// atOnce bounds the resources that one namespace deletes side by side.
+const atOnce = 8
+
+var podsGVR = corev1.SchemeGroupVersion.WithResource("pods")
+
+// remains is what one round of deleting left behind.
+type remains struct {
+	discoveryErr error
+	parseErr     error
+	contentErrs  []error
+	objects      map[schema.GroupVersionResource]int
+	finalizers   map[string]int
+	estimate     time.Duration
+	waitsForPods bool
+}
+
+// err answers with everything that failed, or nil.
+func (r *remains) err() error {
+	return errors.Join(append([]error{r.discoveryErr, r.parseErr}, r.contentErrs...)...)
+}
+
+// add takes in what is left of one resource.
+func (r *remains) add(gvr schema.GroupVersionResource, one oneRemains) {
+	if one.err != nil {
+		r.contentErrs = append(r.contentErrs, one.err)
+	}
+	r.estimate = max(r.estimate, one.estimate)
+	if one.objects > 0 {
+		r.objects[gvr] = one.objects
+	}
+	for f, n := range one.finalizers {
+		r.finalizers[f] += n
+	}
+}
+
+// oneRemains is what is left of one resource.
+type oneRemains struct {
+	objects    int
+	finalizers map[string]int
+	estimate   time.Duration
+	err        error
+}
+
+// deleteContent deletes all that is in the namespace: the Pods, and when none is left the rest.
+func (k *Controller) deleteContent(ctx context.Context, ns *corev1.Namespace) *remains {
+	r := &remains{objects: map[schema.GroupVersionResource]int{}, finalizers: map[string]int{}}
+	lists, err := k.discovery.ServerPreferredResources()
+	r.discoveryErr = err // what was found is deleted all the same
+	lists = discovery.FilteredBy(discovery.SupportsAllVerbs{Verbs: []string{"delete"}}, namespaced(lists))
+	resources, err := discovery.GroupVersionResources(lists)
+	r.parseErr = err
+	verbs := verbsOf(lists)
+	if _, ok := resources[podsGVR]; ok {
+		r.add(podsGVR, k.deleteResource(ctx, ns, podsGVR, verbs[podsGVR]))
+		delete(resources, podsGVR)
+		if r.objects[podsGVR] > 0 {
+			r.waitsForPods = true
+			return r
+		}
+	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, atOnce)
+	for gvr := range resources {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			one := k.deleteResource(ctx, ns, gvr, verbs[gvr])
+			mu.Lock()
+			defer mu.Unlock()
+			r.add(gvr, one)
+		})
+	}
+	wg.Wait()
+	return r
+}
+
+// namespaced keeps of what the server has what lives in namespaces.
+func namespaced(lists []*metav1.APIResourceList) []*metav1.APIResourceList {
+	return discovery.FilteredBy(discovery.ResourcePredicateFunc(func(_ string, r *metav1.APIResource) bool {
+		return r.Namespaced
+	}), lists)
+}
+
+func verbsOf(lists []*metav1.APIResourceList) map[schema.GroupVersionResource]metav1.Verbs {
+	out := map[schema.GroupVersionResource]metav1.Verbs{}
+	for _, list := range lists {
+		gv, err := schema.ParseGroupVersion(list.GroupVersion)
+		if err != nil {
+			continue // reported by discovery.GroupVersionResources
+		}
+		for _, r := range list.APIResources {
+			out[gv.WithResource(r.Name)] = r.Verbs
+		}
+	}
+	return out
+}
+
+// deleteResource deletes all objects of a resource in the namespace and says what is still there.
+func (k *Controller) deleteResource(ctx context.Context, ns *corev1.Namespace, gvr schema.GroupVersionResource, verbs metav1.Verbs) oneRemains {
+	objects := k.metadata.Resource(gvr).Namespace(ns.Name)
+	collective := slices.Contains(verbs, "deletecollection")
+	if collective {
+		err := objects.DeleteCollection(ctx, deleteNow(""), metav1.ListOptions{})
+		if err != nil && !notServed(err) {
+			return oneRemains{err: err}
+		}
+	}
+	if !slices.Contains(verbs, "list") {
+		return oneRemains{}
+	}
+	list, err := objects.List(ctx, metav1.ListOptions{})
+	if notServed(err) {
+		return oneRemains{}
+	}
+	if err != nil {
+		return oneRemains{err: err}
+	}
+	if !collective && len(list.Items) > 0 {
+		for _, item := range list.Items {
+			err := objects.Delete(ctx, item.Name, deleteNow(item.UID))
+			if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+				return oneRemains{err: err}
+			}
+		}
+		if list, err = objects.List(ctx, metav1.ListOptions{}); err != nil {
+			return oneRemains{err: err}
+		}
+	}
+	return k.account(ns, gvr, list.Items)
+}
+
+// account says how long what is left may take. Objects that hold no finalizer and are not ending gracefully
+// should not be there: that is an error, and tried again.
+func (k *Controller) account(ns *corev1.Namespace, gvr schema.GroupVersionResource, left []metav1.PartialObjectMetadata) oneRemains {
+	if len(left) == 0 {
+		return oneRemains{}
+	}
+	out := oneRemains{objects: len(left), finalizers: map[string]int{}}
+	for i := range left {
+		for _, f := range left[i].Finalizers {
+			out.finalizers[f]++
+		}
+		if d := left[i].DeletionTimestamp; d != nil && gvr == podsGVR {
+			out.estimate = max(out.estimate, d.Sub(k.clock.Now()))
+		}
+	}
+	if gvr == podsGVR && out.estimate <= 0 && slices.ContainsFunc(left, terminating) {
+		out.estimate = time.Second // past its grace period; its node is about to report the end
+	}
+	if out.estimate <= 0 && len(out.finalizers) > 0 {
+		out.estimate = finalizerEstimate
+	}
+	if out.estimate <= 0 {
+		out.err = fmt.Errorf("unexpected items still remain in namespace: %s for gvr: %v", ns.Name, gvr)
+	}
+	return out
+}
+
+func terminating(o metav1.PartialObjectMetadata) bool { return o.DeletionTimestamp != nil }
+
+// notServed says whether the server has no such verb or resource after all.
+func notServed(err error) bool {
+	return apierrors.IsMethodNotSupported(err) || apierrors.IsNotFound(err)
+}
+
+// sortedKeys is for messages that must not change from round to round.
+func sortedKeys[M ~map[K]V, K comparable, V any](m M, text func(K, V) string) []string {
+	out := make([]string, 0, len(m))
+	for key := range maps.Keys(m) {
+		out = append(out, text(key, m[key]))
+	}
+	slices.Sort(out)
+	return out
+}

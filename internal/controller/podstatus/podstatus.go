@@ -1,0 +1,96 @@
+// Package podstatus writes single facts into the status of a Pod on behalf of the controllers that end or
+// distrust Pods.
+package podstatus
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+)
+
+// patch is the part of a Pod that a change names. Conditions merge by type.
+type patch struct {
+	Metadata struct {
+		UID types.UID `json:"uid"`
+	} `json:"metadata"`
+	Status change `json:"status"`
+}
+
+type change struct {
+	Phase              corev1.PodPhase       `json:"phase,omitempty"`
+	ObservedGeneration int64                 `json:"observedGeneration,omitempty"`
+	Conditions         []corev1.PodCondition `json:"conditions,omitempty"`
+}
+
+// Disrupted answers with the condition DisruptionTarget for the Pod: True, for the reason given.
+func Disrupted(pod *corev1.Pod, reason, message string) corev1.PodCondition {
+	return corev1.PodCondition{
+		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue,
+		ObservedGeneration: pod.Generation, Reason: reason, Message: message,
+	}
+}
+
+// Get answers with the Pod's condition of that type, or nil.
+func Get(pod *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition {
+	for i := range pod.Status.Conditions {
+		if pod.Status.Conditions[i].Type == t {
+			return &pod.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+// SetCondition writes the condition. Its transition time is `now` when the status differs from what the Pod
+// has, and kept otherwise; nothing is written when nothing differs.
+func SetCondition(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, c corev1.PodCondition, now time.Time) error {
+	if !stamp(pod, &c, now) {
+		return nil
+	}
+	return send(ctx, client, pod, change{Conditions: []corev1.PodCondition{c}})
+}
+
+// Fail writes the phase Failed, with the conditions. A Pod that has ended already is left as it is.
+func Fail(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, now time.Time, conditions ...corev1.PodCondition) error {
+	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+		return nil
+	}
+	for i := range conditions {
+		stamp(pod, &conditions[i], now)
+	}
+	return send(ctx, client, pod, change{Phase: corev1.PodFailed, ObservedGeneration: pod.Generation, Conditions: conditions})
+}
+
+// stamp sets the transition time of a new condition, and answers whether it says anything new.
+func stamp(pod *corev1.Pod, c *corev1.PodCondition, now time.Time) bool {
+	c.LastTransitionTime = metav1.NewTime(now)
+	have := Get(pod, c.Type)
+	if have == nil {
+		return true
+	}
+	if have.Status == c.Status {
+		c.LastTransitionTime = have.LastTransitionTime
+	}
+	return have.Status != c.Status || have.Reason != c.Reason || have.Message != c.Message ||
+		have.ObservedGeneration != c.ObservedGeneration
+}
+
+// send patches the status of exactly this Pod: one that has its name by now is not touched.
+func send(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, c change) error {
+	p := patch{Status: c}
+	p.Metadata.UID = pod.UID
+	body, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("write the status patch of pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+	_, err = client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{}, "status")
+	if err != nil {
+		return fmt.Errorf("patch the status of pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+	return nil
+}

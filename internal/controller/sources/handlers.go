@@ -1,0 +1,64 @@
+package sources
+
+import (
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/cache"
+)
+
+// OnChange calls f for every object that is new or changed.
+func OnChange(i cache.SharedIndexInformer, f func(metav1.Object)) {
+	add(i, cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(o any) { with(o, f) },
+		UpdateFunc: func(_, o any) { with(o, f) },
+	})
+}
+
+// OnUpdate calls f for every object that changed.
+func OnUpdate(i cache.SharedIndexInformer, f func(metav1.Object)) {
+	add(i, cache.ResourceEventHandlerFuncs{UpdateFunc: func(_, o any) { with(o, f) }})
+}
+
+// OnDelete calls f for every object that is gone, in the last state known of it.
+func OnDelete(i cache.SharedIndexInformer, f func(metav1.Object)) {
+	add(i, cache.ResourceEventHandlerFuncs{DeleteFunc: func(o any) { with(o, f) }})
+}
+
+// OnAny calls f for every object that is new, changed or gone.
+func OnAny(i cache.SharedIndexInformer, f func(metav1.Object)) {
+	OnChange(i, f)
+	OnDelete(i, f)
+}
+
+// OnDiff calls f for every object that is new (old is nil), changed, or gone (now is nil).
+func OnDiff[T any](i cache.SharedIndexInformer, f func(old, now *T)) {
+	add(i, cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(o any) { f(nil, as[T](o)) },
+		UpdateFunc: func(old, o any) { f(as[T](old), as[T](o)) },
+		DeleteFunc: func(o any) { f(as[T](o), nil) },
+	})
+}
+
+func add(i cache.SharedIndexInformer, h cache.ResourceEventHandlerFuncs) {
+	// It fails only for an informer that has been stopped, and none of ours is before it is started.
+	_, _ = i.AddEventHandler(h)
+}
+
+func with(o any, f func(metav1.Object)) {
+	if m, err := meta.Accessor(last(o)); err == nil {
+		f(m)
+	}
+}
+
+func as[T any](o any) *T {
+	t, _ := last(o).(*T)
+	return t
+}
+
+// last answers with the object itself, also for one whose deletion was missed.
+func last(o any) any {
+	if gone, ok := o.(cache.DeletedFinalStateUnknown); ok {
+		return gone.Obj
+	}
+	return o
+}
