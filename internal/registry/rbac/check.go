@@ -1,0 +1,164 @@
+package rbac
+
+import (
+	rbacv1 "k8s.io/api/rbac/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/api/validation/path"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"podium.dev/podium/internal/registry/validate"
+)
+
+// name lets roles and bindings be called whatever fits into a URL's path: "system:node".
+func name(name string, _ bool) []string { return path.IsValidPathSegmentName(name) }
+
+// inOrder puts the faults together as Kubernetes orders them: those of its declared rules, which are the
+// missing values that say nothing more, come last.
+func inOrder(parts ...field.ErrorList) (faults field.ErrorList) {
+	var declared field.ErrorList
+	for _, part := range parts {
+		for _, f := range part {
+			if f.Type == field.ErrorTypeRequired && f.Origin == declaredRule {
+				declared = append(declared, f)
+				continue
+			}
+			faults = append(faults, f)
+		}
+	}
+	return append(faults, declared...)
+}
+
+const declaredRule = "declared"
+
+func missing(path *field.Path) *field.Error { return field.Required(path, "").WithOrigin(declaredRule) }
+
+func checkRole(r *rbacv1.Role) field.ErrorList {
+	return inOrder(validate.Meta(&r.ObjectMeta, true, name), checkRules(r.Rules, true))
+}
+
+func checkClusterRole(r, old *rbacv1.ClusterRole) field.ErrorList {
+	faults := inOrder(validate.Meta(&r.ObjectMeta, false, name), checkRules(r.Rules, false))
+	if r.AggregationRule == nil {
+		return faults
+	}
+	path := field.NewPath("aggregationRule", "clusterRoleSelectors")
+	if len(r.AggregationRule.ClusterRoleSelectors) == 0 {
+		faults = append(faults, field.Required(path, "at least one clusterRoleSelector required if aggregationRule is non-nil"))
+	}
+	options := metav1validation.LabelSelectorValidationOptions{AllowInvalidLabelValueInSelector: old != nil && badSelector(old)}
+	for i, selector := range r.AggregationRule.ClusterRoleSelectors {
+		faults = append(faults, metav1validation.ValidateLabelSelector(&selector, options, path.Index(i))...)
+		if s, err := metav1.LabelSelectorAsSelector(&selector); err != nil {
+			faults = append(faults, field.Invalid(path.Index(i), s, "invalid label selector."))
+		}
+	}
+	return inOrder(faults)
+}
+
+// badSelector says whether a stored role has a selector that a new one must not have.
+func badSelector(r *rbacv1.ClusterRole) bool {
+	if r.AggregationRule == nil {
+		return false
+	}
+	for _, s := range r.AggregationRule.ClusterRoleSelectors {
+		if len(metav1validation.ValidateLabelSelector(&s, metav1validation.LabelSelectorValidationOptions{}, nil)) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func checkRules(rules []rbacv1.PolicyRule, namespaced bool) (faults field.ErrorList) {
+	for i, rule := range rules {
+		faults = append(faults, checkRule(rule, namespaced, field.NewPath("rules").Index(i))...)
+	}
+	return faults
+}
+
+// checkRule wants a rule to be about resources or about other URLs, and never about both.
+func checkRule(rule rbacv1.PolicyRule, namespaced bool, path *field.Path) (faults field.ErrorList) {
+	if len(rule.Verbs) == 0 {
+		faults = append(faults, missing(path.Child("verbs")))
+	}
+	if len(rule.NonResourceURLs) > 0 {
+		at := path.Child("nonResourceURLs")
+		if namespaced {
+			faults = append(faults, field.Invalid(at, rule.NonResourceURLs, "namespaced rules cannot apply to non-resource URLs"))
+		}
+		if len(rule.APIGroups) > 0 || len(rule.Resources) > 0 || len(rule.ResourceNames) > 0 {
+			faults = append(faults, field.Invalid(at, rule.NonResourceURLs, "rules cannot apply to both regular resources and non-resource URLs"))
+		}
+		return faults
+	}
+	if len(rule.APIGroups) == 0 {
+		faults = append(faults, field.Required(path.Child("apiGroups"), "resource rules must supply at least one api group"))
+	}
+	if len(rule.Resources) == 0 {
+		faults = append(faults, field.Required(path.Child("resources"), "resource rules must supply at least one resource"))
+	}
+	return faults
+}
+
+func checkRoleBinding(b *rbacv1.RoleBinding) field.ErrorList {
+	return inOrder(validate.Meta(&b.ObjectMeta, true, name), checkBinding(b.RoleRef, b.Subjects, true, "Role", "ClusterRole"))
+}
+
+func checkClusterRoleBinding(b *rbacv1.ClusterRoleBinding) field.ErrorList {
+	return inOrder(validate.Meta(&b.ObjectMeta, false, name), checkBinding(b.RoleRef, b.Subjects, false, "ClusterRole"))
+}
+
+// checkBinding checks the role bound, of one of the kinds, and to whom.
+func checkBinding(ref rbacv1.RoleRef, subjects []rbacv1.Subject, namespaced bool, kinds ...string) (faults field.ErrorList) {
+	at := field.NewPath("roleRef")
+	faults = append(faults, oneOf(ref.APIGroup, at.Child("apiGroup"), rbacv1.GroupName)...)
+	faults = append(faults, oneOf(ref.Kind, at.Child("kind"), kinds...)...)
+	if ref.Name == "" {
+		faults = append(faults, missing(at.Child("name")))
+	}
+	for _, fault := range path.IsValidPathSegmentName(ref.Name) {
+		faults = append(faults, field.Invalid(at.Child("name"), ref.Name, fault))
+	}
+	for i, subject := range subjects {
+		faults = append(faults, checkSubject(subject, namespaced, field.NewPath("subjects").Index(i))...)
+	}
+	return faults
+}
+
+func oneOf(value string, path *field.Path, known ...string) field.ErrorList {
+	for _, k := range known {
+		if value == k {
+			return nil
+		}
+	}
+	return field.ErrorList{field.NotSupported(path, value, known)}
+}
+
+func checkSubject(s rbacv1.Subject, namespaced bool, path *field.Path) (faults field.ErrorList) {
+	if s.Name == "" {
+		faults = append(faults, missing(path.Child("name")))
+	}
+	switch s.Kind {
+	case rbacv1.ServiceAccountKind:
+		if s.Name != "" {
+			for _, fault := range apivalidation.ValidateServiceAccountName(s.Name, false) {
+				faults = append(faults, field.Invalid(path.Child("name"), s.Name, fault))
+			}
+		}
+		faults = append(faults, oneOf(s.APIGroup, path.Child("apiGroup"), "")...)
+		if !namespaced && s.Namespace == "" {
+			faults = append(faults, field.Required(path.Child("namespace"), ""))
+		}
+	case rbacv1.UserKind, rbacv1.GroupKind:
+		faults = append(faults, oneOf(s.APIGroup, path.Child("apiGroup"), rbacv1.GroupName)...)
+	default:
+		faults = append(faults, field.NotSupported(path.Child("kind"), s.Kind, []string{rbacv1.ServiceAccountKind, rbacv1.UserKind, rbacv1.GroupKind}))
+	}
+	return faults
+}
+
+// sameRef keeps a binding to its role: another role is another binding.
+func sameRef(now, old rbacv1.RoleRef) field.ErrorList {
+	return apivalidation.ValidateImmutableField(now, old, field.NewPath("roleRef"))
+}

@@ -1,0 +1,148 @@
+package serviceaccount
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/registry/rest"
+
+	"podium.dev/podium/internal/registry"
+)
+
+// defaultLifeSeconds is the life of a token when the request does not say; the others are its bounds.
+const (
+	defaultLifeSeconds = int64(60 * 60)
+	minLifeSeconds     = int64(10 * 60)
+	maxLifeSeconds     = int64(1 << 32)
+)
+
+var tokenRequest = authenticationv1.SchemeGroupVersion.WithKind("TokenRequest")
+
+// tokenREST serves serviceaccounts/token: it answers a TokenRequest with a signed token.
+type tokenREST struct {
+	env registry.Env
+}
+
+var (
+	_ rest.NamedCreater                   = &tokenREST{}
+	_ rest.GroupVersionKindProvider       = &tokenREST{}
+	_ rest.SubresourceObjectMetaPreserver = &tokenREST{}
+)
+
+// New implements rest.Storage.
+func (r *tokenREST) New() runtime.Object { return &authenticationv1.TokenRequest{} }
+
+// Destroy implements rest.Storage.
+func (r *tokenREST) Destroy() {}
+
+// GroupVersionKind implements rest.GroupVersionKindProvider: a TokenRequest is not of the core group.
+func (r *tokenREST) GroupVersionKind(schema.GroupVersion) schema.GroupVersionKind {
+	return tokenRequest
+}
+
+// PreserveRequestObjectMetaSystemFieldsOnSubresourceCreate implements rest.SubresourceObjectMetaPreserver: the
+// request's uid says which service account is meant.
+func (r *tokenREST) PreserveRequestObjectMetaSystemFieldsOnSubresourceCreate() bool { return true }
+
+// Create implements rest.NamedCreater for the service account of that name.
+func (r *tokenREST) Create(ctx context.Context, name string, obj runtime.Object, admit rest.ValidateObjectFunc, _ *metav1.CreateOptions) (runtime.Object, error) {
+	req, ok := obj.(*authenticationv1.TokenRequest)
+	if !ok {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("not a TokenRequest: %T", obj))
+	}
+	namespace, ok := genericapirequest.NamespaceFrom(ctx)
+	if !ok {
+		return nil, apierrors.NewBadRequest("namespace is required")
+	}
+	if faults := matchesURL(req, namespace, name); len(faults) > 0 {
+		return nil, apierrors.NewInvalid(tokenRequest.GroupKind(), name, faults)
+	}
+	stored, err := r.env.Store.Get(ctx, name, &metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	sa := stored.(*corev1.ServiceAccount)
+	if req.UID != "" && req.UID != sa.UID {
+		return nil, conflict(tokenRequest.Kind, name, fmt.Errorf("the UID in the token request (%s) does not match the UID of the service account (%s)", req.UID, sa.UID))
+	}
+	complete(req, sa, time.Now())
+	if faults := checkTokenRequest(req); len(faults) > 0 {
+		return nil, apierrors.NewInvalid(tokenRequest.GroupKind(), "", faults)
+	}
+	if admit != nil {
+		if err := admit(ctx, req.DeepCopyObject()); err != nil {
+			return nil, err
+		}
+	}
+	bound, err := r.bind(ctx, name, namespace, req.Spec.BoundObjectRef)
+	if err != nil {
+		return nil, err
+	}
+	life := time.Duration(*req.Spec.ExpirationSeconds) * time.Second
+	token, expires, err := r.env.Tokens.Issue(ctx, sa, bound, req.Spec.Audiences, life)
+	if err != nil {
+		return nil, apierrors.NewInternalError(fmt.Errorf("failed to generate token: %w", err))
+	}
+	out := req.DeepCopy()
+	out.Status = authenticationv1.TokenRequestStatus{Token: token, ExpirationTimestamp: metav1.NewTime(expires)}
+	return out, nil
+}
+
+func conflict(resource, name string, err error) error {
+	return apierrors.NewConflict(schema.GroupResource{Group: tokenRequest.Group, Resource: resource}, name, err)
+}
+
+// matchesURL wants the metadata that the request names to be that of the URL.
+func matchesURL(req *authenticationv1.TokenRequest, namespace, name string) field.ErrorList {
+	if req.Name != "" && req.Name != name {
+		return field.ErrorList{field.Invalid(field.NewPath("metadata", "name"), req.Name, "must match the service account name if specified")}
+	}
+	if req.Namespace != "" && req.Namespace != namespace {
+		return field.ErrorList{field.Invalid(field.NewPath("metadata", "namespace"), req.Namespace, "must match the service account namespace if specified")}
+	}
+	return nil
+}
+
+// complete fills in what the request leaves to the server and clears what only the server says.
+func complete(req *authenticationv1.TokenRequest, sa *corev1.ServiceAccount, now time.Time) {
+	req.Name, req.Namespace, req.UID = sa.Name, sa.Namespace, sa.UID
+	req.CreationTimestamp = metav1.NewTime(now)
+	req.Status = authenticationv1.TokenRequestStatus{}
+	if req.Spec.ExpirationSeconds == nil {
+		life := defaultLifeSeconds
+		req.Spec.ExpirationSeconds = &life
+	}
+}
+
+func checkTokenRequest(req *authenticationv1.TokenRequest) (faults field.ErrorList) {
+	path := field.NewPath("spec")
+	life := *req.Spec.ExpirationSeconds
+	if life < minLifeSeconds {
+		faults = append(faults, field.Invalid(path.Child("expirationSeconds"), life, "may not specify a duration less than 10 minutes"))
+	}
+	if life > maxLifeSeconds {
+		faults = append(faults, field.Invalid(path.Child("expirationSeconds"), life, "may not specify a duration larger than 2^32 seconds"))
+	}
+	if len(req.Spec.Attestations) != 0 && !webhook(req.Spec.BoundObjectRef) {
+		return field.ErrorList{field.Invalid(path.Child("attestations"), req.Spec.Attestations, "attestations may only be specified with a webhook bound object reference")}
+	}
+	return faults
+}
+
+// webhook says whether a token is to be bound to the configuration of an admission webhook.
+func webhook(ref *authenticationv1.BoundObjectReference) bool {
+	if ref == nil || ref.APIVersion != admissionregistrationv1.SchemeGroupVersion.String() {
+		return false
+	}
+	return ref.Kind == "ValidatingWebhookConfiguration" || ref.Kind == "MutatingWebhookConfiguration"
+}
