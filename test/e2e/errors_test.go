@@ -1,0 +1,100 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Every error a user meets says what is wrong, on what, and nothing is started.
+func TestErrorsOfManifests(t *testing.T) {
+	s := newSpace(t)
+	const head = "apiVersion: v1\nkind: Pod\nmetadata: {name: bad}\nspec:\n"
+	for name, tc := range map[string]struct {
+		manifest string
+		texts    []string
+	}{
+		"unknown field": {head + "  containers: [{name: a, image: b, resource: {}}]", []string{`unknown field "spec.containers[0].resource"`}},
+		"wrong type":    {head + "  containers: [{name: a, image: b, tty: 3}]", []string{"spec.containers", "bool"}},
+		"no containers": {head + "  restartPolicy: Never", []string{"spec.containers: Required value"}},
+		"upper case":    {head + "  initContainers: [{name: init-myService, image: b}]\n  containers: [{name: a, image: b}]", []string{"spec.initContainers[0].name: Invalid value: \"init-myService\": a lowercase RFC 1123 label must consist of"}},
+		"name twice":    {head + "  containers: [{name: a, image: b}, {name: a, image: c}]", []string{`spec.containers[1].name: Duplicate value: "a"`}},
+		"port twice":    {head + "  containers: [{name: a, image: b, ports: [{name: p, containerPort: 1}, {name: p, containerPort: 2}]}]", []string{`spec.containers[0].ports[1].name: Duplicate value: "p"`}},
+		"two at once":   {head + "  containers: [{name: A, image: ''}]", []string{"spec.containers[0].name: Invalid value", "spec.containers[0].image: Required value"}},
+		"no YAML":       {"apiVersion: v1\nkind: [", []string{"yaml"}},
+	} {
+		s.Run(name, func(t *testing.T) {
+			sub := *s
+			sub.T = t
+			sub.refusedInput(tc.manifest, []string{"create", "-f", "-"}, tc.texts...)
+		})
+	}
+	if out := s.kubectl("get", "pods"); !strings.Contains(out, "No resources found") {
+		s.Errorf("something was started:\n%s", out)
+	}
+}
+
+func TestErrorsOfImages(t *testing.T) {
+	s := newSpace(t)
+	for name, tc := range map[string]struct {
+		image  string
+		policy corev1.PullPolicy
+		reason []string
+	}{
+		"bad-name":    {"UPPER/Case::x", "", []string{"InvalidImageName"}},
+		"not-here":    {"podium.local/no/such:1", corev1.PullNever, []string{"ErrImageNeverPull"}},
+		"no-registry": {"127.0.0.1:1/no/such:1", "", []string{"ErrImagePull", "ImagePullBackOff"}},
+	} {
+		pod := shellPod(name, "true")
+		pod.Spec.Containers[0].Image, pod.Spec.Containers[0].ImagePullPolicy = tc.image, tc.policy
+		s.create(pod)
+		s.await(name, strings.Join(tc.reason, " or "), func(p *corev1.Pod) bool {
+			if len(p.Status.ContainerStatuses) == 0 || p.Status.ContainerStatuses[0].State.Waiting == nil {
+				return false
+			}
+			for _, r := range tc.reason {
+				if p.Status.ContainerStatuses[0].State.Waiting.Reason == r {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	s.refused([]string{"logs", "no-registry"}, `container "c0" in pod "no-registry" is waiting to start: `, "pull")
+	s.refused([]string{"exec", "no-registry", "--", "true"}, `container not found ("c0")`)
+}
+
+func TestErrorsOfVerbs(t *testing.T) {
+	s := newSpace(t)
+	s.create(shellPod("two", "sleep 3600", "sleep 3600"))
+	s.awaitRunning("two")
+	s.refused([]string{"logs", "two", "-c", "nope"}, "container nope is not valid for pod two")
+	s.refused([]string{"run", "two", "--image=" + shellImage}, `pods "two" already exists`)
+	s.refused([]string{"patch", "pod", "two", "-p", `{"spec":{"nodeName":"elsewhere"}}`}, "pod updates may not change fields other than")
+	s.refused([]string{"get", "pod", "none"}, `Error from server (NotFound): pods "none" not found`)
+	s.refused([]string{"get", "pods", "--as=jane"}, `pods is forbidden: User "jane" cannot list resource "pods" in API group "" in the namespace "`+s.ns+`"`)
+
+	big := filepath.Join(s.TempDir(), "big.yaml")
+	text := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: big}\ndata:\n  a: " + strings.Repeat("x", 3<<20) + "\n"
+	if err := os.WriteFile(big, []byte(text), 0o600); err != nil {
+		s.Fatal(err)
+	}
+	if out, err := s.try("create", "-f", big); err == nil {
+		s.Errorf("3 MB were taken: %.200s", out)
+	}
+}
+
+// A client with a certificate of another CA is not let in.
+func TestWrongCertificate(t *testing.T) {
+	s := newSpace(t)
+	config := filepath.Join(s.TempDir(), "config")
+	text := "apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: \"https://" + s.node.bind + "\", certificate-authority: " +
+		filepath.Join(s.node.paths.PKI, "ca.crt") + "}}]\nusers: [{name: u, user: {token: nonsense}}]\ncontexts: [{name: x, context: {cluster: c, user: u}}]\ncurrent-context: x\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		s.Fatal(err)
+	}
+	s.refused([]string{"--kubeconfig", config, "get", "pods"}, "You must be logged in to the server (Unauthorized)")
+}

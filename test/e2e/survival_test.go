@@ -1,0 +1,269 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// ownNode starts a node for this test alone; after the test nothing of it may be left.
+func ownNode(t *testing.T) *node {
+	t.Helper()
+	n, err := startNode(filepath.Join(t.TempDir(), "node"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.down(); err != nil {
+			t.Error(err)
+		}
+		for _, leak := range n.leaks() {
+			t.Error("left on the machine:", leak)
+		}
+	})
+	return n
+}
+
+// kill ends the daemon as a power cut would, and waits until it is gone.
+func (n *node) kill(t *testing.T) {
+	t.Helper()
+	pid := n.pid(t)
+	handle, err := os.FindProcess(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := handle.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(patience); ; {
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d/exe", pid)); err != nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the daemon outlives SIGKILL")
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+// The daemon dies without warning: what runs goes on, nothing is started twice, the logs have no gap, and
+// what ended meanwhile is reported with its code and time.
+func TestDaemonKilled(t *testing.T) {
+	t.Parallel()
+	n := ownNode(t)
+	s := newSpaceOn(t, n)
+	s.create(shellPod("steady", "i=0; while true; do i=$((i+1)); echo tick $i; sleep 0.02; done"))
+	ends := shellPod("ends", "while [ ! -e /gate/open ]; do sleep 0.05; done; exit 5")
+	ends.Spec.RestartPolicy = corev1.RestartPolicyNever
+	gate := s.TempDir()
+	ends.Spec.Volumes = []corev1.Volume{{Name: "gate", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: gate}}}}
+	ends.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "gate", MountPath: "/gate"}}
+	s.create(ends)
+	before := s.awaitRunning("steady")
+	s.awaitRunning("ends")
+
+	n.kill(t)
+	if err := os.WriteFile(filepath.Join(gate, "open"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ended := time.Now()
+	<-time.After(1500 * time.Millisecond) // long enough that the end is seen to be in the past, by seconds
+	if err := n.up(); err != nil {
+		t.Fatal(err)
+	}
+	back := time.Now()
+	after := s.awaitPhase("ends", corev1.PodFailed)
+	st := after.Status.ContainerStatuses[0].State.Terminated
+	if st == nil || st.ExitCode != 5 || after.Status.ContainerStatuses[0].RestartCount != 0 {
+		t.Fatalf("ended meanwhile: %s", describe(after))
+	}
+	if st.FinishedAt.Time.Before(ended.Add(-time.Second)) || !st.FinishedAt.Time.Before(back) {
+		t.Errorf("it ended at %v, and is reported with %v", ended, st.FinishedAt)
+	}
+	steady := s.awaitRunning("steady")
+	if got, want := steady.Status.ContainerStatuses[0], before.Status.ContainerStatuses[0]; got.ContainerID != want.ContainerID || got.RestartCount != 0 {
+		t.Errorf("the running container was touched: %s, then %s", want.ContainerID, got.ContainerID)
+	}
+	if steady.Status.PodIP != before.Status.PodIP {
+		t.Errorf("the address changed from %s to %s", before.Status.PodIP, steady.Status.PodIP)
+	}
+	for i, line := range strings.Split(strings.TrimSpace(s.kubectl("logs", "steady")), "\n") {
+		if line != fmt.Sprintf("tick %d", i+1) {
+			t.Fatalf("line %d of the log is %q: there is a gap", i+1, line)
+		}
+	}
+	if out := s.kubectl("exec", "steady", "--", "echo", "still here"); out != "still here\n" {
+		t.Errorf("exec after the restart: %q", out)
+	}
+}
+
+// The daemon is killed again and again while Pods start and end: each Pod comes to its end, none twice.
+func TestDaemonKilledAtAnyMoment(t *testing.T) {
+	t.Parallel()
+	n := ownNode(t)
+	s := newSpaceOn(t, n)
+	record := s.TempDir()
+	for round, after := range []time.Duration{5, 20, 45, 80, 130, 200} {
+		name := fmt.Sprintf("p%d", round)
+		pod := shellPod(name, "echo x >> /record/"+name+"; exec sleep 3600")
+		pod.Spec.Volumes = []corev1.Volume{{Name: "record", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: record}}}}
+		pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "record", MountPath: "/record"}}
+		s.create(pod)
+		if round > 0 {
+			now := int64(1)
+			if err := n.client.CoreV1().Pods(s.ns).Delete(t.Context(), fmt.Sprintf("p%d", round-1), metav1.DeleteOptions{GracePeriodSeconds: &now}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		<-time.After(after * time.Millisecond)
+		n.kill(t)
+		if err := n.up(); err != nil {
+			t.Fatal(err)
+		}
+		got := s.awaitRunning(name)
+		if c := got.Status.ContainerStatuses[0]; c.RestartCount != 0 {
+			t.Errorf("killed after %d ms: %s", after, describe(got))
+		}
+		if b, err := os.ReadFile(filepath.Join(record, name)); err != nil || string(b) != "x\n" {
+			t.Errorf("killed after %d ms: the container was started %d times (%v)", after, strings.Count(string(b), "x"), err)
+		}
+		if round > 0 {
+			s.awaitGone(fmt.Sprintf("p%d", round-1))
+		}
+	}
+}
+
+// Shim, pause and container killed from outside: each ends in Kubernetes' answer.
+func TestProcessesKilled(t *testing.T) {
+	s := newSpace(t)
+	for _, victim := range []string{"container", "pause", "shim"} {
+		name := "victim-of-" + victim
+		s.create(shellPod(name, "exec sleep 3600"))
+		before := s.awaitRunning(name)
+		pid := pidOf(s, before, victim)
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			s.Fatalf("kill the %s (%d): %v", victim, pid, err)
+		}
+		after := s.await(name, "running again", func(p *corev1.Pod) bool {
+			return isReady(p) && p.Status.ContainerStatuses[0].RestartCount == 1
+		})
+		if after.Status.ContainerStatuses[0].ContainerID == before.Status.ContainerStatuses[0].ContainerID {
+			s.Errorf("%s killed: the container is the same", victim)
+		}
+		if last := after.Status.ContainerStatuses[0].LastTerminationState.Terminated; last == nil || last.ExitCode != 137 {
+			s.Errorf("%s killed: last state %+v", victim, last)
+		}
+	}
+}
+
+// pidOf finds a Pod's process by the kinship: the container's parent is the shim, and pause is the shim's
+// other child.
+func pidOf(s *space, pod *corev1.Pod, which string) int {
+	s.Helper()
+	id := pod.Status.ContainerStatuses[0].ContainerID
+	id = id[strings.LastIndex(id, "/")+1:]
+	container, shim := 0, 0
+	for _, p := range processes(s) {
+		if strings.Contains(p.cgroup, id) && p.comm == "sleep" {
+			container, shim = p.pid, p.parent
+		}
+	}
+	if container == 0 {
+		s.Fatalf("container %s has no process", id)
+	}
+	switch which {
+	case "container":
+		return container
+	case "shim":
+		return shim
+	}
+	for _, p := range processes(s) {
+		if p.parent == shim && p.pid != container {
+			return p.pid
+		}
+	}
+	s.Fatalf("shim %d has no pause", shim)
+	return 0
+}
+
+type process struct {
+	pid, parent  int
+	comm, cgroup string
+}
+
+func processes(s *space) []process {
+	s.Helper()
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		s.Fatal(err)
+	}
+	var out []process
+	for _, d := range dirs {
+		var p process
+		stat, err := os.ReadFile(filepath.Join(d, "stat"))
+		if err != nil {
+			continue // it has ended
+		}
+		open, end := strings.IndexByte(string(stat), '('), strings.LastIndexByte(string(stat), ')')
+		var state string
+		fmt.Sscan(string(stat[:open]), &p.pid)
+		fmt.Sscan(string(stat[end+1:]), &state, &p.parent)
+		p.comm = string(stat[open+1 : end])
+		if cgroup, err := os.ReadFile(filepath.Join(d, "cgroup")); err == nil {
+			p.cgroup = string(cgroup)
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// A second up on a live root says so and changes nothing; SIGTERM leaves the Pods running; down leaves nothing.
+func TestUpStopUpDown(t *testing.T) {
+	t.Parallel()
+	n := ownNode(t)
+	s := newSpaceOn(t, n)
+	s.create(shellPod("stays", "exec sleep 3600"))
+	before := s.awaitRunning("stays")
+
+	out, err := command(binary(), "up", "--root", n.paths.Root, "--bind", n.bind).CombinedOutput()
+	if exit, ok := err.(interface{ ExitCode() int }); !ok || exit.ExitCode() != 4 || !strings.Contains(string(out), "already running") {
+		t.Errorf("a second up: %v\n%s", err, out)
+	}
+	pid := n.pid(t)
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("the daemon has stopped", func() error {
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d/exe", pid)); err == nil {
+			return fmt.Errorf("it is there")
+		}
+		return nil
+	})
+	found := false
+	for _, p := range processes(s) {
+		found = found || strings.Contains(p.cgroup, string(before.UID)) && p.comm == "sleep"
+	}
+	if !found {
+		t.Error("the container ended with the daemon")
+	}
+	if err := n.up(); err != nil {
+		t.Fatal(err)
+	}
+	after := s.awaitRunning("stays")
+	if after.Status.ContainerStatuses[0].ContainerID != before.Status.ContainerStatuses[0].ContainerID {
+		t.Error("the container was made anew")
+	}
+	if out, err := command(binary(), "--root", n.paths.Root, "kubeconfig").Output(); err != nil || strings.TrimSpace(string(out)) != n.paths.AdminKubeconfig {
+		t.Errorf("podium kubeconfig: %q, %v", out, err)
+	}
+	if info, err := os.Stat(n.paths.AdminKubeconfig); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the kubeconfig's mode: %v, %v", info, err)
+	}
+}
