@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/opencontainers/cgroups"
@@ -82,6 +83,14 @@ func (m *Manager) Stats(p string) (Stats, error) {
 // StatsIn reads the cgroup of these folders (by v1 controller, or by "" on v2); key names it among the samples that
 // the rate of CPU use is worked out from.
 func (m *Manager) StatsIn(key string, dirs map[string]string) (Stats, error) {
+	// The library reads what is missing as zeros.
+	memory := dirs["memory"]
+	if m.mode == V2 {
+		memory = dirs[""]
+	}
+	if _, err := os.Stat(memory); err != nil {
+		return Stats{}, fmt.Errorf("read cgroup %s: %w", key, err)
+	}
 	lib, err := manager.NewWithPaths(&cgroups.Cgroup{Path: key, Resources: &cgroups.Resources{SkipDevices: true}}, dirs)
 	if err != nil {
 		return Stats{}, fmt.Errorf("open cgroup %s: %w", key, err)
