@@ -1,0 +1,194 @@
+package pod
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	resourcehelper "k8s.io/component-helpers/resource"
+	corev1 "k8s.io/component-helpers/scheduling/corev1"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+	"k8s.io/klog/v2"
+)
+
+// Admit answers why the node does not take the Pod in beside the others that are there, nil when it does. The
+// scheduler has asked the same, but another scheduler, a static Pod or a changed node can have come between.
+func Admit(p *v1.Pod, node *v1.Node, others []*v1.Pod) *Verdict {
+	if want, ok := p.Labels[v1.LabelOSStable]; ok && want != runtime.GOOS {
+		return &Verdict{
+			Reason:  "PodOSSelectorNodeLabelDoesNotMatch",
+			Message: "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label",
+		}
+	}
+	if p.Spec.OS != nil && string(p.Spec.OS.Name) != runtime.GOOS {
+		return &Verdict{Reason: "PodOSNotSupported", Message: "Failed to admit pod as the OS field doesn't match node OS"}
+	}
+	if sc := p.Spec.SecurityContext; sc != nil && sc.SupplementalGroupsPolicy != nil &&
+		*sc.SupplementalGroupsPolicy == v1.SupplementalGroupsPolicyStrict && !supplementalGroups(node) {
+		return &Verdict{
+			Reason:  "SupplementalGroupsPolicyNotSupported",
+			Message: "SupplementalGroupsPolicy=Strict is not supported in this node",
+		}
+	}
+	if v := fits(p, node, others); v != nil {
+		return v
+	}
+	return predicates(p, node, others)
+}
+
+func supplementalGroups(node *v1.Node) bool {
+	f := node.Status.Features
+	return f != nil && f.SupplementalGroupsPolicy != nil && *f.SupplementalGroupsPolicy
+}
+
+// fits answers which of its resources the node has too little of for one Pod more.
+func fits(p *v1.Pod, node *v1.Node, others []*v1.Pod) *Verdict {
+	allocatable := node.Status.Allocatable
+	if room := allocatable.Pods().Value(); int64(len(others))+1 > room {
+		return shortOf(v1.ResourcePods, 1, int64(len(others)), room)
+	}
+	wants := resourcehelper.PodRequests(p, resourcehelper.PodResourcesOptions{})
+	for name, q := range wants {
+		// A resource that the node does not know is one of the cluster's, which the node does not count.
+		if _, known := allocatable[name]; q.IsZero() || (!known && extended(name)) {
+			delete(wants, name)
+		}
+	}
+	if len(wants) == 0 {
+		return nil
+	}
+	used := v1.ResourceList{}
+	for _, other := range others {
+		for name, q := range resourcehelper.PodRequests(other, resourcehelper.PodResourcesOptions{UseStatusResources: true}) {
+			sum := used[name]
+			sum.Add(q)
+			used[name] = sum
+		}
+	}
+	for _, name := range inOrder(wants) {
+		want, have, room := amount(name, wants[name]), amount(name, used[name]), amount(name, allocatable[name])
+		if want > room-have {
+			return shortOf(name, want, have, room)
+		}
+	}
+	return nil
+}
+
+// inOrder lists resources as the scheduler checks them: cpu, memory and ephemeral storage first.
+func inOrder(list v1.ResourceList) []v1.ResourceName {
+	first := []v1.ResourceName{v1.ResourceCPU, v1.ResourceMemory, v1.ResourceEphemeralStorage}
+	var names []v1.ResourceName
+	for _, name := range first {
+		if _, ok := list[name]; ok {
+			names = append(names, name)
+		}
+	}
+	for name := range list {
+		switch name {
+		case v1.ResourceCPU, v1.ResourceMemory, v1.ResourceEphemeralStorage:
+		default:
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// extended reports whether the resource is one that is not Kubernetes' own.
+func extended(name v1.ResourceName) bool {
+	s := string(name)
+	return strings.Contains(s, "/") && !strings.Contains(s, "kubernetes.io/") && !strings.HasPrefix(s, v1.DefaultResourceRequestsPrefix)
+}
+
+// amount is a quantity in the unit it is counted in: thousandths of CPUs, else ones.
+func amount(name v1.ResourceName, q resource.Quantity) int64 {
+	if name == v1.ResourceCPU {
+		return q.MilliValue()
+	}
+	return q.Value()
+}
+
+func shortOf(name v1.ResourceName, want, used, room int64) *Verdict {
+	return &Verdict{
+		Reason: "OutOf" + string(name),
+		Message: fmt.Sprintf("Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d",
+			name, want, used, room),
+	}
+}
+
+// predicates answers what else of the Pod and the node does not go together.
+func predicates(p *v1.Pod, node *v1.Node, others []*v1.Pod) *Verdict {
+	failed := func(name, words string) *Verdict {
+		return &Verdict{Reason: name, Message: fmt.Sprintf("Predicate %s failed: %s", name, words)}
+	}
+	if ok, err := nodeaffinity.GetRequiredNodeAffinity(p).Match(node); err != nil || !ok {
+		return failed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
+	}
+	if p.Spec.NodeName != "" && p.Spec.NodeName != node.Name {
+		return failed("NodeName", "node(s) didn't match the requested node name")
+	}
+	if portsTaken(p, others) {
+		return failed("NodePorts", "node(s) didn't have free ports for the requested pod ports")
+	}
+	if Static(p) {
+		return nil
+	}
+	evicting := func(t *v1.Taint) bool { return t.Effect == v1.TaintEffectNoExecute }
+	if _, bad := corev1.FindMatchingUntoleratedTaint(klog.Background(), node.Spec.Taints, p.Spec.Tolerations, evicting, false); bad {
+		return failed("TaintToleration", "node(s) had taints that the pod didn't tolerate")
+	}
+	return nil
+}
+
+// hostPort is a port of the node that a container asks for.
+type hostPort struct {
+	ip       string
+	protocol v1.Protocol
+	port     int32
+}
+
+func hostPorts(p *v1.Pod) []hostPort {
+	var ports []hostPort
+	add := func(list []v1.Container, all bool) {
+		for i := range list {
+			if !all && !Sidecar(&list[i]) {
+				continue
+			}
+			for _, c := range list[i].Ports {
+				if c.HostPort > 0 {
+					hp := hostPort{ip: c.HostIP, protocol: c.Protocol, port: c.HostPort}
+					if hp.ip == "" {
+						hp.ip = "0.0.0.0"
+					}
+					if hp.protocol == "" {
+						hp.protocol = v1.ProtocolTCP
+					}
+					ports = append(ports, hp)
+				}
+			}
+		}
+	}
+	add(p.Spec.InitContainers, false)
+	add(p.Spec.Containers, true)
+	return ports
+}
+
+// portsTaken reports whether a port of the node that the Pod wants is another's.
+func portsTaken(p *v1.Pod, others []*v1.Pod) bool {
+	wants := hostPorts(p)
+	if len(wants) == 0 {
+		return false
+	}
+	for _, other := range others {
+		for _, have := range hostPorts(other) {
+			for _, want := range wants {
+				sameIP := have.ip == want.ip || have.ip == "0.0.0.0" || want.ip == "0.0.0.0"
+				if sameIP && have.port == want.port && have.protocol == want.protocol {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
