@@ -6,7 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -104,28 +104,21 @@ func (c *Certificate) renewIn() time.Duration {
 // OnRenewal calls f each time the certificate has been renewed, until the returned stop is called. It also
 // renews it in time when nobody asks for it.
 func (c *Certificate) OnRenewal(f func()) (stop func()) {
-	var mu sync.Mutex
-	stopped := false
-	var again func()
-	again = func() {
-		c.a.clock.AfterFunc(c.renewIn(), func() {
-			mu.Lock()
-			defer mu.Unlock()
-			if stopped {
-				return
-			}
-			if _, err := c.Get(); err == nil {
-				f()
-			}
-			again()
-		})
+	var stopped atomic.Bool
+	var wait func()
+	renew := func() {
+		if stopped.Load() {
+			return
+		}
+		if _, err := c.Get(); err == nil {
+			f()
+		}
+		wait()
 	}
-	again()
-	return func() {
-		mu.Lock()
-		defer mu.Unlock()
-		stopped = true
-	}
+	// A fake clock calls back while it is locked, hence the goroutine.
+	wait = func() { c.a.clock.AfterFunc(c.renewIn(), func() { go renew() }) }
+	wait()
+	return func() { stopped.Store(true) }
 }
 
 // ServerTLS answers with the settings of a server that serves only those whom the CA vouches for.

@@ -3,9 +3,10 @@ package pki
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"io"
+	"log"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -68,9 +69,6 @@ func TestCertificateIsRenewedInTime(t *testing.T) {
 	c := clocktesting.NewFakeClock(time.Now())
 	a := open(t, t.TempDir(), c)
 	cert := a.Client(Node("n1"))
-	renewed := 0
-	stop := cert.OnRenewal(func() { renewed++ })
-	defer stop()
 	first, err := cert.Get()
 	if err != nil {
 		t.Fatal(err)
@@ -78,6 +76,9 @@ func TestCertificateIsRenewedInTime(t *testing.T) {
 	if first.Leaf.Subject.CommonName != "system:node:n1" || first.Leaf.Subject.Organization[0] != "system:nodes" {
 		t.Errorf("subject = %v", first.Leaf.Subject)
 	}
+	renewed := make(chan struct{}, 1)
+	stop := cert.OnRenewal(func() { renewed <- struct{}{} })
+	defer stop()
 	c.Step(leafLife / 2)
 	if again, _ := cert.Get(); again != first {
 		t.Error("renewed too early")
@@ -86,7 +87,9 @@ func TestCertificateIsRenewedInTime(t *testing.T) {
 	if again, _ := cert.Get(); again == first {
 		t.Error("not renewed")
 	}
-	if renewed == 0 {
+	select {
+	case <-renewed:
+	case <-time.After(10 * time.Second):
 		t.Error("nobody was told")
 	}
 }
@@ -95,30 +98,34 @@ func TestClientsAndServersTrustEachOther(t *testing.T) {
 	c := clocktesting.NewFakeClock(time.Now())
 	a := open(t, t.TempDir(), c)
 	var user string
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		user = r.TLS.PeerCertificates[0].Subject.CommonName
-	}))
 	cfg, err := a.ServerTLS(ServerName{Subject: "test", IPs: []net.IP{net.IPv4(127, 0, 0, 1)}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv.TLS = cfg
-	srv.StartTLS()
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		user = r.TLS.PeerCertificates[0].Subject.CommonName
+	})}
+	go srv.Serve(listener)
 	defer srv.Close()
+	url := "https://" + listener.Addr().String()
 
 	transport, err := a.Transport(Scheduler)
 	if err != nil {
 		t.Fatal(err)
 	}
 	client := &http.Client{Transport: transport}
-	if _, err := client.Get(srv.URL); err != nil {
+	if _, err := client.Get(url); err != nil {
 		t.Fatal(err)
 	}
 	if user != "system:kube-scheduler" {
 		t.Errorf("the server saw %q", user)
 	}
 	stranger := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: a.Pool()}}}
-	if _, err := stranger.Get(srv.URL); err == nil {
+	if _, err := stranger.Get(url); err == nil {
 		t.Error("a client with no certificate was served")
 	}
 }
