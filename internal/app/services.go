@@ -1,0 +1,93 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"k8s.io/klog/v2"
+)
+
+// services are the parts of the daemon that run until it ends. They end in the reverse order of their start,
+// each before the next one is told to: the store outlives the API server, which outlives its clients.
+type services struct {
+	mu      sync.Mutex
+	running []*service
+	failed  chan error
+}
+
+type service struct {
+	name string
+	stop func()
+	done chan struct{}
+}
+
+func newServices() *services { return &services{failed: make(chan error, 1)} }
+
+// start runs a part until it is stopped. When it ends by itself, its error is the daemon's.
+func (s *services) start(ctx context.Context, name string, run func(context.Context) error) {
+	// A part is stopped in its turn, not when the daemon's context ends.
+	ctx, cancel := context.WithCancel(klog.NewContext(context.WithoutCancel(ctx), klog.FromContext(ctx).WithName(name)))
+	part := &service{name: name, stop: cancel, done: make(chan struct{})}
+	s.add(part)
+	go func() {
+		defer close(part.done)
+		err := run(ctx)
+		if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
+			return
+		}
+		if err == nil {
+			err = errors.New("it ended by itself")
+		}
+		s.fail(fmt.Errorf("%s: %w", name, err))
+	}()
+}
+
+// closer adds something that is closed in its turn.
+func (s *services) closer(name string, closeIt func() error) {
+	part := &service{name: name, done: make(chan struct{})}
+	part.stop = func() {
+		defer close(part.done)
+		if err := closeIt(); err != nil {
+			klog.Background().Error(err, "Could not close a part of the daemon", "part", name)
+		}
+	}
+	s.add(part)
+}
+
+func (s *services) add(part *service) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running = append(s.running, part)
+}
+
+// fail ends the daemon with the first error it is given.
+func (s *services) fail(err error) {
+	select {
+	case s.failed <- err:
+	default:
+	}
+}
+
+// wait answers with nil when the context ends, or with the error of a part that ended by itself.
+func (s *services) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-s.failed:
+		return err
+	}
+}
+
+// stop ends every part, the last started first, and returns when all have ended.
+func (s *services) stop() {
+	s.mu.Lock()
+	parts := s.running
+	s.running = nil
+	s.mu.Unlock()
+	for i := len(parts) - 1; i >= 0; i-- {
+		parts[i].stop()
+		<-parts[i].done
+	}
+}

@@ -1,0 +1,39 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestServicesStopInReverse(t *testing.T) {
+	s := newServices()
+	var ended []string
+	for _, name := range []string{"store", "api", "node"} {
+		s.start(t.Context(), name, func(ctx context.Context) error {
+			<-ctx.Done()
+			ended = append(ended, name) // one at a time, or the race detector says so
+			return ctx.Err()
+		})
+	}
+	s.closer("last", func() error { ended = append(ended, "last"); return nil })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.wait(ctx); err != nil {
+		t.Error(err)
+	}
+	s.stop()
+	if got := strings.Join(ended, " "); got != "last node api store" {
+		t.Errorf("ended in the order %s", got)
+	}
+}
+
+func TestServicesFailWithThePart(t *testing.T) {
+	s := newServices()
+	s.start(t.Context(), "store", func(context.Context) error { return errors.New("disk full") })
+	if err := s.wait(t.Context()); err == nil || err.Error() != "store: disk full" {
+		t.Errorf("got %v", err)
+	}
+	s.stop()
+}
