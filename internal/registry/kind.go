@@ -39,7 +39,7 @@ func (k Kind) GroupResource() schema.GroupResource {
 }
 
 // Storage makes the kind's stores, by their path in the API: "pods", "pods/status", "pods/log", …. env.Store
-// is filled in here.
+// and env.Options are filled in here.
 func (k Kind) Storage(env Env, typer runtime.ObjectTyper, options generic.RESTOptionsGetter) (map[string]rest.Storage, error) {
 	return k.build(env, typer, options)
 }
@@ -90,7 +90,7 @@ func build[T Object](d Definition[T], k Kind, env Env, typer runtime.ObjectTyper
 	if err := store.CompleteWithOptions(&generic.StoreOptions{RESTOptions: options, AttrFunc: attributes(d)}); err != nil {
 		return nil, fmt.Errorf("make the store of %s: %w", k.GroupResource(), err)
 	}
-	env.Store = store
+	env.Store, env.Options = store, options
 	if d.Configure != nil { // before the subresources, which share what it sets
 		if err := d.Configure(env); err != nil {
 			return nil, fmt.Errorf("configure the store of %s: %w", k.GroupResource(), err)

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/registry/generic"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
 )
@@ -115,6 +116,8 @@ type Table[T Object] struct {
 type Env struct {
 	// Store is the kind's main store.
 	Store *genericregistry.Store
+	// Options says how stores are made, for a kind that keeps something beside its objects.
+	Options generic.RESTOptionsGetter
 	// Lookup answers with the main store of another kind that is served, or nil. It may be called only
 	// when a request is handled, not while the kinds are being put together.
 	Lookup func(schema.GroupResource) *genericregistry.Store
