@@ -17,6 +17,9 @@ type Config struct {
 	Paths paths.Paths
 	// PodCIDRs are the node's ranges of Pod addresses, at most one of each family, the primary family first.
 	PodCIDRs []netip.Prefix
+	// ClusterCIDRs are ranges that Pods reach with their own address, such as those of other nodes' Pods; what goes
+	// elsewhere is masqueraded.
+	ClusterCIDRs []netip.Prefix
 	// ServiceIP is the cluster IP of the "kubernetes" Service; the zero Addr serves none.
 	ServiceIP netip.Addr
 	// APIServer is where ServiceIP's port 443 leads. A loopback address is allowed.

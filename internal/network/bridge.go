@@ -1,0 +1,178 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// maxLinkName is the longest name a link may have.
+const maxLinkName = 15
+
+// bridgeName is the name of the node's bridge: its ID, or a short form of it where that is too long for a link.
+func bridgeName(id string) string {
+	if len(id) <= maxLinkName {
+		return id
+	}
+	return "podium" + shortHash(id, maxLinkName-len("podium"))
+}
+
+// bridge is the node's end of all its Pods' links.
+type bridge struct {
+	name  string
+	cidrs []netip.Prefix
+	mtu   int
+}
+
+// ensure makes the bridge what it must be, whatever is there of it, and answers with its index. keep says of an
+// address of the bridge that the configuration no longer names whether Pods still use it as their gateway.
+func (b *bridge) ensure(h *netlink.Handle, keep func(netip.Prefix) bool) (index int, err error) {
+	link, err := h.LinkByName(b.name)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		if link, err = b.create(h); err != nil {
+			return 0, err
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look for the bridge %s: %w", b.name, err)
+	}
+	if link.Type() != "bridge" {
+		return 0, fmt.Errorf("the link %s is a %s, not Podium's bridge: rename or delete it", b.name, link.Type())
+	}
+	if err := b.address(h, link, keep); err != nil {
+		return 0, err
+	}
+	if err := b.settle(); err != nil {
+		return 0, err
+	}
+	if err := h.LinkSetUp(link); err != nil {
+		return 0, fmt.Errorf("set the bridge %s up: %w", b.name, err)
+	}
+	return link.Attrs().Index, nil
+}
+
+// create makes the bridge. Its MAC is fixed: left to itself a bridge takes the lowest of its ports', and would
+// change it, to the confusion of all Pods, as Pods come and go.
+func (b *bridge) create(h *netlink.Handle) (netlink.Link, error) {
+	for _, p := range b.cidrs {
+		if name, err := overlappingLink(h, p, b.name); err != nil {
+			return nil, err
+		} else if name != "" {
+			return nil, fmt.Errorf("make the bridge %s: the Pod range %s is in use on the link %s: give another with --pod-cidr", b.name, p, name)
+		}
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU = b.name, b.mtu
+	attrs.HardwareAddr = hardwareAddr(gatewayOf(b.cidrs[0]))
+	if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil && !errors.Is(err, unix.EEXIST) {
+		return nil, fmt.Errorf("make the bridge %s: %w (is the kernel's bridge module there?)", b.name, err)
+	}
+	link, err := h.LinkByName(b.name)
+	if err != nil {
+		return nil, fmt.Errorf("look for the bridge %s just made: %w", b.name, err)
+	}
+	return link, nil
+}
+
+// address gives the bridge the gateway's addresses and takes away what an earlier configuration left.
+func (b *bridge) address(h *netlink.Handle, link netlink.Link, keep func(netip.Prefix) bool) error {
+	have, err := h.AddrList(link, netlink.FAMILY_ALL)
+	if err != nil {
+		return fmt.Errorf("list the addresses of the bridge %s: %w", b.name, err)
+	}
+	want := map[netip.Addr]netip.Prefix{}
+	for _, p := range b.cidrs {
+		want[gatewayOf(p)] = p
+	}
+	for i := range have {
+		a, ok := netip.AddrFromSlice(have[i].IP)
+		if a = a.Unmap(); !ok || a.IsLinkLocalUnicast() {
+			continue
+		}
+		p, _ := prefixOf(have[i].IPNet)
+		if w, ok := want[a]; ok && w.Masked() == p {
+			delete(want, a)
+			continue
+		}
+		if keep(p) {
+			continue
+		}
+		if err := h.AddrDel(link, &have[i]); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return fmt.Errorf("take the address %s from the bridge %s: %w", p, b.name, err)
+		}
+	}
+	for gw, p := range want {
+		// A duplicate is looked for by nobody: without it the address is usable at once.
+		addr := &netlink.Addr{IPNet: ipNet(gw, p.Bits()), Flags: unix.IFA_F_NODAD}
+		if err := h.AddrAdd(link, addr); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("give the bridge %s the address %s: %w", b.name, gw, err)
+		}
+	}
+	return nil
+}
+
+// settle sets what only sysctl can.
+func (b *bridge) settle() error {
+	for _, p := range b.cidrs {
+		name, settings := "ipv4", [][2]string{
+			// Lets the node itself reach host ports, and Pods an API server, on 127.0.0.1; a rule keeps the Pods
+			// from all else there.
+			{"route_localnet", "1"},
+		}
+		if p.Addr().Is6() {
+			name, settings = "ipv6", [][2]string{
+				// The bridge's own address needs no second in which nothing is forwarded to the first Pod.
+				{"accept_dad", "0"},
+				// No Pod tells the node its routes.
+				{"accept_ra", "0"},
+			}
+		}
+		for _, s := range settings {
+			if err := setSysctl(name+"/conf/"+b.name+"/"+s[0], s[1]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// overlappingLink names a link, other than except, with an address in p; "" when there is none.
+func overlappingLink(h *netlink.Handle, p netip.Prefix, except string) (string, error) {
+	addrs, err := h.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return "", fmt.Errorf("list the machine's addresses: %w", err)
+	}
+	for _, a := range addrs {
+		q, ok := prefixOf(a.IPNet)
+		if !ok || !q.Overlaps(p) {
+			continue
+		}
+		link, err := h.LinkByIndex(a.LinkIndex)
+		if err == nil && link.Attrs().Name != except {
+			return link.Attrs().Name, nil
+		}
+	}
+	return "", nil
+}
+
+// uplinkMTU is the MTU of the link with the default route, or 1500.
+func uplinkMTU(h *netlink.Handle) int {
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := h.RouteList(nil, family)
+		if err != nil {
+			continue
+		}
+		for _, r := range routes {
+			if p, ok := prefixOf(r.Dst); ok && p.Bits() > 0 {
+				continue
+			}
+			if link, err := h.LinkByIndex(r.LinkIndex); err == nil && link.Attrs().MTU > 0 {
+				return link.Attrs().MTU
+			}
+		}
+	}
+	return 1500
+}

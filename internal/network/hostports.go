@@ -1,0 +1,284 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// portTarget is a host port and the Pod's address it leads to.
+type portTarget struct {
+	hostPort
+	to netip.Addr
+}
+
+// hostPortsOf reads the host ports of a sandbox; those with host port 0 are none.
+func hostPortsOf(mappings []*runtimeapi.PortMapping) ([]hostPort, error) {
+	var out []hostPort
+	for _, m := range mappings {
+		if m.GetHostPort() <= 0 {
+			continue
+		}
+		proto, ok := map[runtimeapi.Protocol]uint8{
+			runtimeapi.Protocol_TCP: unix.IPPROTO_TCP, runtimeapi.Protocol_UDP: unix.IPPROTO_UDP, runtimeapi.Protocol_SCTP: unix.IPPROTO_SCTP,
+		}[m.Protocol]
+		if !ok || m.HostPort > 65535 || m.ContainerPort <= 0 || m.ContainerPort > 65535 {
+			return nil, fmt.Errorf("host port %d to %d (%s): not a port of TCP, UDP or SCTP", m.HostPort, m.ContainerPort, m.Protocol)
+		}
+		p := hostPort{Proto: proto, Host: uint16(m.HostPort), Pod: uint16(m.ContainerPort)}
+		if m.HostIp != "" {
+			ip, err := netip.ParseAddr(m.HostIp)
+			if err != nil {
+				return nil, fmt.Errorf("host port %d: the host IP %q is no address: %w", m.HostPort, m.HostIp, err)
+			}
+			p.HostIP = ip.Unmap()
+		}
+		if !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out, nil
+}
+
+// targets pairs the ports of a sandbox with its addresses, each family with its own: a host IP of one family leads
+// to the Pod's address of that family, none to both.
+func targets(ips []netip.Addr, ports []hostPort) []portTarget {
+	var out []portTarget
+	for _, p := range ports {
+		for _, ip := range ips {
+			if p.HostIP.IsValid() && p.HostIP.Is4() != ip.Is4() {
+				continue
+			}
+			t := portTarget{hostPort: p, to: ip}
+			if p.HostIP.IsUnspecified() {
+				t.HostIP = netip.Addr{}
+			}
+			if !slices.Contains(out, t) {
+				out = append(out, t)
+			}
+		}
+	}
+	return out
+}
+
+// portMap is the pair of maps of an address family.
+type portMap struct {
+	v4               bool
+	any, withAddress string // names
+	addrType         nftables.SetDatatype
+}
+
+var portMaps = map[bool]portMap{
+	true:  {v4: true, any: "hostports4", withAddress: "hostports4-ip", addrType: nftables.TypeIPAddr},
+	false: {any: "hostports6", withAddress: "hostports6-ip", addrType: nftables.TypeIP6Addr},
+}
+
+func (m portMap) sets(t *nftables.Table) (anyAddr, withAddr *nftables.Set) {
+	port := []nftables.SetDatatype{nftables.TypeInetProto, nftables.TypeInetService}
+	set := func(name string, key ...nftables.SetDatatype) *nftables.Set {
+		return &nftables.Set{
+			Table: t, Name: name, IsMap: true, Concatenation: true,
+			KeyType:  nftables.MustConcatSetType(key...),
+			DataType: nftables.MustConcatSetType(m.addrType, nftables.TypeInetService),
+		}
+	}
+	return set(m.any, port...), set(m.withAddress, append([]nftables.SetDatatype{m.addrType}, port...)...)
+}
+
+// words is how many 32-bit registers an address takes.
+func (m portMap) words() uint32 {
+	if m.v4 {
+		return 1
+	}
+	return 4
+}
+
+func (m portMap) load(at uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: at},
+		&expr.Payload{DestRegister: at + 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+	}
+}
+
+func (m portMap) lookupAnyAddress() []expr.Any {
+	return append(m.load(reg), &expr.Lookup{SourceRegister: reg, DestRegister: reg, IsDestRegSet: true, SetName: m.any})
+}
+
+func (m portMap) lookupWithAddress() []expr.Any {
+	out := append([]expr.Any{loadAddress(dst, m.v4, reg)}, m.load(reg+m.words())...)
+	return append(out, &expr.Lookup{SourceRegister: reg, DestRegister: reg, IsDestRegSet: true, SetName: m.withAddress})
+}
+
+func (m portMap) dnatFromMap() []expr.Any {
+	family := uint32(unix.NFPROTO_IPV6)
+	if m.v4 {
+		family = unix.NFPROTO_IPV4
+	}
+	return []expr.Any{&expr.NAT{Type: expr.NATTypeDestNAT, Family: family, RegAddrMin: reg, RegProtoMin: reg + m.words(), Specified: true}}
+}
+
+// element is t as an element of its map.
+func (m portMap) element(t portTarget) nftables.SetElement {
+	port := func(n uint16) []byte { return append(binaryutil.BigEndian.PutUint16(n), 0, 0) }
+	var key []byte
+	if t.HostIP.IsValid() {
+		key = t.HostIP.AsSlice()
+	}
+	key = append(append(key, t.Proto, 0, 0, 0), port(t.Host)...)
+	return nftables.SetElement{Key: key, Val: append(t.to.AsSlice(), port(t.Pod)...)}
+}
+
+// addMaps puts the maps with their elements into the batch. Of two sandboxes with one host port (the old one not yet
+// gone) the later in ports has it.
+func (r *rules) addMaps(c *nftables.Conn, t *nftables.Table, ports []portTarget) error {
+	for i, v4 := range []bool{true, false} {
+		m := portMaps[v4]
+		anyAddr, withAddr := m.sets(t)
+		// Numbered here: the library's own counter is not safe for several tables at once.
+		anyAddr.ID, withAddr.ID = uint32(1+2*i), uint32(2+2*i)
+		byKey := map[*nftables.Set]map[string]nftables.SetElement{anyAddr: {}, withAddr: {}}
+		for _, p := range ports {
+			if p.to.Is4() != v4 {
+				continue
+			}
+			set := anyAddr
+			if p.HostIP.IsValid() {
+				set = withAddr
+			}
+			e := m.element(p)
+			byKey[set][string(e.Key)] = e
+		}
+		for _, set := range []*nftables.Set{anyAddr, withAddr} {
+			var elements []nftables.SetElement
+			for _, e := range byKey[set] {
+				elements = append(elements, e)
+			}
+			if err := c.AddSet(set, elements); err != nil {
+				return fmt.Errorf("describe the nftables map %s: %w", set.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// open makes ports lead to their Pods, in one transaction. A port that leads to another Pod (on its way out: the
+// scheduler gives a port once) is taken over.
+func (r *rules) open(ports []portTarget) error {
+	err := r.send(ports, unix.NFT_MSG_NEWSETELEM)
+	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST) {
+		if err = r.close(ports); err == nil {
+			err = r.send(ports, unix.NFT_MSG_NEWSETELEM)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("open the host ports %v: %w", ports, err)
+	}
+	return nil
+}
+
+// close ends ports. Those that are not open are no error.
+func (r *rules) close(ports []portTarget) error {
+	err := r.send(ports, unix.NFT_MSG_DELSETELEM)
+	if !errors.Is(err, unix.ENOENT) || len(ports) == 1 {
+		return closeError(ports, err)
+	}
+	var errs []error
+	for _, p := range ports {
+		one := []portTarget{p}
+		errs = append(errs, closeError(one, r.send(one, unix.NFT_MSG_DELSETELEM)))
+	}
+	return errors.Join(errs...)
+}
+
+func closeError(ports []portTarget, err error) error {
+	if err == nil || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return fmt.Errorf("close the host ports %v: %w", ports, err)
+}
+
+// send adds (NFT_MSG_NEWSETELEM) or deletes (NFT_MSG_DELSETELEM) the ports' elements, all or none.
+func (r *rules) send(ports []portTarget, message int) error {
+	if len(ports) == 0 {
+		return nil
+	}
+	c, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	for _, p := range ports {
+		m := portMaps[p.to.Is4()]
+		set, withAddr := m.sets(r.ref())
+		if p.HostIP.IsValid() {
+			set = withAddr
+		}
+		elements := []nftables.SetElement{m.element(p)}
+		if message == unix.NFT_MSG_NEWSETELEM {
+			err = c.SetAddElements(set, elements)
+		} else {
+			err = c.SetDeleteElements(set, elements)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return c.Flush()
+}
+
+// String is the port as an error names it: "8080/tcp".
+func (p hostPort) String() string {
+	proto := map[uint8]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_SCTP: "sctp"}[p.Proto]
+	if p.HostIP.IsValid() {
+		return fmt.Sprintf("%s/%s", netip.AddrPortFrom(p.HostIP, p.Host), proto)
+	}
+	return fmt.Sprintf("%d/%s", p.Host, proto)
+}
+
+// sameOnHost says whether p and o are the same port of the node.
+func (p hostPort) sameOnHost(o hostPort) bool {
+	return p.Proto == o.Proto && p.Host == o.Host && p.HostIP == o.HostIP
+}
+
+// forgetFlows deletes what the kernel remembers of connections by ports that are not TCP: they have no end by
+// themselves, and packets of theirs would go on to the Pod that had the port before.
+func forgetFlows(h *netlink.Handle, ports []portTarget) error {
+	var filters4, filters6 []netlink.CustomConntrackFilter
+	for _, p := range ports {
+		if p.Proto == unix.IPPROTO_TCP {
+			continue
+		}
+		f := &netlink.ConntrackFilter{}
+		if err := errors.Join(f.AddProtocol(p.Proto), f.AddPort(netlink.ConntrackOrigDstPort, p.Host)); err != nil {
+			return fmt.Errorf("describe the flows of host port %s: %w", p, err)
+		}
+		if p.HostIP.IsValid() {
+			if err := f.AddIP(netlink.ConntrackOrigDstIP, net.IP(p.HostIP.AsSlice())); err != nil {
+				return fmt.Errorf("describe the flows of host port %s: %w", p, err)
+			}
+		}
+		if p.to.Is4() {
+			filters4 = append(filters4, f)
+		} else {
+			filters6 = append(filters6, f)
+		}
+	}
+	var errs []error
+	if len(filters4) > 0 {
+		_, err := h.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, filters4...)
+		errs = append(errs, err)
+	}
+	if len(filters6) > 0 {
+		_, err := h.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET6, filters6...)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
