@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# bench.sh: measures the node just built. PEER=KUBECONFIG measures another cluster in the same run; ROUNDS, MANY
+# and IDLE say how much. Prints a table for docs/performance.md.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+[ "$(id -u)" = 0 ] || { echo "bench.sh: a node needs root: run it with sudo" >&2; exit 1; }
+command -v runc >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends runc >/dev/null; } ||
+  echo "bench.sh: runc could not be installed; its figure is left out" >&2
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+go run ./demo/mkimages "$work/images"
+go run ./test/bench -podium bin/podium -images "$work/images" -rounds "${ROUNDS:-20}" -many "${MANY:-200}" -idle "${IDLE:-60}" ${PEER:+-peer "$PEER"}

@@ -1,0 +1,72 @@
+// Command bench measures a Podium node as its users meet it, beside a bare `runc run` of the same image in the
+// same minute and, given the kubeconfig of another cluster, beside that. It prints a table in Markdown.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+)
+
+type options struct {
+	podium, peer, image, peerImage, bundle string
+	rounds                                 int
+	burst                                  []int
+	many                                   int
+	idle                                   int
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.podium, "podium", "bin/podium", "the binary to measure")
+	flag.StringVar(&o.image, "image", "podium.local/demo/shell:1", "an image of the node with sh and sleep")
+	flag.StringVar(&o.peer, "peer", "", "kubeconfig of another cluster to measure as well")
+	flag.StringVar(&o.peerImage, "peer-image", "registry.k8s.io/e2e-test-images/busybox:1.37.0-2", "its image with sh and sleep")
+	flag.StringVar(&o.bundle, "images", "", "folder of the archives that a fresh node takes in")
+	flag.IntVar(&o.rounds, "rounds", 20, "rounds of each figure that is measured one at a time")
+	flag.IntVar(&o.many, "many", 200, "Pods for the growth of memory; 0: not measured")
+	flag.IntVar(&o.idle, "idle", 60, "seconds over which the idle node is watched; 0: not measured")
+	flag.Parse()
+	o.burst = []int{50, 100}
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) error {
+	ours, theirs := &results{}, &results{}
+	if err := measureStart(ctx, o, ours); err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	node, err := startNode(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer node.down()
+	if err := measureIdle(ctx, o, node, ours); err != nil {
+		return fmt.Errorf("idle: %w", err)
+	}
+	if err := measureRunc(ctx, o, node, ours); err != nil {
+		return fmt.Errorf("runc: %w", err)
+	}
+	if err := measureCluster(ctx, o, node.kubeconfig(), o.image, ours); err != nil {
+		return err
+	}
+	if err := measureMany(ctx, o, node, ours); err != nil {
+		return fmt.Errorf("many Pods: %w", err)
+	}
+	if o.peer != "" {
+		if err := measureCluster(ctx, o, o.peer, o.peerImage, theirs); err != nil {
+			return fmt.Errorf("the other cluster: %w", err)
+		}
+	}
+	printTable(os.Stdout, ours, theirs)
+	return nil
+}
