@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 
+	"podium.dev/podium/internal/controller/disruption"
 	"podium.dev/podium/internal/controller/garbagecollector"
 	"podium.dev/podium/internal/controller/namespace"
 	"podium.dev/podium/internal/controller/nodelifecycle"
@@ -95,6 +96,7 @@ func build(cfg Config, client kubernetes.Interface, meta metadata.Interface, src
 		podgc.New(client, src, cfg.Clock, max(threshold, 0)),
 		garbagecollector.New(client, meta, recorder(garbagecollector.Component), cfg.Clock, namespaces.Removed),
 		nodelifecycle.New(client, src, recorder(nodelifecycle.Component), cfg.Clock, cfg.Nodes),
+		disruption.New(client, src, recorder(disruption.Component), cfg.Clock),
 		tainteviction.New(client, src, recorder(tainteviction.Component), cfg.Clock),
 	}
 }
@@ -103,6 +105,7 @@ func build(cfg Config, client kubernetes.Interface, meta metadata.Interface, src
 func clients(base *rest.Config) (kubernetes.Interface, metadata.Interface, error) {
 	cfg := rest.AddUserAgent(rest.CopyConfig(base), "controllers")
 	cfg.QPS = -1
+	cfg.WarningHandler = rest.NoWarnings{} // warnings are for people; who deletes everything meets them all
 	typed := rest.CopyConfig(cfg)
 	typed.ContentType = runtime.ContentTypeProtobuf
 	typed.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
