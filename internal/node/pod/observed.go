@@ -267,9 +267,15 @@ func (o *Observed) begun(p *v1.Pod) bool {
 	return false
 }
 
-// settling reports whether the container's postStart handler is not through: until it is, the container
-// does not count as running.
-func (o *Observed) settling(c *Container) bool { return o.Work.Hooks[c.ID] != 0 }
+// settling reports whether the start of a container that runs is not through, with its postStart handler:
+// until it is, the container does not count as running.
+func (o *Observed) settling(c *Container) bool {
+	if o.Work.Hooks[c.ID] != 0 {
+		return true
+	}
+	s := o.Work.Starts[c.Name]
+	return s != nil && s.Busy && c.State == Running
+}
 
 // Quiet reports whether nothing of the Pod runs and nothing is on its way to run.
 func (o *Observed) Quiet() bool {

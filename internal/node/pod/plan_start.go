@@ -146,11 +146,11 @@ func (pl *planner) tend(c *v1.Container, run *Container, noun string, startFaile
 		pl.kill(kill{container: run, spec: c, grace: k.Grace, turn: true})
 		return
 	}
-	switch pl.o.Work.Hooks[run.ID] {
-	case HookRuns:
-		return
-	case HookFailed:
+	if pl.o.Work.Hooks[run.ID] == HookFailed {
 		pl.kill(kill{container: run, spec: c, turn: true, grace: killGrace(pl.pod, c, KillHook), message: string(KillHook)})
+		return
+	}
+	if pl.o.settling(run) {
 		return
 	}
 	probe := pl.o.Probes[run.ID]
