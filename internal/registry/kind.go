@@ -11,6 +11,7 @@ import (
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/storage"
+	"k8s.io/client-go/tools/cache"
 )
 
 // Kind is a Definition with its type erased: what the API server installs.
@@ -29,6 +30,8 @@ type Kind struct {
 	// SelectableFields are the labels that a fieldSelector may name, metadata.name and
 	// metadata.namespace included.
 	SelectableFields []string
+	// Also are the other forms that the kind's stores are served in.
+	Also []Alias
 
 	build func(Env, runtime.ObjectTyper, generic.RESTOptionsGetter) (map[string]rest.Storage, error)
 }
@@ -51,6 +54,7 @@ func Define[T Object](d Definition[T]) Kind {
 		Categories: d.Categories, Namespaced: d.Namespaced,
 		New:     func() runtime.Object { return d.New() },
 		NewList: d.NewList,
+		Also:    d.Also,
 	}
 	if d.Default != nil {
 		k.Default = func(o runtime.Object) { d.Default(o.(T)) }
@@ -87,7 +91,18 @@ func build[T Object](d Definition[T], k Kind, env Env, typer runtime.ObjectTyper
 			return d.TTLSeconds(obj.(T), existing, update)
 		}
 	}
-	if err := store.CompleteWithOptions(&generic.StoreOptions{RESTOptions: options, AttrFunc: attributes(d)}); err != nil {
+	storeOptions := &generic.StoreOptions{RESTOptions: options, AttrFunc: attributes(d)}
+	if f := d.WatchField; f != "" {
+		store.PredicateFunc = func(l labels.Selector, fs fields.Selector) storage.SelectionPredicate {
+			return storage.SelectionPredicate{Label: l, Field: fs, GetAttrs: attributes(d), IndexFields: []string{f}}
+		}
+		value := func(o runtime.Object) string { return d.Selectable(o.(T))[f] }
+		storeOptions.TriggerFunc = storage.IndexerFuncs{f: value}
+		storeOptions.Indexers = &cache.Indexers{storage.FieldIndex(f): func(o any) ([]string, error) {
+			return []string{value(o.(runtime.Object))}, nil
+		}}
+	}
+	if err := store.CompleteWithOptions(storeOptions); err != nil {
 		return nil, fmt.Errorf("make the store of %s: %w", k.GroupResource(), err)
 	}
 	env.Store, env.Options = store, options

@@ -89,6 +89,11 @@ type Definition[T Object] struct {
 	// Configure is the last word on the main store, for hooks that no field above has (BeginCreate,
 	// AfterDelete, …). Prefer a field above.
 	Configure func(Env) error
+	// Also are further API groups that serve the same stored objects in a form of their own.
+	Also []Alias
+	// WatchField names one of the Selectable fields ("spec.nodeName") that many watches select by: events
+	// are then handed only to the watches that asked for the object's value of it.
+	WatchField string
 	// Wrap puts the kind's own rules around the main resource's verbs (namespaces end in two steps and have
 	// no deletecollection). main serves every verb, and what it answers with is served in its place.
 	Wrap func(env Env, main rest.Storage) rest.Storage
@@ -103,6 +108,22 @@ type SubresourceRules[T Object] struct {
 	// ResetFields are the field paths that server-side apply ignores on this subresource, such as
 	// {"spec"}, {"metadata","ownerReferences"}; nil means {"spec"}.
 	ResetFields [][]string
+}
+
+// Alias is a second form of a kind: events are core/v1 and events.k8s.io/v1 over one storage. Requests for it
+// are served by the kind's own stores, whose objects are converted on the way in and out.
+type Alias struct {
+	GVK     schema.GroupVersionKind
+	New     func() runtime.Object
+	NewList func() runtime.Object
+	// Default fills what the user left out of the alias's own type; nil when there is nothing to fill.
+	Default func(runtime.Object)
+	// Convert and Revert turn an object of the kind's Go type into one of the alias's, and back. What they
+	// are given must not be changed, but its parts may be shared. Lists are converted item by item.
+	Convert, Revert func(in, out runtime.Object) error
+	// FieldLabel answers with the kind's own name of a field that a fieldSelector names, or an error that
+	// says it is none. Nil: the names are the kind's.
+	FieldLabel func(label, value string) (string, string, error)
 }
 
 // Table describes how a kind prints.
