@@ -232,11 +232,17 @@ func (b *builtin) pair(rec *record, ns netns.NsHandle) error {
 	}
 }
 
-// portOfBridge settles the node's end of the link.
+// portOfBridge settles the node's end of the link. To ask for a link makes the kernel act on what it knows of its
+// carrier (since Linux 6.7) instead of a little later; without it the Pod's first packet could be lost, and resolving
+// the gateway's address would then take a second. So the bridge, which has a carrier only when a port has, is asked
+// for after its port.
 func (b *builtin) portOfBridge(rec *record, had Bandwidth) error {
 	link, err := b.h.LinkByName(hostLink(rec.ID))
 	if err != nil {
 		return fmt.Errorf("look for the node's end of the sandbox's link: %w", err)
+	}
+	if _, err := b.h.LinkByIndex(link.Attrs().MasterIndex); err != nil {
+		return fmt.Errorf("look for the bridge of the sandbox's link: %w", err)
 	}
 	if err := b.h.LinkSetHairpin(link, true); err != nil {
 		return fmt.Errorf("let the sandbox reach itself by a host port: %w", err)

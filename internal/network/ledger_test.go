@@ -9,8 +9,8 @@ import (
 )
 
 func TestAllocateGoesRound(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "sandboxes")
-	l, err := openLedger(dir)
+	path := filepath.Join(t.TempDir(), "network", "leases")
+	l, err := openLedger(path)
 	check(t, err)
 	p := netip.MustParsePrefix("10.1.0.0/29") // .2 to .6
 	take := func(id, want string) {
@@ -27,7 +27,7 @@ func TestAllocateGoesRound(t *testing.T) {
 	check(t, l.drop("a"))
 	take("c", "10.1.0.4")
 
-	if l, err = openLedger(dir); err != nil { // the daemon starts again
+	if l, err = openLedger(path); err != nil { // the daemon starts again
 		t.Fatal(err)
 	}
 	take("d", "10.1.0.5")
@@ -42,7 +42,7 @@ func TestAllocateGoesRound(t *testing.T) {
 }
 
 func TestAllocateIPv6(t *testing.T) {
-	l, err := openLedger(filepath.Join(t.TempDir(), "sandboxes"))
+	l, err := openLedger(filepath.Join(t.TempDir(), "network", "leases"))
 	check(t, err)
 	for _, want := range []string{"fd00::2", "fd00::3"} {
 		ip, err := l.allocate("x", netip.MustParsePrefix("fd00::/64"))
@@ -53,19 +53,36 @@ func TestAllocateIPv6(t *testing.T) {
 	}
 }
 
-func TestLedgerDropsWhatWasCutShort(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "sandboxes")
-	check(t, os.MkdirAll(dir, 0o700))
-	check(t, os.WriteFile(filepath.Join(dir, "a"), []byte(`{"ID":"a","IPs":["10.`), 0o600))
-	check(t, os.WriteFile(filepath.Join(dir, tmpPrefix+"b"), []byte(`{`), 0o600))
-	l, err := openLedger(dir)
+func TestLedgerPassesOverWhatWasCutShort(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "leases")
+	check(t, os.WriteFile(path, []byte(`{"Put":{"ID":"a","NetNS":"/a","IPs":["10.1.0.9"]}}`+"\n"+`{"Put":{"ID":"b","IPs":["10.`), 0o600))
+	l, err := openLedger(path)
 	check(t, err)
-	if len(l.all()) != 0 {
-		t.Errorf("records: %v", l.all())
+	if all := l.all(); len(all) != 1 || all[0].ID != "a" || all[0].IPs[0].String() != "10.1.0.9" {
+		t.Errorf("records: %v", all)
 	}
-	left, _ := os.ReadDir(dir)
-	if len(left) != 0 {
-		t.Errorf("files left: %v", left)
+	check(t, l.put(&record{ID: "c"}))
+	if l, err = openLedger(path); err != nil || len(l.all()) != 2 {
+		t.Errorf("records: %v, %v", l.all(), err)
+	}
+}
+
+func TestLedgerStaysShort(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "leases")
+	l, err := openLedger(path)
+	check(t, err)
+	check(t, l.put(&record{ID: "stays"}))
+	for range 20000 {
+		check(t, l.put(&record{ID: "comes and goes", NetNS: "/proc/1234/ns/net"}))
+		check(t, l.drop("comes and goes"))
+	}
+	info, err := os.Stat(path)
+	check(t, err)
+	if info.Size() > rewriteAt {
+		t.Errorf("%d bytes for one record", info.Size())
+	}
+	if l, err = openLedger(path); err != nil || len(l.all()) != 1 {
+		t.Errorf("records: %v, %v", l.all(), err)
 	}
 }
 

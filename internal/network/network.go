@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/vishvananda/netlink"
+	"k8s.io/klog/v2"
 
 	"podium.dev/podium/internal/paths"
 )
@@ -28,7 +29,7 @@ type Network struct {
 // the rules, so that a machine on which that is impossible is known at once. It watches for a CNI configuration to
 // come and for its rules to be flushed, until Close or Remove.
 func New(cfg Config) (*Network, error) {
-	l, err := openLedger(ledgerDir(cfg.Paths))
+	l, err := openLedger(ledgerPath(cfg.Paths))
 	if err != nil {
 		return nil, err
 	}
@@ -54,6 +55,10 @@ func (n *Network) start(ctx context.Context) error {
 	if err := n.arrange(); err != nil {
 		return err
 	}
+	if drops, err := foreignDrops(); err == nil && len(drops) > 0 && n.builtin.bridgeIndex() != 0 {
+		klog.FromContext(ctx).Info("A firewall drops forwarded packets by default; Pods reach nothing outside the node until it accepts what comes in and goes out by the bridge",
+			"chains", drops, "bridge", n.builtin.bridge.name)
+	}
 	flushed, err := watchTable(ctx, n.cfg.Paths.ID, &n.stopped)
 	if err != nil {
 		return err
@@ -71,6 +76,7 @@ func (n *Network) Close() {
 	n.stop()
 	n.stopped.Wait()
 	n.builtin.h.Close()
+	n.ledger.close()
 }
 
 // Ready says why no Pod can be given a network now, nil when it can.
@@ -183,10 +189,11 @@ func (n *Network) Remove(ctx context.Context) error {
 // bridge, the nftables table and the leases, with or without a running daemon. What other programs may have come to
 // rely on stays: forwarding between links remains on.
 func Remove(ctx context.Context, p paths.Paths) error {
-	l, err := openLedger(ledgerDir(p))
+	l, err := openLedger(ledgerPath(p))
 	if err != nil {
 		return err
 	}
+	defer l.close()
 	b, err := newBuiltin(Config{Paths: p}, l)
 	if err != nil {
 		return err
