@@ -2,6 +2,8 @@
 package column
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -71,4 +73,12 @@ func or(word, otherwise string) string {
 		return otherwise
 	}
 	return word
+}
+
+// FirstOf lists the first of several words and says how many there are besides: "a,b,c + 2 more...".
+func FirstOf(words []string, show int) string {
+	if len(words) <= show {
+		return strings.Join(words, ",")
+	}
+	return fmt.Sprintf("%s + %d more...", strings.Join(words[:show], ","), len(words)-show)
 }

@@ -3,7 +3,7 @@ package rbac
 import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	pathsegment "k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -12,34 +12,14 @@ import (
 )
 
 // name lets roles and bindings be called whatever fits into a URL's path: "system:node".
-func name(name string, _ bool) []string { return path.IsValidPathSegmentName(name) }
-
-// inOrder puts the faults together as Kubernetes orders them: those of its declared rules, which are the
-// missing values that say nothing more, come last.
-func inOrder(parts ...field.ErrorList) (faults field.ErrorList) {
-	var declared field.ErrorList
-	for _, part := range parts {
-		for _, f := range part {
-			if f.Type == field.ErrorTypeRequired && f.Origin == declaredRule {
-				declared = append(declared, f)
-				continue
-			}
-			faults = append(faults, f)
-		}
-	}
-	return append(faults, declared...)
-}
-
-const declaredRule = "declared"
-
-func missing(path *field.Path) *field.Error { return field.Required(path, "").WithOrigin(declaredRule) }
+func name(name string, _ bool) []string { return pathsegment.IsValidPathSegmentName(name) }
 
 func checkRole(r *rbacv1.Role) field.ErrorList {
-	return inOrder(validate.Meta(&r.ObjectMeta, true, name), checkRules(r.Rules, true))
+	return validate.InOrder(validate.Meta(&r.ObjectMeta, true, name), checkRules(r.Rules, true))
 }
 
 func checkClusterRole(r, old *rbacv1.ClusterRole) field.ErrorList {
-	faults := inOrder(validate.Meta(&r.ObjectMeta, false, name), checkRules(r.Rules, false))
+	faults := validate.InOrder(validate.Meta(&r.ObjectMeta, false, name), checkRules(r.Rules, false))
 	if r.AggregationRule == nil {
 		return faults
 	}
@@ -54,7 +34,7 @@ func checkClusterRole(r, old *rbacv1.ClusterRole) field.ErrorList {
 			faults = append(faults, field.Invalid(path.Index(i), s, "invalid label selector."))
 		}
 	}
-	return inOrder(faults)
+	return validate.InOrder(faults)
 }
 
 // badSelector says whether a stored role has a selector that a new one must not have.
@@ -80,7 +60,7 @@ func checkRules(rules []rbacv1.PolicyRule, namespaced bool) (faults field.ErrorL
 // checkRule wants a rule to be about resources or about other URLs, and never about both.
 func checkRule(rule rbacv1.PolicyRule, namespaced bool, path *field.Path) (faults field.ErrorList) {
 	if len(rule.Verbs) == 0 {
-		faults = append(faults, missing(path.Child("verbs")))
+		faults = append(faults, validate.Missing(path.Child("verbs")))
 	}
 	if len(rule.NonResourceURLs) > 0 {
 		at := path.Child("nonResourceURLs")
@@ -102,11 +82,11 @@ func checkRule(rule rbacv1.PolicyRule, namespaced bool, path *field.Path) (fault
 }
 
 func checkRoleBinding(b *rbacv1.RoleBinding) field.ErrorList {
-	return inOrder(validate.Meta(&b.ObjectMeta, true, name), checkBinding(b.RoleRef, b.Subjects, true, "Role", "ClusterRole"))
+	return validate.InOrder(validate.Meta(&b.ObjectMeta, true, name), checkBinding(b.RoleRef, b.Subjects, true, "Role", "ClusterRole"))
 }
 
 func checkClusterRoleBinding(b *rbacv1.ClusterRoleBinding) field.ErrorList {
-	return inOrder(validate.Meta(&b.ObjectMeta, false, name), checkBinding(b.RoleRef, b.Subjects, false, "ClusterRole"))
+	return validate.InOrder(validate.Meta(&b.ObjectMeta, false, name), checkBinding(b.RoleRef, b.Subjects, false, "ClusterRole"))
 }
 
 // checkBinding checks the role bound, of one of the kinds, and to whom.
@@ -115,9 +95,9 @@ func checkBinding(ref rbacv1.RoleRef, subjects []rbacv1.Subject, namespaced bool
 	faults = append(faults, oneOf(ref.APIGroup, at.Child("apiGroup"), rbacv1.GroupName)...)
 	faults = append(faults, oneOf(ref.Kind, at.Child("kind"), kinds...)...)
 	if ref.Name == "" {
-		faults = append(faults, missing(at.Child("name")))
+		faults = append(faults, validate.Missing(at.Child("name")))
 	}
-	for _, fault := range path.IsValidPathSegmentName(ref.Name) {
+	for _, fault := range pathsegment.IsValidPathSegmentName(ref.Name) {
 		faults = append(faults, field.Invalid(at.Child("name"), ref.Name, fault))
 	}
 	for i, subject := range subjects {
@@ -137,7 +117,7 @@ func oneOf(value string, path *field.Path, known ...string) field.ErrorList {
 
 func checkSubject(s rbacv1.Subject, namespaced bool, path *field.Path) (faults field.ErrorList) {
 	if s.Name == "" {
-		faults = append(faults, missing(path.Child("name")))
+		faults = append(faults, validate.Missing(path.Child("name")))
 	}
 	switch s.Kind {
 	case rbacv1.ServiceAccountKind:

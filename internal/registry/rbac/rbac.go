@@ -30,7 +30,7 @@ func role() registry.Kind {
 
 		Validate: func(_ context.Context, r *rbacv1.Role) field.ErrorList { return checkRole(r) },
 		ValidateUpdate: func(_ context.Context, r, old *rbacv1.Role) field.ErrorList {
-			return inOrder(checkRole(r), validate.MetaUpdate(&r.ObjectMeta, &old.ObjectMeta))
+			return validate.InOrder(checkRole(r), validate.MetaUpdate(&r.ObjectMeta, &old.ObjectMeta))
 		},
 		AllowCreateOnUpdate: true,
 	})
@@ -46,7 +46,7 @@ func clusterRole() registry.Kind {
 
 		Validate: func(_ context.Context, r *rbacv1.ClusterRole) field.ErrorList { return checkClusterRole(r, nil) },
 		ValidateUpdate: func(_ context.Context, r, old *rbacv1.ClusterRole) field.ErrorList {
-			return inOrder(checkClusterRole(r, old), validate.MetaUpdate(&r.ObjectMeta, &old.ObjectMeta))
+			return validate.InOrder(checkClusterRole(r, old), validate.MetaUpdate(&r.ObjectMeta, &old.ObjectMeta))
 		},
 		AllowCreateOnUpdate: true,
 	})
@@ -64,7 +64,7 @@ func roleBinding() registry.Kind {
 		Default:  func(b *rbacv1.RoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
 		Validate: func(_ context.Context, b *rbacv1.RoleBinding) field.ErrorList { return checkRoleBinding(b) },
 		ValidateUpdate: func(_ context.Context, b, old *rbacv1.RoleBinding) field.ErrorList {
-			return inOrder(checkRoleBinding(b), validate.MetaUpdate(&b.ObjectMeta, &old.ObjectMeta), sameRef(b.RoleRef, old.RoleRef))
+			return validate.InOrder(checkRoleBinding(b), validate.MetaUpdate(&b.ObjectMeta, &old.ObjectMeta), sameRef(b.RoleRef, old.RoleRef))
 		},
 		AllowCreateOnUpdate: true,
 		Table: bindingTable("roleBinding", rbacv1.RoleBinding{}.SwaggerDoc()["roleRef"], func(b *rbacv1.RoleBinding) binding {
@@ -86,7 +86,7 @@ func clusterRoleBinding() registry.Kind {
 			return checkClusterRoleBinding(b)
 		},
 		ValidateUpdate: func(_ context.Context, b, old *rbacv1.ClusterRoleBinding) field.ErrorList {
-			return inOrder(checkClusterRoleBinding(b), validate.MetaUpdate(&b.ObjectMeta, &old.ObjectMeta), sameRef(b.RoleRef, old.RoleRef))
+			return validate.InOrder(checkClusterRoleBinding(b), validate.MetaUpdate(&b.ObjectMeta, &old.ObjectMeta), sameRef(b.RoleRef, old.RoleRef))
 		},
 		AllowCreateOnUpdate: true,
 		Table: bindingTable("clusterRoleBinding", rbacv1.ClusterRoleBinding{}.SwaggerDoc()["roleRef"], func(b *rbacv1.ClusterRoleBinding) binding {

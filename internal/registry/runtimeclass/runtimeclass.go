@@ -58,9 +58,9 @@ func check(_ context.Context, c *nodev1.RuntimeClass) field.ErrorList {
 	}
 	handler := field.NewPath("handler")
 	if c.Handler == "" {
-		return append(faults, field.Required(handler, ""))
+		return append(faults, validate.Missing(handler))
 	}
-	return append(faults, validate.Label(c.Handler, handler)...)
+	return append(faults, validate.Declared(validate.Label(c.Handler, handler)...)...)
 }
 
 // checkOverhead checks what the sandbox costs beside its containers as the limits of a container are checked.
@@ -98,9 +98,11 @@ func checkScheduling(s *nodev1.Scheduling, path *field.Path) field.ErrorList {
 }
 
 func checkUpdate(ctx context.Context, c, old *nodev1.RuntimeClass) field.ErrorList {
-	faults := check(ctx, c)
-	faults = append(faults, apivalidation.ValidateObjectMetaUpdate(&c.ObjectMeta, &old.ObjectMeta, field.NewPath("metadata"))...)
-	return append(faults, validate.Same(c.Handler, old.Handler, field.NewPath("handler"))...)
+	return validate.InOrder(
+		check(ctx, c),
+		apivalidation.ValidateObjectMetaUpdate(&c.ObjectMeta, &old.ObjectMeta, field.NewPath("metadata")),
+		validate.Same(c.Handler, old.Handler, field.NewPath("handler")),
+	)
 }
 
 func warn(_ context.Context, c, _ *nodev1.RuntimeClass) (warnings []string) {

@@ -11,5 +11,5 @@ func Same(now, old any, path *field.Path) field.ErrorList {
 	if apiequality.Semantic.DeepEqual(now, old) {
 		return nil
 	}
-	return field.ErrorList{field.Invalid(path, nil, "field is immutable")}
+	return Declared(field.Invalid(path, nil, "field is immutable"))
 }

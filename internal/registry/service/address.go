@@ -1,0 +1,159 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
+	"k8s.io/apiserver/pkg/registry/rest"
+)
+
+// ClusterCIDR is the range that cluster addresses are of, and KubernetesIP the address in it of the service
+// "kubernetes" in the namespace "default": the API server itself.
+const (
+	ClusterCIDR  = "10.96.0.0/16"
+	KubernetesIP = "10.96.0.1"
+)
+
+// manager is the value of the label that tells the reserved addresses from others.
+const manager = "ipallocator.k8s.io"
+
+// chosen is how many addresses at the start of the range are left, as long as there are others, to services that
+// ask for a certain one.
+const chosen = 256
+
+var clusterRange = netip.MustParsePrefix(ClusterCIDR)
+
+// addresses reserves cluster addresses: an address is taken when there is an IPAddress of its name.
+type addresses struct {
+	lookup func(schema.GroupResource) *genericregistry.Store
+}
+
+func (a *addresses) store() (*genericregistry.Store, error) {
+	resource := schema.GroupResource{Group: networkingv1.GroupName, Resource: "ipaddresses"}
+	if s := a.lookup(resource); s != nil {
+		return s, nil
+	}
+	return nil, apierrors.NewInternalError(fmt.Errorf("reserve a cluster IP: %s are not served", resource))
+}
+
+// take reserves the address asked for, or any when none is, and answers with it. A dry run reserves nothing.
+func (a *addresses) take(ctx context.Context, s *corev1.Service, asked string, dry bool) (string, error) {
+	store, err := a.store()
+	if err != nil {
+		return "", err
+	}
+	ctx = clusterScoped(ctx)
+	if asked == "" {
+		return a.takeAny(ctx, store, s, dry)
+	}
+	refuse := func(err error) error {
+		return invalid(s, field.Invalid(ips, s.Spec.ClusterIPs, fmt.Sprintf("failed to allocate IP %v: %v", asked, err)))
+	}
+	ip, err := netip.ParseAddr(asked)
+	if err != nil {
+		return "", apierrors.NewInternalError(fmt.Errorf("failed to parse service IP %q", asked))
+	}
+	switch {
+	case !clusterRange.Contains(ip):
+		return "", refuse(fmt.Errorf("the provided network does not match the current range"))
+	case ip == clusterRange.Addr() || ip == last():
+		return "", refuse(fmt.Errorf("the provided IP (%v) is not in the valid range. The range of valid IPs is %s", ip, ClusterCIDR))
+	case asked == KubernetesIP && (s.Namespace != metav1.NamespaceDefault || s.Name != "kubernetes"):
+		return "", refuse(errTaken)
+	case dry:
+		return asked, nil
+	}
+	if err := create(ctx, store, s, ip); err != nil {
+		return "", refuse(err)
+	}
+	return asked, nil
+}
+
+var errTaken = fmt.Errorf("provided IP is already allocated")
+
+// takeAny tries the addresses from a random one on, those that services ask for by themselves last.
+func (a *addresses) takeAny(ctx context.Context, store *genericregistry.Store, s *corev1.Service, dry bool) (string, error) {
+	if dry {
+		return clusterRange.Addr().String(), nil
+	}
+	size := uint32(1) << (clusterRange.Addr().BitLen() - clusterRange.Bits())
+	for _, part := range [][2]uint32{{chosen, size - 1}, {2, chosen}} { // without the network, KubernetesIP and broadcast
+		length := part[1] - part[0]
+		start := rand.Uint32N(length)
+		for i := range length {
+			ip := nth(part[0] + (start+i)%length)
+			if _, err := store.Get(ctx, ip.String(), &metav1.GetOptions{ResourceVersion: "0"}); err == nil {
+				continue
+			}
+			switch err := create(ctx, store, s, ip); {
+			case err == nil:
+				return ip.String(), nil
+			case err != errTaken:
+				return "", invalid(s, field.Invalid(ips, s.Spec.ClusterIPs, fmt.Sprintf("failed to allocate IP: %v", err)))
+			}
+		}
+	}
+	return "", apierrors.NewInternalError(fmt.Errorf("failed to allocate a serviceIP for Service %q: range is full", s.Name))
+}
+
+// nth is the address of the range at a distance from its first.
+func nth(n uint32) netip.Addr {
+	b := clusterRange.Addr().As4()
+	for i := len(b) - 1; n > 0; i-- {
+		b[i] |= byte(n)
+		n >>= 8
+	}
+	return netip.AddrFrom4(b)
+}
+
+func last() netip.Addr {
+	return nth(1<<(clusterRange.Addr().BitLen()-clusterRange.Bits()) - 1)
+}
+
+// create makes the IPAddress that reserves ip for the service. It is errTaken when there is one already.
+func create(ctx context.Context, store *genericregistry.Store, s *corev1.Service, ip netip.Addr) error {
+	_, err := store.Create(ctx, &networkingv1.IPAddress{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: ip.String(),
+			Labels: map[string]string{
+				networkingv1.LabelIPAddressFamily: string(family),
+				networkingv1.LabelManagedBy:       manager,
+			},
+		},
+		Spec: networkingv1.IPAddressSpec{
+			ParentRef: &networkingv1.ParentReference{Resource: "services", Namespace: s.Namespace, Name: s.Name},
+		},
+	}, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		return errTaken
+	}
+	return err
+}
+
+// giveBack frees an address.
+func (a *addresses) giveBack(ctx context.Context, ip string) error {
+	store, err := a.store()
+	if err != nil {
+		return err
+	}
+	_, _, err = store.Delete(clusterScoped(ctx), ip, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("give back cluster IP %s: %w", ip, err)
+	}
+	return nil
+}
+
+// clusterScoped makes of a request for a service one for an object without a namespace.
+func clusterScoped(ctx context.Context) context.Context {
+	return request.WithNamespace(ctx, metav1.NamespaceNone)
+}

@@ -1,0 +1,154 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"math/big"
+	"math/rand/v2"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apiserver/pkg/registry/generic"
+	"k8s.io/apiserver/pkg/storage"
+
+	"podium.dev/podium/internal/registry"
+)
+
+// The range of node ports. The first chosenPorts of them are left, as long as there are others, to services that
+// ask for a certain one.
+const (
+	firstNodePort = int32(30000)
+	lastNodePort  = int32(32767)
+	nodePortCount = lastNodePort - firstNodePort + 1
+	chosenPorts   = nodePortCount / 32
+)
+
+// portsKey is where the bitmap of the node ports in use is stored.
+const portsKey = "/ranges/servicenodeports"
+
+// nodePortRange reserves node ports for the whole cluster: one bitmap in the store says which are in use.
+type nodePortRange struct {
+	store storage.Interface
+}
+
+func newNodePortRange(env registry.Env) (*nodePortRange, error) {
+	resource := schema.GroupResource{Resource: "servicenodeportallocations"}
+	options, err := env.Options.GetRESTOptions(resource, &corev1.RangeAllocation{})
+	if err != nil {
+		return nil, fmt.Errorf("find out how to store the node ports in use: %w", err)
+	}
+	newBits := func() runtime.Object { return &corev1.RangeAllocation{} }
+	store, _, err := generic.NewRawStorage(options.StorageConfig, newBits, nil, "")
+	if err != nil {
+		return nil, fmt.Errorf("make the store of the node ports in use: %w", err)
+	}
+	return &nodePortRange{store: store}, nil
+}
+
+// change lets f take and free ports, and stores what comes of it. f may run several times, and nothing is stored
+// when it fails or on a dry run.
+func (r *nodePortRange) change(ctx context.Context, dry bool, f func(*ports) error) error {
+	if dry {
+		bits := &corev1.RangeAllocation{}
+		if err := r.store.Get(ctx, portsKey, storage.GetOptions{IgnoreNotFound: true}, bits); err != nil {
+			return fmt.Errorf("read the node ports in use: %w", err)
+		}
+		return f(unpack(bits))
+	}
+	return r.update(ctx, f)
+}
+
+func (r *nodePortRange) update(ctx context.Context, f func(*ports) error) error {
+	return r.store.GuaranteedUpdate(ctx, portsKey, &corev1.RangeAllocation{}, true, nil,
+		storage.SimpleUpdate(func(obj runtime.Object) (runtime.Object, error) {
+			bits := obj.(*corev1.RangeAllocation)
+			p := unpack(bits)
+			if err := f(p); err != nil {
+				return nil, err
+			}
+			p.pack(bits)
+			return bits, nil
+		}), nil)
+}
+
+// giveBack frees ports.
+func (r *nodePortRange) giveBack(ctx context.Context, list []int32) error {
+	err := r.change(ctx, false, func(p *ports) error {
+		for _, port := range list {
+			p.free(port)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("give back node ports %v: %w", list, err)
+	}
+	return nil
+}
+
+// set makes the bitmap say that these ports are in use and no others.
+func (r *nodePortRange) set(ctx context.Context, used sets.Set[int32]) error {
+	return r.update(ctx, func(p *ports) error {
+		p.used = new(big.Int)
+		for port := range used {
+			if inRange(port) {
+				p.set(port, 1)
+			}
+		}
+		return nil
+	})
+}
+
+// ports are the node ports in use at one moment, and those that were taken since.
+type ports struct {
+	used  *big.Int // bit n is firstNodePort+n
+	fresh []int32
+}
+
+func unpack(bits *corev1.RangeAllocation) *ports {
+	return &ports{used: new(big.Int).SetBytes(bits.Data)}
+}
+
+func (p *ports) pack(bits *corev1.RangeAllocation) {
+	bits.Range = fmt.Sprintf("%d-%d", firstNodePort, lastNodePort)
+	bits.Data = p.used.Bytes()
+}
+
+func (p *ports) set(port int32, bit uint) { p.used.SetBit(p.used, int(port-firstNodePort), bit) }
+
+func (p *ports) free(port int32) {
+	if inRange(port) {
+		p.set(port, 0)
+	}
+}
+
+func inRange(port int32) bool { return port >= firstNodePort && port <= lastNodePort }
+
+// take reserves a certain port.
+func (p *ports) take(port int32) error {
+	if !inRange(port) {
+		return fmt.Errorf("provided port is not in the valid range. The range of valid ports is %d-%d", firstNodePort, lastNodePort)
+	}
+	if p.used.Bit(int(port-firstNodePort)) == 1 {
+		return fmt.Errorf("provided port is already allocated")
+	}
+	p.set(port, 1)
+	p.fresh = append(p.fresh, port)
+	return nil
+}
+
+// takeAny reserves the next free port from a random one on, those that services ask for by themselves last.
+func (p *ports) takeAny() (int32, error) {
+	for _, part := range [][2]int32{{chosenPorts, nodePortCount}, {0, chosenPorts}} {
+		length := part[1] - part[0]
+		start := rand.Int32N(length)
+		for i := range length {
+			port := firstNodePort + part[0] + (start+i)%length
+			if p.take(port) == nil {
+				return port, nil
+			}
+		}
+	}
+	return 0, fmt.Errorf("range is full")
+}
