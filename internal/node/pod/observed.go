@@ -315,3 +315,20 @@ func (o *Observed) Starting() bool {
 	}
 	return false
 }
+
+// Probed answers with the containers whose probes are to run: those that run and have any, whose start is
+// through.
+func Probed(p *v1.Pod, o *Observed) []*Container {
+	var out []*Container
+	for i := range o.Containers {
+		c := &o.Containers[i]
+		if c.State != Running || o.settling(c) || o.newest(c.Name) != c {
+			continue
+		}
+		spec := Spec(p, c.Name)
+		if spec != nil && (spec.StartupProbe != nil || spec.ReadinessProbe != nil || spec.LivenessProbe != nil) {
+			out = append(out, c)
+		}
+	}
+	return out
+}

@@ -1,0 +1,59 @@
+package worker
+
+import (
+	"context"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"podium.dev/podium/internal/node/container"
+	"podium.dev/podium/internal/node/probe"
+	"podium.dev/podium/internal/node/pull"
+)
+
+// Builder makes the configurations of sandboxes and containers; *container.Builder is one.
+type Builder interface {
+	Sandbox(pod *v1.Pod, attempt uint32) (*runtimeapi.PodSandboxConfig, error)
+	Container(ctx context.Context, in container.Input) (*runtimeapi.ContainerConfig, error)
+}
+
+// Volumes makes and removes the volumes of Pods; *volume.Manager is one.
+type Volumes interface {
+	// SetUp is idempotent; its error is what the FailedMount event says.
+	SetUp(ctx context.Context, pod *v1.Pod) error
+	// TearDown is idempotent and safe without SetUp.
+	TearDown(ctx context.Context, uid types.UID) error
+	// Reconcile removes the volumes of all Pods that are not in keep.
+	Reconcile(ctx context.Context, keep map[types.UID]bool) error
+}
+
+// Probes runs the probes of containers; *probe.Manager is one. It tells Manager.Wake when an outcome changed.
+type Probes interface {
+	Sync(pod *v1.Pod, running []probe.Target)
+	Remove(uid types.UID)
+	Outcomes(uid types.UID) map[string]probe.Outcome
+}
+
+// Hooks runs lifecycle handlers; *hook.Runner is one.
+type Hooks interface {
+	Run(ctx context.Context, pod *v1.Pod, container *v1.Container, containerID, podIP string, h *v1.LifecycleHandler) (msg string, err error)
+}
+
+// PodCgroups has the cgroups that Pods live in.
+type PodCgroups interface {
+	Ensure(pod *v1.Pod) (parent string, err error)
+	Remove(uid types.UID) error
+}
+
+// Objects watches what Pods refer to; *object.Store is one.
+type Objects interface {
+	Register(pod *v1.Pod)
+	Unregister(uid types.UID)
+}
+
+// Images gets images; *pull.Puller is one.
+type Images interface {
+	Ensure(ctx context.Context, req pull.Request) pull.Result
+	Forget(pod *v1.Pod)
+}

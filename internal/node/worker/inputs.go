@@ -1,0 +1,162 @@
+package worker
+
+import (
+	"slices"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"podium.dev/podium/internal/node/pod"
+)
+
+// setPods takes in all Pods of a source. The lock is held.
+func (m *Manager) setPods(source string, pods []*v1.Pod) {
+	keep := map[types.UID]bool{}
+	for _, p := range pods {
+		keep[p.UID] = true
+	}
+	for uid, w := range m.workers {
+		if w.source == source && !keep[uid] {
+			m.drop(w)
+		}
+	}
+	pods = slices.Clone(pods)
+	slices.SortStableFunc(pods, func(a, b *v1.Pod) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
+	for _, p := range pods {
+		m.update(source, p)
+	}
+}
+
+// update takes in a Pod that is new or has changed. The lock is held.
+func (m *Manager) update(source string, p *v1.Pod) {
+	if source == SourceAPI {
+		if pod.Mirror(p) {
+			m.report.mirror(p)
+			return
+		}
+		p = fromAPI(p)
+	}
+	if w := m.workers[p.UID]; w != nil {
+		if w.source != source || w.dropped {
+			// A static Pod that went and came back before its end.
+			m.again[p.UID] = input{source, p}
+			return
+		}
+		w.post(func() { w.setPod(p) })
+		return
+	}
+	if source != SourceAPI {
+		name := fullName(p)
+		if holder, taken := m.names[name]; taken && holder != p.UID {
+			m.wait(name, input{source, p})
+			return
+		}
+		m.names[name] = p.UID
+	}
+	m.start(source, p)
+}
+
+// wait lines a static Pod up behind those of its name, in place of itself when it is there already.
+func (m *Manager) wait(name string, in input) {
+	line := slices.DeleteFunc(m.waiting[name], func(i input) bool { return i.pod.UID == in.pod.UID })
+	m.waiting[name] = append(line, in)
+}
+
+// fromAPI is the Pod without what would make it pass for a static one.
+func fromAPI(p *v1.Pod) *v1.Pod {
+	if _, ok := p.Annotations[pod.SourceAnnotation]; !ok {
+		return p
+	}
+	clean := *p
+	clean.Annotations = map[string]string{}
+	for k, v := range p.Annotations {
+		if k != pod.SourceAnnotation {
+			clean.Annotations[k] = v
+		}
+	}
+	return &clean
+}
+
+// remove takes in that a source has a Pod no more. The lock is held.
+func (m *Manager) remove(source string, p *v1.Pod) {
+	if source == SourceAPI && pod.Mirror(p) {
+		m.report.unmirror(p)
+		return
+	}
+	name := fullName(p)
+	if line := slices.DeleteFunc(m.waiting[name], func(i input) bool { return i.pod.UID == p.UID }); len(line) > 0 {
+		m.waiting[name] = line
+	} else {
+		delete(m.waiting, name)
+	}
+	delete(m.again, p.UID)
+	if w := m.workers[p.UID]; w != nil && w.source == source {
+		m.drop(w)
+	}
+}
+
+// drop ends a Pod that its source has no more. The lock is held.
+func (m *Manager) drop(w *worker) {
+	w.dropped = true
+	delete(m.again, w.uid)
+	w.post(func() { w.orders.Removed = true })
+}
+
+// start makes the worker of a Pod. The lock is held.
+func (m *Manager) start(source string, p *v1.Pod) *worker {
+	had := m.found[p.UID]
+	delete(m.found, p.UID)
+	w := newWorker(m, source, p, had)
+	if had == nil && p.DeletionTimestamp == nil && p.Status.Phase != v1.PodFailed && p.Status.Phase != v1.PodSucceeded {
+		w.orders.Reject = m.admit(p)
+	}
+	m.workers[p.UID] = w
+	go w.run(m.ctx)
+	return w
+}
+
+// admit answers why the node does not take a Pod in, nil when it does. The lock is held.
+func (m *Manager) admit(p *v1.Pod) *pod.Verdict {
+	var others []*v1.Pod
+	for _, w := range m.workers {
+		if w.takesRoom() {
+			others = append(others, w.shared.Load().pod)
+		}
+	}
+	if m.cfg.Node != nil {
+		if node := m.cfg.Node(); node != nil {
+			if v := pod.Admit(p, node, others); v != nil {
+				return v
+			}
+		}
+	}
+	for _, check := range m.cfg.Admit {
+		if v := check(p, others); v != nil {
+			return v
+		}
+	}
+	return nil
+}
+
+// ended takes in that a worker has nothing left to do: its Pod is gone. What waited for it starts.
+func (m *Manager) ended(w *worker) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.workers, w.uid)
+	name := fullName(w.pod)
+	if m.names[name] == w.uid {
+		delete(m.names, name)
+	}
+	if in, ok := m.again[w.uid]; ok {
+		delete(m.again, w.uid)
+		m.update(in.source, in.pod)
+	}
+	if line := m.waiting[name]; len(line) > 0 && m.names[name] == "" {
+		next := line[0]
+		m.waiting[name] = line[1:]
+		if len(line) == 1 {
+			delete(m.waiting, name)
+		}
+		m.update(next.source, next.pod)
+	}
+}

@@ -1,0 +1,158 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/cri-client/pkg/logs"
+
+	"podium.dev/podium/internal/node/pod"
+)
+
+// logFolder is the folder of the Pod's logs.
+func (m *Manager) logFolder(p *v1.Pod) string {
+	return filepath.Join(m.cfg.PodLogs, p.Namespace+"_"+p.Name+"_"+string(p.UID))
+}
+
+// pastAttempts counts the starts of a container that the runtime has forgotten, by the logs they left: the log
+// of attempt N is N.log.
+func (m *Manager) pastAttempts(p *v1.Pod, name string) int32 {
+	entries, err := os.ReadDir(filepath.Join(m.logFolder(p), name))
+	if err != nil {
+		return 0
+	}
+	var past int32
+	for _, e := range entries {
+		number, _, ok := strings.Cut(e.Name(), ".log")
+		if n, err := strconv.ParseInt(number, 10, 32); ok && err == nil && !e.IsDir() {
+			past = max(past, int32(n)+1)
+		}
+	}
+	return past
+}
+
+// removeLogs removes the logs of one attempt, those that were rotated away too. Logs that stay go with the
+// Pod.
+func (m *Manager) removeLogs(p *v1.Pod, name string, attempt int32) {
+	if attempt < 0 || m.cfg.PodLogs == "" {
+		return
+	}
+	names, err := filepath.Glob(filepath.Join(m.logFolder(p), name, fmt.Sprintf("%d.log*", attempt)))
+	if err != nil {
+		return
+	}
+	for _, file := range names {
+		_ = os.Remove(file)
+	}
+}
+
+// logLink is the link to a container's log that tools which gather logs look for.
+func (m *Manager) logLink(p *v1.Pod, name, id string) string {
+	return filepath.Join(m.cfg.ContainerLogs, fmt.Sprintf("%s_%s_%s-%s.log", p.Name, p.Namespace, name, id))
+}
+
+// linkLog makes the link to a container's log, if the log is there.
+func (w *worker) linkLog(p *v1.Pod, name, id, folder, file string) {
+	target := filepath.Join(folder, file)
+	if _, err := os.Stat(target); w.m.cfg.ContainerLogs == "" || err != nil {
+		return
+	}
+	if err := os.Symlink(target, w.m.logLink(p, name, id)); err != nil && !os.IsExist(err) {
+		w.log().Error(err, "Cannot link the log of a container", "containerName", name, "log", target)
+	}
+}
+
+func (w *worker) unlinkLog(p *v1.Pod, name, id string) {
+	if w.m.cfg.ContainerLogs != "" {
+		_ = os.Remove(w.m.logLink(p, name, id))
+	}
+}
+
+// endMessage is what the status says of a container's end: what the runtime said, and what the container wrote
+// to its termination message file or, where the Pod asks for it and it failed, the end of its log.
+func endMessage(ctx context.Context, s *runtimeapi.ContainerStatus, said string) string {
+	a := s.GetAnnotations()
+	fallBack := a[messagePolicyAnnotation] == string(v1.TerminationMessageFallbackToLogsOnError) &&
+		s.GetExitCode() != 0 && s.GetReason() != "ContainerCannotRun"
+	words, empty := messageFile(s, a[messagePathAnnotation])
+	if empty && fallBack {
+		words = lastLog(ctx, s.GetLogPath())
+	}
+	switch {
+	case words == "":
+		return said
+	case said == "":
+		return words
+	}
+	return said + ": " + words
+}
+
+// messageFile reads the termination message file of a container. empty is that it says nothing and may be
+// stood in for.
+func messageFile(s *runtimeapi.ContainerStatus, path string) (words string, empty bool) {
+	if path == "" {
+		return "", true
+	}
+	for _, mount := range s.GetMounts() {
+		if mount.GetContainerPath() != path {
+			continue
+		}
+		data, err := tail(mount.GetHostPath(), pod.MaxMessage)
+		if os.IsNotExist(err) {
+			return "", true
+		}
+		if err != nil {
+			return fmt.Sprintf("Error on reading termination log %s: %v", mount.GetHostPath(), err), false
+		}
+		return string(data), len(data) == 0
+	}
+	return "", true
+}
+
+// tail reads the last bytes of a file, at most limit.
+func tail(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	return io.ReadAll(io.NewSectionReader(f, max(info.Size()-limit, 0), limit))
+}
+
+// lastLog reads the last lines of a container's log, at most 80 of them and 2 KiB.
+func lastLog(ctx context.Context, path string) string {
+	lines := int64(pod.MaxLogLines)
+	end := &lastBytes{limit: pod.MaxLogMessage}
+	if err := logs.ReadLogs(ctx, path, "", &logs.LogOptions{TailLines: &lines}, nil, end, end); err != nil {
+		return fmt.Sprintf("Error on reading termination message from logs: %v", err)
+	}
+	return string(end.data)
+}
+
+// lastBytes keeps the last bytes that are written to it.
+type lastBytes struct {
+	limit int
+	data  []byte
+}
+
+func (l *lastBytes) Write(p []byte) (int, error) {
+	l.data = append(l.data, p...)
+	if over := len(l.data) - l.limit; over > 0 {
+		l.data = append(l.data[:0], l.data[over:]...)
+	}
+	return len(p), nil
+}

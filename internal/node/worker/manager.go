@@ -1,0 +1,208 @@
+package worker
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/record"
+	internalapi "k8s.io/cri-api/pkg/apis"
+	"k8s.io/utils/clock"
+
+	"podium.dev/podium/internal/node/pod"
+)
+
+// SourceAPI is the source of Pods that the API has; every other source is this node's own.
+const SourceAPI = pod.SourceAPI
+
+// Config is what a Manager is made from.
+type Config struct {
+	Runtime internalapi.RuntimeService
+	// ImageService answers for what is known of images; Images gets them.
+	ImageService internalapi.ImageManagerService
+	Images       Images
+	// Client writes statuses and deletes; nil on a node that runs by itself.
+	Client   kubernetes.Interface
+	Recorder record.EventRecorder
+
+	Builder Builder
+	Volumes Volumes
+	Probes  Probes
+	Hooks   Hooks
+	Cgroups PodCgroups
+	// Objects may be nil.
+	Objects Objects
+
+	// Node is the node as it was last registered, nil while it is not: Pods are then admitted unseen.
+	Node func() *v1.Node
+	// HostIPs are the node's addresses, the main one first, at most one of each family.
+	HostIPs func() []string
+	// Admit are further checks of a Pod that is new to the node, asked in order after the node's own; others
+	// are the Pods that are there. The first verdict refuses the Pod.
+	Admit []func(p *v1.Pod, others []*v1.Pod) *pod.Verdict
+	// Sources are the sources that must have spoken before what no source knows is removed.
+	Sources []string
+	// PullProgress says how a pull of the image fares, "" for nothing to say; nil says nothing ever.
+	PullProgress func(image string) string
+
+	// PodLogs is the folder of the Pods' logs, ContainerLogs that of the links to them, "" for no links.
+	PodLogs, ContainerLogs string
+	// MaxBackoff is the longest wait before a container is started again; 0 is Kubernetes' five minutes.
+	MaxBackoff time.Duration
+	// RecursiveReadOnly is whether the runtime can mount read-only recursively.
+	RecursiveReadOnly bool
+	// Clock is the time; nil is the real one.
+	Clock clock.WithTicker
+}
+
+// Manager has a worker for every Pod of the node. Its methods are safe for use from several goroutines and do
+// not wait for the work they cause.
+type Manager struct {
+	cfg    Config
+	report *reporter
+	traces *traces
+
+	mu      sync.Mutex
+	ctx     context.Context // nil until the runtime was listed
+	queue   []func()        // inputs that came before
+	runtime string          // the scheme of container IDs
+	workers map[types.UID]*worker
+	// names are the static Pods that run, by full name: there is one of a name at a time. waiting are the
+	// next of a name, again those whose UID is still in use by an earlier run of the same Pod.
+	names   map[string]types.UID
+	waiting map[string][]input
+	again   map[types.UID]input
+	spoken  map[string]bool
+	// found is what the runtime had when the daemon came up and no worker has claimed yet.
+	found map[types.UID]*found
+	swept bool
+}
+
+// input is a Pod and where it is from.
+type input struct {
+	source string
+	pod    *v1.Pod
+}
+
+// New makes a Manager; nothing happens before Run.
+func New(cfg Config) *Manager {
+	if cfg.Clock == nil {
+		cfg.Clock = clock.RealClock{}
+	}
+	m := &Manager{
+		cfg:     cfg,
+		traces:  newTraces(),
+		workers: map[types.UID]*worker{},
+		names:   map[string]types.UID{},
+		waiting: map[string][]input{},
+		again:   map[types.UID]input{},
+		spoken:  map[string]bool{},
+	}
+	m.report = newReporter(cfg.Client, cfg.Clock)
+	return m
+}
+
+// do runs f under the lock, now or, before the runtime was listed, as soon as it was.
+func (m *Manager) do(f func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ctx == nil {
+		m.queue = append(m.queue, f)
+		return
+	}
+	f()
+}
+
+// SetPods tells all Pods of a source: those it had before and has no more are ended.
+func (m *Manager) SetPods(source string, pods []*v1.Pod) {
+	m.do(func() {
+		m.setPods(source, pods)
+		m.spoken[source] = true
+		m.sweep()
+	})
+}
+
+// UpdatePod tells that a source has a Pod, or has it changed.
+func (m *Manager) UpdatePod(source string, p *v1.Pod) { m.do(func() { m.update(source, p) }) }
+
+// DeletePod tells that a source has a Pod no more.
+func (m *Manager) DeletePod(source string, p *v1.Pod) { m.do(func() { m.remove(source, p) }) }
+
+// Wake has the Pod's worker look again: something it observes has changed.
+func (m *Manager) Wake(uid types.UID) {
+	m.mu.Lock()
+	w := m.workers[uid]
+	m.mu.Unlock()
+	if w != nil {
+		w.post(nil)
+	}
+}
+
+// Evict ends a Pod for a reason of the node's. The channel is closed when nothing of it runs any more; it is
+// nil for a Pod that the node does not have.
+func (m *Manager) Evict(uid types.UID, why pod.Verdict) <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := m.workers[uid]
+	if w == nil {
+		return nil
+	}
+	quiet := make(chan struct{})
+	w.post(func() {
+		if w.orders.Evict == nil {
+			w.orders.Evict = &why
+		} else if why.Grace != nil {
+			w.orders.Evict.Grace = why.Grace
+		}
+		w.onQuiet = append(w.onQuiet, quiet)
+	})
+	return quiet
+}
+
+// Pods answers with the Pods of the node, each with its status as the node sees it.
+func (m *Manager) Pods() []*v1.Pod {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	pods := make([]*v1.Pod, 0, len(m.workers))
+	for _, w := range m.workers {
+		if p := w.view(); p != nil {
+			pods = append(pods, p)
+		}
+	}
+	return pods
+}
+
+// Pod answers with a Pod of the node by its UID, as Pods does.
+func (m *Manager) Pod(uid types.UID) (*v1.Pod, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := m.workers[uid]
+	if w == nil {
+		return nil, false
+	}
+	p := w.view()
+	return p, p != nil
+}
+
+// PodByName answers with a Pod of the node by its name. Of several of one name it is the one that is not being
+// deleted.
+func (m *Manager) PodByName(namespace, name string) (*v1.Pod, bool) {
+	var found *v1.Pod
+	for _, p := range m.Pods() {
+		if p.Namespace != namespace || p.Name != name {
+			continue
+		}
+		if found == nil || p.DeletionTimestamp == nil {
+			found = p
+		}
+	}
+	return found, found != nil
+}
+
+// Trace answers with the trace of the Pod that last had the name.
+func (m *Manager) Trace(namespace, name string) (Trace, bool) { return m.traces.get(namespace, name) }
+
+func fullName(p *v1.Pod) string { return p.Name + "_" + p.Namespace }

@@ -1,0 +1,210 @@
+package worker
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
+
+	"podium.dev/podium/internal/node/pod"
+)
+
+const (
+	// resyncEvery is how often the runtime is listed though no event told of a change: a safety net.
+	resyncEvery = 5 * time.Minute
+	// reconnectAfter is the wait before the runtime is asked again after it failed.
+	reconnectAfter = time.Second
+	// orphan is the source of Pods that only the runtime still knows.
+	orphan = "runtime"
+)
+
+// Run works until ctx ends, and leaves the containers running.
+func (m *Manager) Run(ctx context.Context) error {
+	events := make(chan *runtimeapi.ContainerEventResponse, 64)
+	lost := make(chan struct{}, 1)
+	go m.follow(ctx, events, lost)
+	if !m.restore(ctx) {
+		return ctx.Err()
+	}
+	resync := m.cfg.Clock.NewTicker(resyncEvery)
+	defer resync.Stop()
+	for {
+		select {
+		case e := <-events:
+			m.heard(e)
+		case <-lost:
+			m.resync(ctx)
+		case <-resync.C():
+			m.resync(ctx)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// follow follows the events of the runtime, and says on lost when some may have been missed.
+func (m *Manager) follow(ctx context.Context, events chan *runtimeapi.ContainerEventResponse, lost chan<- struct{}) {
+	missed := func() {
+		select {
+		case lost <- struct{}{}:
+		default:
+		}
+	}
+	for ctx.Err() == nil {
+		err := m.cfg.Runtime.GetContainerEvents(ctx, events, func(runtimeapi.RuntimeService_GetContainerEventsClient) { missed() })
+		if ctx.Err() != nil {
+			return
+		}
+		klog.FromContext(ctx).Error(err, "The runtime's events ended; following them again")
+		missed()
+		m.pause(ctx, reconnectAfter)
+	}
+}
+
+// pause waits for a while, or for ctx to end.
+func (m *Manager) pause(ctx context.Context, d time.Duration) {
+	timer := m.cfg.Clock.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C():
+	case <-ctx.Done():
+	}
+}
+
+// restore reads what the runtime has, as often as it takes, and then lets the inputs in that came meanwhile. It
+// reports whether it came to that.
+func (m *Manager) restore(ctx context.Context) bool {
+	for {
+		version, err := m.cfg.Runtime.Version(ctx, "v1")
+		var all map[string]*found
+		if err == nil {
+			all, err = m.list(ctx)
+		}
+		if err != nil {
+			if ctx.Err() != nil {
+				return false
+			}
+			klog.FromContext(ctx).Error(err, "Cannot read what the runtime has; asking again")
+			m.pause(ctx, reconnectAfter)
+			continue
+		}
+		m.open(ctx, version.GetRuntimeName(), all)
+		return true
+	}
+}
+
+// open lets the inputs in.
+func (m *Manager) open(ctx context.Context, runtime string, all map[string]*found) {
+	m.report.start(ctx)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ctx, m.runtime = ctx, runtime
+	m.found = map[types.UID]*found{}
+	for uid, f := range all {
+		m.found[types.UID(uid)] = f
+	}
+	queue := m.queue
+	m.queue = nil
+	for _, f := range queue {
+		f()
+	}
+}
+
+// heard takes in an event of the runtime: it says which container or sandbox is to be read anew.
+func (m *Manager) heard(e *runtimeapi.ContainerEventResponse) {
+	box := e.GetPodSandboxStatus()
+	uid := types.UID(box.GetMetadata().GetUid())
+	id := e.GetContainerId()
+	m.mu.Lock()
+	w := m.workers[uid]
+	m.mu.Unlock()
+	if w == nil {
+		return
+	}
+	w.post(func() {
+		if id == box.GetId() {
+			w.refreshSandbox(id)
+			return
+		}
+		w.refresh(id)
+	})
+}
+
+// resync lists the runtime and has the workers compare.
+func (m *Manager) resync(ctx context.Context) {
+	all, err := m.list(ctx)
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "Cannot list what the runtime has")
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for uid, w := range m.workers {
+		f := all[string(uid)]
+		w.post(func() { w.compare(f) })
+	}
+}
+
+// sweep removes, once, what was left of Pods that no source has: after every source has spoken. The lock is
+// held.
+func (m *Manager) sweep() {
+	if m.swept {
+		return
+	}
+	for _, source := range m.cfg.Sources {
+		if !m.spoken[source] {
+			return
+		}
+	}
+	m.swept = true
+	for uid, f := range m.found {
+		w := m.start(orphan, orphanPod(uid, f))
+		w.post(func() { w.orders.Removed = true })
+	}
+	keep := map[types.UID]bool{}
+	for uid := range m.workers {
+		keep[uid] = true
+	}
+	go m.sweepVolumes(m.ctx, keep)
+	go m.sweepLogs(keep)
+}
+
+// orphanPod stands for a Pod of which only the runtime still knows. There is nobody to ask for a grace period
+// and nobody to tell.
+func orphanPod(uid types.UID, f *found) *v1.Pod {
+	return &v1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			UID: uid, Namespace: f.namespace, Name: f.name,
+			Annotations: map[string]string{pod.SourceAnnotation: orphan},
+		},
+		Spec: v1.PodSpec{TerminationGracePeriodSeconds: ptr.To[int64](1)},
+	}
+}
+
+func (m *Manager) sweepVolumes(ctx context.Context, keep map[types.UID]bool) {
+	if err := m.cfg.Volumes.Reconcile(ctx, keep); err != nil {
+		klog.FromContext(ctx).Error(err, "Cannot remove the volumes of pods that are gone")
+	}
+}
+
+// sweepLogs removes the logs of Pods that are gone.
+func (m *Manager) sweepLogs(keep map[types.UID]bool) {
+	entries, err := os.ReadDir(m.cfg.PodLogs)
+	if m.cfg.PodLogs == "" || err != nil {
+		return
+	}
+	for _, e := range entries {
+		parts := strings.Split(e.Name(), "_")
+		if len(parts) == 3 && !keep[types.UID(parts[2])] {
+			_ = os.RemoveAll(filepath.Join(m.cfg.PodLogs, e.Name()))
+		}
+	}
+}

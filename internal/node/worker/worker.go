@@ -1,0 +1,298 @@
+package worker
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"podium.dev/podium/internal/node/pod"
+	"podium.dev/podium/internal/node/probe"
+)
+
+// worker has one Pod.
+type worker struct {
+	m      *Manager
+	uid    types.UID
+	source string
+	// dropped is that the source has the Pod no more; the Manager's lock guards it.
+	dropped bool
+	// shared is what others may see of the Pod.
+	shared atomic.Pointer[shared]
+
+	mu   sync.Mutex
+	mail []func()
+	wake chan struct{}
+
+	// The rest is the worker's goroutine's own.
+	ctx    context.Context
+	pod    *v1.Pod
+	status v1.PodStatus
+	orders pod.Orders
+	work   pod.Work
+	// sandboxes and containers are what the runtime has, newest first.
+	sandboxes  []pod.Sandbox
+	containers []pod.Container
+	probed     []probe.Target
+	// cancels end work under way, by its key.
+	cancels map[string]*context.CancelFunc
+	onQuiet []chan struct{}
+	trace   *tracer
+	done    bool
+	// registered is that what the Pod refers to is watched.
+	registered bool
+}
+
+// shared is what others may see of a worker's Pod.
+type shared struct {
+	pod    *v1.Pod
+	status v1.PodStatus
+	ending bool
+}
+
+func newWorker(m *Manager, source string, p *v1.Pod, had *found) *worker {
+	w := &worker{
+		m: m, uid: p.UID, source: source, pod: p, status: p.Status,
+		wake:    make(chan struct{}, 1),
+		cancels: map[string]*context.CancelFunc{},
+		trace:   m.traces.begin(p, m.cfg.Clock.Now()),
+		work: pod.Work{
+			Pulls: map[string]*pod.Pull{}, Starts: map[string]*pod.Start{}, Hooks: map[string]pod.Hook{},
+			Kills: map[string]*pod.Kill{}, Removals: map[string]*pod.Step{}, Sandboxes: map[string]*pod.Step{},
+			Warned: map[string]bool{},
+		},
+	}
+	w.shared.Store(&shared{pod: p, status: p.Status})
+	if had != nil {
+		w.orders.Resumed = p.DeletionTimestamp != nil
+		w.mail = append(w.mail, func() { w.load(had) })
+	}
+	return w
+}
+
+// post has the worker do f, if there is any, and look again. It never waits.
+func (w *worker) post(f func()) {
+	if f != nil {
+		w.mu.Lock()
+		w.mail = append(w.mail, f)
+		w.mu.Unlock()
+	}
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run is the worker's goroutine.
+func (w *worker) run(ctx context.Context) {
+	w.ctx = klog.NewContext(ctx, klog.FromContext(ctx).WithValues("pod", klog.KObj(w.pod), "podUID", w.uid))
+	for {
+		w.read()
+		at := w.reconcile()
+		if w.done {
+			w.finish()
+			return
+		}
+		if !w.sleep(at) {
+			return
+		}
+	}
+}
+
+// sleep waits for something to do, at most until a time, if that is not zero. It reports whether the worker
+// is to go on.
+func (w *worker) sleep(at time.Time) bool {
+	var alarm <-chan time.Time
+	if !at.IsZero() {
+		timer := w.m.cfg.Clock.NewTimer(max(at.Sub(w.m.cfg.Clock.Now()), 0))
+		defer stopTimer(timer)
+		alarm = timer.C()
+	}
+	select {
+	case <-w.wake:
+	case <-alarm:
+	case <-w.ctx.Done():
+		return false
+	}
+	return true
+}
+
+func stopTimer(t clock.Timer) { t.Stop() }
+
+// read does what was posted.
+func (w *worker) read() {
+	w.mu.Lock()
+	mail := w.mail
+	w.mail = nil
+	w.mu.Unlock()
+	for _, f := range mail {
+		f()
+	}
+}
+
+// setPod takes in the Pod as its source has it now.
+func (w *worker) setPod(p *v1.Pod) {
+	w.pod = p
+	if w.registered && w.m.cfg.Objects != nil {
+		w.m.cfg.Objects.Register(p)
+	}
+}
+
+// reconcile brings the Pod one step on, and answers when to look again at the latest.
+func (w *worker) reconcile() (at time.Time) {
+	// What is done at once can make more possible at once; that ends after a few rounds.
+	for range 8 {
+		o := w.observe()
+		w.status = pod.Status(w.pod, &w.status, o)
+		ending := pod.Ending(w.pod, &w.status, o)
+		if ending {
+			w.abandon()
+		}
+		w.tell(o, ending)
+		again := false
+		at = time.Time{}
+		for _, a := range pod.Plan(w.pod, &w.status, o) {
+			if wake, ok := a.(pod.Wake); ok {
+				at = wake.At
+				continue
+			}
+			again = w.carry(a) || again
+		}
+		w.syncProbes(o)
+		if o.Quiet() && ending {
+			w.quiet(o)
+		}
+		if !again {
+			break
+		}
+	}
+	return at
+}
+
+// observe gathers all that is known of the Pod.
+func (w *worker) observe() *pod.Observed {
+	cfg := &w.m.cfg
+	o := &pod.Observed{
+		Now: cfg.Clock.Now(), Sandboxes: w.sandboxes, Containers: w.containers,
+		Orders: w.orders, Work: w.work,
+		Node: pod.Node{Runtime: w.m.runtime, MaxBackoff: cfg.MaxBackoff, RecursiveReadOnly: cfg.RecursiveReadOnly},
+	}
+	if cfg.HostIPs != nil {
+		o.Node.HostIPs = cfg.HostIPs()
+	}
+	outcomes := cfg.Probes.Outcomes(w.uid)
+	if len(outcomes) > 0 {
+		o.Probes = make(map[string]pod.Probe, len(outcomes))
+		for id, out := range outcomes {
+			o.Probes[id] = pod.Probe{Started: out.Started, Ready: out.Ready, Live: out.Live}
+		}
+	}
+	return o
+}
+
+// tell lets others see the status, and writes it.
+func (w *worker) tell(o *pod.Observed, ending bool) {
+	old := w.shared.Load()
+	if old.status.Reason != w.status.Reason && w.status.Reason == pod.DeadlineExceeded {
+		w.event(nil, v1.EventTypeNormal, pod.DeadlineExceeded, pod.DeadlineExceededMessage)
+	}
+	if w.orders.Reject != nil && old.status.Phase != v1.PodFailed {
+		w.event(nil, v1.EventTypeWarning, w.orders.Reject.Reason, w.orders.Reject.Message)
+	}
+	w.shared.Store(&shared{pod: w.pod, status: w.status, ending: ending})
+	w.trace.mark(&w.status, o.Now)
+	if w.source != orphan {
+		w.publish(o)
+	}
+}
+
+// publish has the status written.
+func (w *worker) publish(o *pod.Observed) {
+	quiet := o.Quiet()
+	w.m.report.set(w.pod, w.source != SourceAPI, w.status, !quiet, quiet && w.work.TearDown.Done && w.work.Cleared)
+}
+
+// quiet takes in that nothing of the Pod runs any more. The worker of a Pod that has left the node is done.
+func (w *worker) quiet(o *pod.Observed) {
+	for _, c := range w.onQuiet {
+		close(c)
+	}
+	w.onQuiet = nil
+	if !w.work.TearDown.Done || !w.work.Cleared {
+		return
+	}
+	// A deleted Pod of the API stays until its object is gone, which its source tells.
+	w.done = w.orders.Removed || w.source == orphan
+}
+
+// finish lets go of everything.
+func (w *worker) finish() {
+	for _, cancel := range w.cancels {
+		(*cancel)()
+	}
+	w.m.report.forget(w.uid)
+	w.m.cfg.Images.Forget(w.pod)
+	w.m.ended(w)
+}
+
+// takesRoom reports whether the Pod's requests count against the node. The Manager's lock is held.
+func (w *worker) takesRoom() bool {
+	s := w.shared.Load()
+	if w.orders.Reject != nil {
+		return false
+	}
+	return s.status.Phase != v1.PodSucceeded && s.status.Phase != v1.PodFailed
+}
+
+// view is the Pod with its status, as others may have it; nil for one that is not a Pod of any source.
+func (w *worker) view() *v1.Pod {
+	if w.source == orphan {
+		return nil
+	}
+	s := w.shared.Load()
+	p := *s.pod
+	p.Status = s.status
+	return &p
+}
+
+// syncProbes has the probes run of the containers that run.
+func (w *worker) syncProbes(o *pod.Observed) {
+	var targets []probe.Target
+	ips := pod.PodIPs(o)
+	ip := ""
+	switch {
+	case len(ips) > 0:
+		ip = ips[0]
+	case w.pod.Spec.HostNetwork && len(o.Node.HostIPs) > 0:
+		ip = o.Node.HostIPs[0]
+	}
+	for _, c := range pod.Probed(w.pod, o) {
+		targets = append(targets, probe.Target{Container: c.Name, ID: c.ID, StartedAt: c.StartedAt, PodIP: ip})
+	}
+	if sameTargets(targets, w.probed) {
+		return
+	}
+	w.probed = targets
+	if len(targets) == 0 && o.Quiet() {
+		w.m.cfg.Probes.Remove(w.uid)
+		return
+	}
+	w.m.cfg.Probes.Sync(w.pod, targets)
+}
+
+func sameTargets(a, b []probe.Target) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i].ID != b[i].ID || a[i].PodIP != b[i].PodIP {
+			return false
+		}
+	}
+	return true
+}
