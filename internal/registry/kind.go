@@ -33,7 +33,7 @@ type Kind struct {
 	// Also are the other forms that the kind's stores are served in.
 	Also []Alias
 
-	build func(Env, runtime.ObjectTyper, generic.RESTOptionsGetter) (map[string]rest.Storage, error)
+	build func(Env, runtime.ObjectTyper, generic.RESTOptionsGetter) (*genericregistry.Store, map[string]rest.Storage, error)
 }
 
 // GroupResource names the kind's resource.
@@ -41,9 +41,9 @@ func (k Kind) GroupResource() schema.GroupResource {
 	return schema.GroupResource{Group: k.GVK.Group, Resource: k.Resource}
 }
 
-// Storage makes the kind's stores, by their path in the API: "pods", "pods/status", "pods/log", …. env.Store
-// and env.Options are filled in here.
-func (k Kind) Storage(env Env, typer runtime.ObjectTyper, options generic.RESTOptionsGetter) (map[string]rest.Storage, error) {
+// Storage makes the kind's main store and all that is served of the kind, by path in the API: "pods",
+// "pods/status", "pods/log", …. env.Store and env.Options are filled in here.
+func (k Kind) Storage(env Env, typer runtime.ObjectTyper, options generic.RESTOptionsGetter) (*genericregistry.Store, map[string]rest.Storage, error) {
 	return k.build(env, typer, options)
 }
 
@@ -62,14 +62,14 @@ func Define[T Object](d Definition[T]) Kind {
 	for f := range selectable(d, d.New()) {
 		k.SelectableFields = append(k.SelectableFields, f)
 	}
-	k.build = func(env Env, typer runtime.ObjectTyper, options generic.RESTOptionsGetter) (map[string]rest.Storage, error) {
+	k.build = func(env Env, typer runtime.ObjectTyper, options generic.RESTOptionsGetter) (*genericregistry.Store, map[string]rest.Storage, error) {
 		return build(d, k, env, typer, options)
 	}
 	return k
 }
 
 // build makes the main store, the status store that shares its storage, and whatever else the kind connects.
-func build[T Object](d Definition[T], k Kind, env Env, typer runtime.ObjectTyper, options generic.RESTOptionsGetter) (map[string]rest.Storage, error) {
+func build[T Object](d Definition[T], k Kind, env Env, typer runtime.ObjectTyper, options generic.RESTOptionsGetter) (*genericregistry.Store, map[string]rest.Storage, error) {
 	main := newStrategy(d, typer)
 	store := &genericregistry.Store{
 		NewFunc:                   k.New,
@@ -103,12 +103,12 @@ func build[T Object](d Definition[T], k Kind, env Env, typer runtime.ObjectTyper
 		}}
 	}
 	if err := store.CompleteWithOptions(storeOptions); err != nil {
-		return nil, fmt.Errorf("make the store of %s: %w", k.GroupResource(), err)
+		return nil, nil, fmt.Errorf("make the store of %s: %w", k.GroupResource(), err)
 	}
 	env.Store, env.Options = store, options
 	if d.Configure != nil { // before the subresources, which share what it sets
 		if err := d.Configure(env); err != nil {
-			return nil, fmt.Errorf("configure the store of %s: %w", k.GroupResource(), err)
+			return nil, nil, fmt.Errorf("configure the store of %s: %w", k.GroupResource(), err)
 		}
 	}
 	out := map[string]rest.Storage{d.Resource: &mainREST{Store: store, shortNames: d.ShortNames, categories: d.Categories}}
@@ -121,13 +121,13 @@ func build[T Object](d Definition[T], k Kind, env Env, typer runtime.ObjectTyper
 	if d.Connect != nil {
 		more, err := d.Connect(env)
 		if err != nil {
-			return nil, fmt.Errorf("make the subresources of %s: %w", k.GroupResource(), err)
+			return nil, nil, fmt.Errorf("make the subresources of %s: %w", k.GroupResource(), err)
 		}
 		for path, s := range more {
 			out[d.Resource+"/"+path] = s
 		}
 	}
-	return out, nil
+	return store, out, nil
 }
 
 // attributes answers with the labels and selectable fields of an object.

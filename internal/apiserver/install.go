@@ -1,0 +1,127 @@
+package apiserver
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	genericapi "k8s.io/apiserver/pkg/endpoints"
+	"k8s.io/apiserver/pkg/endpoints/discovery"
+	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
+	"k8s.io/apiserver/pkg/registry/rest"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+)
+
+// groupPriority puts the groups in discovery in Kubernetes' order; a group that is not here comes last.
+var groupPriority = map[string]int{
+	"apps": 17800, "events.k8s.io": 17750, "authentication.k8s.io": 17700, "authorization.k8s.io": 17600,
+	"autoscaling": 17500, "batch": 17400, "policy": 17100, "rbac.authorization.k8s.io": 17000,
+	"scheduling.k8s.io": 16600, "coordination.k8s.io": 16500, "node.k8s.io": 16300, "discovery.k8s.io": 16200,
+}
+
+// served is what the server serves: each group version's stores by their path ("pods", "pods/status").
+type served map[schema.GroupVersion]map[string]rest.Storage
+
+func (s served) add(gv schema.GroupVersion, path string, store rest.Storage) error {
+	if s[gv] == nil {
+		s[gv] = map[string]rest.Storage{}
+	}
+	if _, ok := s[gv][path]; ok {
+		return fmt.Errorf("%s %s is served twice", gv, path)
+	}
+	s[gv][path] = store
+	return nil
+}
+
+// order answers with the group versions in the order of discovery.
+func (s served) order() []schema.GroupVersion {
+	var all []schema.GroupVersion
+	for gv := range s {
+		all = append(all, gv)
+	}
+	slices.SortFunc(all, func(a, b schema.GroupVersion) int {
+		if d := groupPriority[b.Group] - groupPriority[a.Group]; d != 0 {
+			return d
+		}
+		return strings.Compare(a.String(), b.String())
+	})
+	return all
+}
+
+// install serves all that is in s. It does what the generic server's InstallAPIGroups does, but for the
+// OpenAPI models, which that one builds for every kind at start; here they are built for a kind when an
+// object of it is first written.
+func (s *Server) install(all served) error {
+	for _, gv := range all.order() {
+		resources, err := s.installVersion(gv, all[gv])
+		if err != nil {
+			return fmt.Errorf("serve %s: %w", gv, err)
+		}
+		version := apidiscoveryv2.APIVersionDiscovery{
+			Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent,
+			Version:   gv.Version,
+			Resources: resources,
+		}
+		if gv.Group == "" {
+			s.generic.AggregatedLegacyDiscoveryGroupManager.AddGroupVersion(gv.Group, version)
+			continue
+		}
+		s.generic.AggregatedDiscoveryGroupManager.AddGroupVersion(gv.Group, version)
+		s.generic.AggregatedDiscoveryGroupManager.SetGroupVersionPriority(metav1.GroupVersion(gv), groupPriority[gv.Group], 15)
+		forDiscovery := metav1.GroupVersionForDiscovery{GroupVersion: gv.String(), Version: gv.Version}
+		group := metav1.APIGroup{
+			Name:             gv.Group,
+			Versions:         []metav1.GroupVersionForDiscovery{forDiscovery},
+			PreferredVersion: forDiscovery,
+		}
+		s.generic.DiscoveryGroupManager.AddGroup(group)
+		s.generic.Handler.GoRestfulContainer.Add(discovery.NewAPIGroupHandler(s.codecs, group).WebService())
+	}
+	legacy := discovery.NewLegacyRootAPIHandler(s.config.DiscoveryAddresses, s.codecs, genericapiserver.DefaultLegacyAPIPrefix)
+	wrapped := aggregated.WrapAggregatedDiscoveryToHandler(legacy, s.generic.AggregatedLegacyDiscoveryGroupManager, s.generic.AggregatedLegacyDiscoveryGroupManager)
+	s.generic.Handler.GoRestfulContainer.Add(wrapped.GenerateWebService(genericapiserver.DefaultLegacyAPIPrefix, metav1.APIVersions{}))
+	return nil
+}
+
+func (s *Server) installVersion(gv schema.GroupVersion, stores map[string]rest.Storage) ([]apidiscoveryv2.APIResourceDiscovery, error) {
+	root := genericapiserver.APIGroupPrefix
+	if gv.Group == "" {
+		root = genericapiserver.DefaultLegacyAPIPrefix
+	}
+	versions := map[string][]string{}
+	for resource := range stores {
+		versions[resource] = []string{gv.String()}
+	}
+	version := &genericapi.APIGroupVersion{
+		Root:                        path.Clean(root),
+		GroupVersion:                gv,
+		OptionsExternalVersion:      &schema.GroupVersion{Version: "v1"},
+		Storage:                     stores,
+		AllServedVersionsByResource: versions,
+
+		ParameterCodec:        s.parameters,
+		Serializer:            s.codecs,
+		Creater:               s.scheme,
+		Convertor:             s.scheme,
+		ConvertabilityChecker: s.scheme,
+		UnsafeConvertor:       runtime.UnsafeObjectConvertor(s.scheme),
+		Defaulter:             s.scheme,
+		Typer:                 s.scheme,
+		Namer:                 runtime.Namer(meta.NewAccessor()),
+		TypeConverter:         s.types,
+
+		EquivalentResourceRegistry: s.generic.EquivalentResourceRegistry,
+		Admit:                      s.config.AdmissionControl,
+		Authorizer:                 s.config.Authorization.Authorizer,
+		MinRequestTimeout:          minWatch,
+		MaxRequestBodyBytes:        s.config.MaxRequestBodyBytes,
+	}
+	resources, _, err := version.InstallREST(s.generic.Handler.GoRestfulContainer)
+	return resources, err
+}

@@ -1,0 +1,233 @@
+// Package apiserver serves the Kubernetes API: k8s.io/apiserver's generic server, configured, with the kinds
+// of internal/registry on it.
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/apimachinery/pkg/util/sets"
+	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	genericfilters "k8s.io/apiserver/pkg/server/filters"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
+
+	"podium.dev/podium/internal/pki"
+	"podium.dev/podium/internal/registry"
+	"podium.dev/podium/internal/store"
+)
+
+// minWatch is the least time that a watch lives; the server ends each after one to two times as long.
+const minWatch = 30 * time.Minute
+
+// Config says what to serve, where, and to whom.
+type Config struct {
+	// Bind is the HOST:PORT to listen at; port 0 takes a free one.
+	Bind string
+	// Advertise is the address that Pods and nodes reach the server at. Nil: that of Bind, or of the
+	// default route when Bind has none.
+	Advertise net.IP
+	// ServiceCIDR is the range of the Services' addresses; its first is the Service kubernetes.
+	ServiceCIDR *net.IPNet
+	// SANs are further names and addresses in the server's certificate.
+	SANs []string
+
+	PKI   *pki.Authority
+	Store *store.Store
+	Kinds []registry.Kind
+}
+
+// Server serves the API. New makes it, Run runs it, and Ready tells when it can be used:
+//
+//	New ──▶ listening, not serving ──Run──▶ serving ──▶ Ready ──ctx ends──▶ drained, Run returns
+type Server struct {
+	scheme     *runtime.Scheme
+	codecs     serializer.CodecFactory
+	parameters runtime.ParameterCodec
+	types      managedfields.TypeConverter
+
+	config   *genericapiserver.Config
+	generic  *genericapiserver.GenericAPIServer
+	storages *storages
+	stores   map[schema.GroupResource]*genericregistry.Store
+
+	url   string
+	ready chan struct{}
+}
+
+var gates sync.Once
+
+// setGates turns off what would cost memory or time here and bring nothing: copies of caches for old exact
+// versions (etcd has those), and the comparison of each cache with etcd.
+func setGates() (err error) {
+	gates.Do(func() {
+		err = utilfeature.DefaultMutableFeatureGate.SetFromMap(map[string]bool{
+			"ListFromCacheSnapshot":     false,
+			"DetectCacheInconsistency":  false,
+			"SizeBasedListCostEstimate": false,
+		})
+	})
+	return err
+}
+
+// New makes a server that listens, but does not serve before Run.
+func New(ctx context.Context, cfg Config) (_ *Server, err error) {
+	if err := setGates(); err != nil {
+		return nil, fmt.Errorf("set the feature gates: %w", err)
+	}
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	s := &Server{stores: map[schema.GroupResource]*genericregistry.Store{}, ready: make(chan struct{})}
+	if s.scheme, err = newScheme(cfg.Kinds); err != nil {
+		return nil, err
+	}
+	s.codecs = serializer.NewCodecFactory(s.scheme,
+		serializer.WithStreamingCollectionEncodingToJSON(), serializer.WithStreamingCollectionEncodingToProtobuf())
+	s.parameters = runtime.NewParameterCodec(s.scheme)
+	s.types = newTypeConverter(s.scheme)
+	s.storages = newStorages(cfg.Store.Client(), s.codecs, cfg.Kinds)
+	defer func() {
+		if err != nil {
+			s.storages.stop()
+		}
+	}()
+	if err := s.configure(cfg); err != nil {
+		return nil, err
+	}
+	all, err := s.build(cfg)
+	if err != nil {
+		return nil, errors.Join(err, s.config.SecureServing.Listener.Close())
+	}
+	s.generic, err = s.config.Complete(nil).New("podium", genericapiserver.NewEmptyDelegate())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("make the API server: %w", err), s.config.SecureServing.Listener.Close())
+	}
+	if err := s.install(all); err != nil {
+		return nil, errors.Join(err, s.config.SecureServing.Listener.Close())
+	}
+	return s, nil
+}
+
+func (cfg *Config) complete() error {
+	host, _, err := net.SplitHostPort(cfg.Bind)
+	if err != nil {
+		return fmt.Errorf("the address to listen at, %q, is not HOST:PORT: %w", cfg.Bind, err)
+	}
+	if cfg.Advertise == nil {
+		if cfg.Advertise = net.ParseIP(host); cfg.Advertise == nil || cfg.Advertise.IsUnspecified() {
+			cfg.Advertise = defaultIP()
+		}
+	}
+	if cfg.ServiceCIDR == nil {
+		_, cfg.ServiceCIDR, err = net.ParseCIDR("10.96.0.0/16")
+	}
+	return err
+}
+
+// defaultIP is the address of this machine on the way to others, or loopback when there is no way.
+func defaultIP() net.IP {
+	// Connecting a UDP socket sends nothing: it only asks the routes.
+	c, err := net.Dial("udp", "192.0.2.1:9")
+	if err != nil {
+		return net.IPv4(127, 0, 0, 1)
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).IP
+}
+
+// configure fills in the generic server's configuration.
+func (s *Server) configure(cfg Config) error {
+	c := genericapiserver.NewConfig(s.codecs)
+	secure, err := serving(cfg)
+	if err != nil {
+		return err
+	}
+	c.SecureServing = secure
+	_, port, err := secure.HostPort()
+	if err != nil {
+		return errors.Join(err, secure.Listener.Close())
+	}
+	s.url = "https://" + net.JoinHostPort(reachable(cfg.Bind), strconv.Itoa(port))
+	c.LoopbackClientConfig, err = cfg.PKI.ClientConfig(loopback, s.url)
+	if err != nil {
+		return errors.Join(err, secure.Listener.Close())
+	}
+	c.PublicAddress = cfg.Advertise
+	c.EffectiveVersion = newEffectiveVersion()
+	c.RESTOptionsGetter = s.storages
+	c.SkipOpenAPIInstallation = true
+	c.MinRequestTimeout = int(minWatch / time.Second)
+	c.LongRunningFunc = genericfilters.BasicLongRunningRequestCheck(
+		sets.NewString("watch", "proxy"), sets.NewString("attach", "exec", "proxy", "log", "portforward"))
+	s.config = c
+	return s.secure(cfg)
+}
+
+// loopback is the server's own identity as a client of itself.
+var loopback = pki.Identity{User: "system:apiserver", Groups: []string{"system:masters"}}
+
+// reachable is the host by which this machine reaches an address that is listened at.
+func reachable(bind string) string {
+	host, _, _ := net.SplitHostPort(bind)
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		return "127.0.0.1"
+	}
+	return host
+}
+
+// build makes the stores of all kinds.
+func (s *Server) build(cfg Config) (served, error) {
+	all := served{}
+	env := registry.Env{
+		Lookup: func(r schema.GroupResource) *genericregistry.Store { return s.stores[r] },
+	}
+	for _, k := range cfg.Kinds {
+		main, stores, err := k.Storage(env, s.scheme, s.storages)
+		if err != nil {
+			return nil, err
+		}
+		s.stores[k.GroupResource()] = main
+		for path, store := range stores {
+			if err := all.add(k.GVK.GroupVersion(), path, store); err != nil {
+				return nil, err
+			}
+			for _, a := range k.Also {
+				if err := all.add(a.GVK.GroupVersion(), path, store); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return all, nil
+}
+
+// URL is where this machine reaches the server.
+func (s *Server) URL() string { return s.url }
+
+// Ready is closed when the server serves and what a cluster always has is there.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Run serves until the context ends, and then drains what is under way.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.storages.stop()
+	if err := s.generic.AddPostStartHook("podium/ready", func(genericapiserver.PostStartHookContext) error {
+		close(s.ready)
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := s.generic.PrepareRun().RunWithContext(ctx); err != nil {
+		return fmt.Errorf("serve the API at %s: %w", s.url, err)
+	}
+	return nil
+}

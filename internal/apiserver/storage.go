@@ -1,0 +1,112 @@
+package apiserver
+
+import (
+	"fmt"
+	"path"
+	"time"
+
+	"go.etcd.io/etcd/client/v3/kubernetes"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apiserver/pkg/registry/generic"
+	serverstorage "k8s.io/apiserver/pkg/server/storage"
+	"k8s.io/apiserver/pkg/storage"
+	"k8s.io/apiserver/pkg/storage/etcd3"
+	"k8s.io/apiserver/pkg/storage/storagebackend"
+	"k8s.io/apiserver/pkg/storage/storagebackend/factory"
+	"k8s.io/apiserver/pkg/storage/value/encrypt/identity"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/clock"
+
+	"podium.dev/podium/internal/registry"
+)
+
+const (
+	// storePrefix is where all of the API is in etcd, as in Kubernetes.
+	storePrefix = "/registry"
+	// compactEvery is how often old revisions are dropped; a revision lives for at least this long.
+	compactEvery = 5 * time.Minute
+	// deleteWorkers is how many objects of one deletecollection are deleted at a time.
+	deleteWorkers = 4
+)
+
+// storePaths are the kinds whose path in etcd is not their resource's name, for history's sake. They are the
+// same as in Kubernetes, so that its tools find their way.
+var storePaths = map[schema.GroupResource]string{
+	{Resource: "nodes"}:                                 "minions",
+	{Resource: "services"}:                              "services/specs",
+	{Resource: "endpoints"}:                             "services/endpoints",
+	{Resource: "replicationcontrollers"}:                "controllers",
+	{Group: "networking.k8s.io", Resource: "ingresses"}: "ingress",
+}
+
+// storages makes the stores of kinds: all of them share one client of etcd.
+type storages struct {
+	client    *kubernetes.Client
+	compactor etcd3.Compactor
+	stop      func()
+	codecs    serializer.CodecFactory
+	versions  map[schema.GroupResource]schema.GroupVersion
+}
+
+func newStorages(client *kubernetes.Client, codecs serializer.CodecFactory, kinds []registry.Kind) *storages {
+	compactor := etcd3.NewCompactor(client.Client, compactEvery, clock.RealClock{}, nil)
+	s := &storages{
+		client: client, compactor: compactor, stop: compactor.Stop, codecs: codecs,
+		versions: map[schema.GroupResource]schema.GroupVersion{},
+	}
+	for _, k := range kinds {
+		s.versions[k.GroupResource()] = k.GVK.GroupVersion()
+	}
+	return s
+}
+
+// GetRESTOptions implements generic.RESTOptionsGetter.
+func (s *storages) GetRESTOptions(resource schema.GroupResource, _ runtime.Object) (generic.RESTOptions, error) {
+	version, ok := s.versions[resource]
+	if !ok {
+		return generic.RESTOptions{}, fmt.Errorf("%s is not among the served kinds", resource)
+	}
+	config := *storagebackend.NewDefaultConfig(storePrefix, nil)
+	var err error
+	config.Codec, config.EncodeVersioner, err = serverstorage.NewStorageCodec(serverstorage.StorageCodecConfig{
+		StorageMediaType:  runtime.ContentTypeProtobuf,
+		StorageSerializer: s.codecs,
+		StorageVersion:    version,
+		MemoryVersion:     schema.GroupVersion{Group: version.Group, Version: runtime.APIVersionInternal},
+		Config:            config,
+	})
+	if err != nil {
+		return generic.RESTOptions{}, fmt.Errorf("make the codec of %s: %w", resource, err)
+	}
+	prefix := storePaths[resource]
+	if prefix == "" {
+		prefix = resource.Resource
+	}
+	return generic.RESTOptions{
+		StorageConfig:           config.ForResource(resource),
+		Decorator:               s.decorate,
+		EnableGarbageCollection: true,
+		DeleteCollectionWorkers: deleteWorkers,
+		ResourcePrefix:          path.Join("/", prefix),
+	}, nil
+}
+
+// decorate implements generic.StorageDecorator.
+func (s *storages) decorate(
+	config *storagebackend.ConfigForResource, prefix string, keyFunc func(runtime.Object) (string, error),
+	newFunc, newListFunc func() runtime.Object, attributes storage.AttrFunc, triggers storage.IndexerFuncs, indexers *cache.Indexers,
+) (storage.Interface, factory.DestroyFunc, error) {
+	versioner := storage.APIObjectVersioner{}
+	raw, err := etcd3.New(s.client, s.compactor, config.Codec, newFunc, newListFunc, config.Prefix, prefix, config.GroupResource,
+		identity.NewEncryptCheckTransformer(), config.LeaseManagerConfig, etcd3.NewDefaultDecoder(config.Codec, versioner), versioner)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make the store of %s: %w", config.GroupResource, err)
+	}
+	lazy := newLazyCache(raw, cacheConfig{
+		storage: raw, config: config, prefix: prefix, keyFunc: keyFunc, newFunc: newFunc, newListFunc: newListFunc,
+		attributes: attributes, triggers: triggers, indexers: indexers,
+	})
+	return lazy, lazy.destroy, nil
+}
