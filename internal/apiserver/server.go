@@ -95,7 +95,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		serializer.WithStreamingCollectionEncodingToJSON(), serializer.WithStreamingCollectionEncodingToProtobuf())
 	s.parameters = runtime.NewParameterCodec(s.scheme)
 	s.types = newTypeConverter(s.scheme)
-	s.storages = newStorages(cfg.Store.Client(), s.codecs, cfg.Kinds)
+	s.storages = newStorages(cfg.Store.Client(), s.scheme, s.codecs)
 	defer func() {
 		if err != nil {
 			s.storages.stop()

@@ -18,8 +18,6 @@ import (
 	"k8s.io/apiserver/pkg/storage/value/encrypt/identity"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
-
-	"podium.dev/podium/internal/registry"
 )
 
 const (
@@ -46,30 +44,22 @@ type storages struct {
 	client    *kubernetes.Client
 	compactor etcd3.Compactor
 	stop      func()
+	scheme    *runtime.Scheme
 	codecs    serializer.CodecFactory
-	versions  map[schema.GroupResource]schema.GroupVersion
 }
 
-func newStorages(client *kubernetes.Client, codecs serializer.CodecFactory, kinds []registry.Kind) *storages {
+func newStorages(client *kubernetes.Client, scheme *runtime.Scheme, codecs serializer.CodecFactory) *storages {
 	compactor := etcd3.NewCompactor(client.Client, compactEvery, clock.RealClock{}, nil)
-	s := &storages{
-		client: client, compactor: compactor, stop: compactor.Stop, codecs: codecs,
-		versions: map[schema.GroupResource]schema.GroupVersion{},
-	}
-	for _, k := range kinds {
-		s.versions[k.GroupResource()] = k.GVK.GroupVersion()
-	}
-	return s
+	return &storages{client: client, compactor: compactor, stop: compactor.Stop, scheme: scheme, codecs: codecs}
 }
 
-// GetRESTOptions implements generic.RESTOptionsGetter.
-func (s *storages) GetRESTOptions(resource schema.GroupResource, _ runtime.Object) (generic.RESTOptions, error) {
-	version, ok := s.versions[resource]
-	if !ok {
-		return generic.RESTOptions{}, fmt.Errorf("%s is not among the served kinds", resource)
+// GetRESTOptions implements generic.RESTOptionsGetter. The version that is stored is that of the example.
+func (s *storages) GetRESTOptions(resource schema.GroupResource, example runtime.Object) (generic.RESTOptions, error) {
+	version, err := s.version(example)
+	if err != nil {
+		return generic.RESTOptions{}, fmt.Errorf("make the store of %s: %w", resource, err)
 	}
 	config := *storagebackend.NewDefaultConfig(storePrefix, nil)
-	var err error
 	config.Codec, config.EncodeVersioner, err = serverstorage.NewStorageCodec(serverstorage.StorageCodecConfig{
 		StorageMediaType:  runtime.ContentTypeProtobuf,
 		StorageSerializer: s.codecs,
@@ -91,6 +81,20 @@ func (s *storages) GetRESTOptions(resource schema.GroupResource, _ runtime.Objec
 		DeleteCollectionWorkers: deleteWorkers,
 		ResourcePrefix:          path.Join("/", prefix),
 	}, nil
+}
+
+// version is the version of an object's own kind, in the group that its Go type was made for.
+func (s *storages) version(example runtime.Object) (schema.GroupVersion, error) {
+	kinds, _, err := s.scheme.ObjectKinds(example)
+	if err != nil {
+		return schema.GroupVersion{}, err
+	}
+	for _, k := range kinds {
+		if k.Version != runtime.APIVersionInternal {
+			return k.GroupVersion(), nil
+		}
+	}
+	return schema.GroupVersion{}, fmt.Errorf("a %T has no version but the internal one", example)
 }
 
 // decorate implements generic.StorageDecorator.

@@ -10,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/sets"
-	"k8s.io/apiserver/pkg/registry/generic"
 	"k8s.io/apiserver/pkg/storage"
 
 	"podium.dev/podium/internal/registry"
@@ -40,7 +39,7 @@ func newNodePortRange(env registry.Env) (*nodePortRange, error) {
 		return nil, fmt.Errorf("find out how to store the node ports in use: %w", err)
 	}
 	newBits := func() runtime.Object { return &corev1.RangeAllocation{} }
-	store, _, err := generic.NewRawStorage(options.StorageConfig, newBits, nil, "")
+	store, _, err := options.Decorator(options.StorageConfig, portsKey, nil, newBits, newBits, nil, nil, nil)
 	if err != nil {
 		return nil, fmt.Errorf("make the store of the node ports in use: %w", err)
 	}
