@@ -297,6 +297,11 @@ func (o *Observed) Quiet() bool {
 	return !o.Starting()
 }
 
+// Gone reports whether nothing is left of a Pod that was to leave the node.
+func (o *Observed) Gone() bool {
+	return o.Work.TearDown.Done && o.Work.Cleared && len(o.Containers) == 0 && len(o.Sandboxes) == 0
+}
+
 // Starting reports whether the worker is making or starting anything for the Pod.
 func (o *Observed) Starting() bool {
 	w := &o.Work

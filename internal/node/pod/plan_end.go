@@ -32,7 +32,7 @@ func (pl *planner) end() {
 func (pl *planner) tearDown() {
 	w := &pl.o.Work
 	clear := Deleted(pl.pod, pl.o)
-	if w.TearDown.Done && (w.Cleared || !clear) {
+	if w.TearDown.Done && (!clear || pl.o.Gone()) {
 		return
 	}
 	step := w.TearDown

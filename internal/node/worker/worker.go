@@ -214,7 +214,7 @@ func (w *worker) tell(o *pod.Observed, ending bool) {
 // publish has the status written.
 func (w *worker) publish(o *pod.Observed) {
 	quiet := o.Quiet()
-	w.m.report.set(w.pod, w.source != SourceAPI, w.status, !quiet, quiet && w.work.TearDown.Done && w.work.Cleared)
+	w.m.report.set(w.pod, w.source != SourceAPI, w.status, !quiet, o.Gone())
 }
 
 // quiet takes in that nothing of the Pod runs any more. The worker of a Pod that has left the node is done.
@@ -223,7 +223,7 @@ func (w *worker) quiet(o *pod.Observed) {
 		close(c)
 	}
 	w.onQuiet = nil
-	if !w.work.TearDown.Done || !w.work.Cleared {
+	if !o.Gone() {
 		return
 	}
 	// A deleted Pod of the API stays until its object is gone, which its source tells.

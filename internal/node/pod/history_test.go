@@ -1,0 +1,258 @@
+package pod
+
+import (
+	"flag"
+	"slices"
+	"testing"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+var (
+	historySeed = flag.Uint64("history.seed", 0, "replay the random history of this seed, and say what happens in it")
+	historyTime = flag.Duration("history.time", 2*time.Second, "how long to try random histories")
+)
+
+// TestRandomHistories drives the state machine through random histories: what users, containers, probes and
+// the machine do, and the agent killed at any moment. A failure prints the seed of its history, which
+// -history.seed replays.
+func TestRandomHistories(t *testing.T) {
+	if *historySeed != 0 {
+		m := run(*historySeed, true)
+		for _, line := range m.trace {
+			t.Log(line)
+		}
+		if m.err != nil {
+			t.Fatal(m.err)
+		}
+		return
+	}
+	base := uint64(time.Now().UnixNano())
+	begun := time.Now()
+	n := uint64(0)
+	for ; time.Since(begun) < *historyTime; n++ {
+		if m := run(base+n, false); m.err != nil {
+			t.Fatalf("%v\nreplay with: go test -run TestRandomHistories -v -history.seed=%d", m.err, base+n)
+		}
+	}
+	t.Logf("%d histories, %.0f a second", n, float64(n)/time.Since(begun).Seconds())
+}
+
+// run lives one history: a while of random events, then the Pod is deleted, and all must go.
+func run(seed uint64, loud bool) *model {
+	m := newModel(seed, loud)
+	m.reconcile()
+	for range 20 + m.rng.IntN(30) {
+		if m.err != nil {
+			return m
+		}
+		m.event()
+	}
+	m.failing = 0
+	m.delete(int64(m.rng.IntN(40)))
+	for i := 0; i < 500 && m.err == nil && !m.gone(); i++ {
+		if !m.step() && !m.gone() {
+			m.fail("a deleted pod is stuck")
+		}
+	}
+	if !m.gone() {
+		m.fail("a deleted pod does not go")
+	}
+	if m.err == nil && !terminal(m.api.Phase) {
+		m.fail("a pod that is gone is %s", m.api.Phase)
+	}
+	return m
+}
+
+func (m *model) gone() bool { return m.o.Gone() }
+
+// event is one thing that happens.
+func (m *model) event() {
+	switch m.rng.IntN(24) {
+	case 0, 1, 2:
+		if run := m.anyRun(); run != nil {
+			m.exit(run.ID, []int32{0, 0, 1, 42, 137}[m.rng.IntN(5)])
+		}
+	case 3, 4, 5:
+		m.flip()
+	case 6:
+		m.say("the agent is killed")
+		m.forget()
+	case 7:
+		if len(m.o.Sandboxes) > 0 && m.rng.IntN(3) == 0 {
+			m.say("the sandbox dies")
+			m.endSandbox(m.o.Sandboxes[0].ID)
+		}
+	case 8:
+		if m.rng.IntN(4) == 0 {
+			m.say("the machine is booted anew")
+			m.ops = nil
+			for i := range m.o.Sandboxes {
+				m.endSandbox(m.o.Sandboxes[i].ID)
+			}
+			m.forget()
+		}
+	case 9:
+		c := &m.pod.Spec.Containers[m.rng.IntN(len(m.pod.Spec.Containers))]
+		if m.rng.IntN(3) == 0 {
+			m.say("the image of %s changes", c.Name)
+			next := m.pod.DeepCopy()
+			Spec(next, c.Name).Image += "b"
+			next.Generation++
+			m.pod = next
+		}
+	case 10:
+		if m.rng.IntN(6) == 0 || m.pod.DeletionTimestamp != nil {
+			m.delete(int64(m.rng.IntN(60)))
+		}
+	case 11:
+		if len(m.pod.Spec.EphemeralContainers) < 2 {
+			next := m.pod.DeepCopy()
+			next.Spec.EphemeralContainers = append(next.Spec.EphemeralContainers, v1.EphemeralContainer{
+				EphemeralContainerCommon: v1.EphemeralContainerCommon{Name: "e" + string(rune('0'+len(next.Spec.EphemeralContainers))), Image: "a"},
+			})
+			m.pod = next
+		}
+	case 12:
+		m.now = m.now.Add(time.Duration(m.rng.IntN(700)) * time.Second)
+	default:
+		m.step()
+		return
+	}
+	m.reconcile()
+}
+
+// delete is a user's deletion; a later one can only shorten the grace period.
+func (m *model) delete(grace int64) {
+	p := m.pod.DeepCopy()
+	if old := p.DeletionGracePeriodSeconds; old != nil && *old <= grace {
+		return
+	}
+	m.say("deleted, with a grace period of %ds", grace)
+	at := metav1.NewTime(m.now.Add(time.Duration(grace) * time.Second))
+	p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &at, &grace
+	m.pod = p
+	m.reconcile()
+}
+
+// anyRun is one of the running containers.
+func (m *model) anyRun() *Container {
+	var all []*Container
+	for i := range m.o.Containers {
+		if m.o.Containers[i].State == Running {
+			all = append(all, &m.o.Containers[i])
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return all[m.rng.IntN(len(all))]
+}
+
+// flip has a probe come to a conclusion.
+func (m *model) flip() {
+	run := m.anyRun()
+	if run == nil {
+		return
+	}
+	spec := Spec(m.pod, run.Name)
+	pr := m.o.Probes[run.ID]
+	good := m.rng.IntN(4) > 0
+	switch {
+	case spec.StartupProbe != nil && pr.Started == nil:
+		pr.Started = &good
+	case spec.ReadinessProbe != nil && m.rng.IntN(2) == 0:
+		pr.Ready = &good
+	case spec.LivenessProbe != nil:
+		pr.Live = &good
+	}
+	probes := map[string]Probe{}
+	for id, p := range m.o.Probes {
+		probes[id] = p
+	}
+	probes[run.ID] = pr
+	m.o.Probes = probes
+	m.say("probes of %s conclude: %v", run.ID, good)
+}
+
+// checkStatus checks what must hold between two statuses that follow each other.
+func (m *model) checkStatus(old, st *v1.PodStatus) {
+	pairs := [][2][]v1.ContainerStatus{
+		{old.InitContainerStatuses, st.InitContainerStatuses},
+		{old.ContainerStatuses, st.ContainerStatuses},
+		{old.EphemeralContainerStatuses, st.EphemeralContainerStatuses},
+	}
+	for _, pair := range pairs {
+		for i := range pair[1] {
+			s := &pair[1][i]
+			if before := find(pair[0], s.Name); before != nil && before.RestartCount > s.RestartCount {
+				m.fail("the restart count of %s went from %d to %d", s.Name, before.RestartCount, s.RestartCount)
+			}
+			states := 0
+			for _, set := range []bool{s.State.Waiting != nil, s.State.Running != nil, s.State.Terminated != nil} {
+				if set {
+					states++
+				}
+			}
+			if states != 1 {
+				m.fail("container %s is in %d states", s.Name, states)
+			}
+			if s.Ready && s.State.Running == nil && initContainer(m.pod, s.Name) == nil {
+				m.fail("container %s is ready but does not run", s.Name)
+			}
+		}
+	}
+	ready, containers := condition(st.Conditions, v1.PodReady), condition(st.Conditions, v1.ContainersReady)
+	if ready != nil && ready.Status == v1.ConditionTrue && containers.Status != v1.ConditionTrue {
+		m.fail("the pod is ready but its containers are not")
+	}
+	if old.StartTime != nil && !old.StartTime.Equal(st.StartTime) {
+		m.fail("the start time changed")
+	}
+}
+
+// checkOrder checks that a container starts in its turn: after all init containers before it have done their
+// part in this sandbox.
+func (m *model) checkOrder(c *v1.Container) {
+	if slices.ContainsFunc(m.pod.Spec.EphemeralContainers, func(e v1.EphemeralContainer) bool { return e.Name == c.Name }) {
+		return
+	}
+	begun := m.o.begun(m.pod)
+	for i := range m.pod.Spec.InitContainers {
+		before := &m.pod.Spec.InitContainers[i]
+		if before.Name == c.Name {
+			if begun && !Sidecar(c) {
+				m.fail("init container %s starts after the containers did", c.Name)
+			}
+			return
+		}
+		run := m.o.current(before.Name)
+		switch {
+		case begun:
+		case run == nil:
+			m.fail("%s starts before init container %s was made", c.Name, before.Name)
+		case Sidecar(before) && initContainer(m.pod, c.Name) == nil && before == &m.pod.Spec.InitContainers[len(m.pod.Spec.InitContainers)-1] && run.State != Running:
+			m.fail("%s starts while sidecar %s, just before it, does not run", c.Name, before.Name)
+		case !Sidecar(before) && (run.State != Exited || run.ExitCode != 0):
+			m.fail("%s starts before init container %s has done its part", c.Name, before.Name)
+		}
+	}
+}
+
+// checkStop checks that sidecars outlive what they stand beside, unless the grace period is over.
+func (m *model) checkStop(run *Container, k *Kill) {
+	spec := initContainer(m.pod, run.Name)
+	if spec == nil || !Sidecar(spec) || k.Stop.Busy {
+		return
+	}
+	pl := &planner{pod: m.pod, status: &m.prev, o: &m.o}
+	if m.now.Before(k.Since.Add(time.Duration(min(k.Grace, pl.grace())) * time.Second)) {
+		for _, c := range m.pod.Spec.Containers {
+			if last := m.o.newest(c.Name); last != nil && last.State == Running {
+				m.fail("sidecar %s is stopped before container %s has ended", run.Name, c.Name)
+			}
+		}
+	}
+}
