@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/registry/generic"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
@@ -146,4 +147,6 @@ type Env struct {
 	Nodes NodeConnector
 	// Tokens issues service-account tokens.
 	Tokens TokenIssuer
+	// Authorizer says what a user may do, for subresources that ask for more than the request's own verb.
+	Authorizer authorizer.UnconditionalAuthorizer
 }

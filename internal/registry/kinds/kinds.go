@@ -11,6 +11,7 @@ import (
 	"podium.dev/podium/internal/registry/lease"
 	"podium.dev/podium/internal/registry/namespace"
 	"podium.dev/podium/internal/registry/node"
+	"podium.dev/podium/internal/registry/pod"
 	"podium.dev/podium/internal/registry/priorityclass"
 	"podium.dev/podium/internal/registry/rbac"
 	"podium.dev/podium/internal/registry/runtimeclass"
@@ -28,6 +29,7 @@ func All() []registry.Kind {
 		event.Kind(),
 		namespace.Kind(),
 		node.Kind(),
+		pod.Kind(),
 		secret.Kind(),
 		service.Kind(),
 		serviceaccount.Kind(),

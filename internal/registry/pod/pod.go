@@ -1,0 +1,97 @@
+// Package pod is the Pod kind: how Pods are stored, changed, deleted and shown, and what can be done with one
+// through its subresources. What a Pod's spec may be is in package spec, what may change in it in package
+// change.
+package pod
+
+import (
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/utils/clock"
+
+	"podium.dev/podium/internal/registry"
+	"podium.dev/podium/internal/registry/pod/change"
+	"podium.dev/podium/internal/registry/pod/spec"
+)
+
+// Kind describes Pods to the API server.
+func Kind() registry.Kind { return registry.Define(definition(clock.RealClock{})) }
+
+func definition(clock clock.PassiveClock) registry.Definition[*corev1.Pod] {
+	d := registry.Definition[*corev1.Pod]{
+		GVK:        corev1.SchemeGroupVersion.WithKind("Pod"),
+		Resource:   "pods",
+		Singular:   "pod",
+		ShortNames: []string{"po"},
+		Categories: []string{"all"},
+		Namespaced: true,
+		New:        func() *corev1.Pod { return &corev1.Pod{} },
+		NewList:    func() runtime.Object { return &corev1.PodList{} },
+
+		Default:        spec.Default,
+		Prepare:        rules{clock}.prepare,
+		Validate:       validate,
+		PrepareUpdate:  prepareUpdate,
+		ValidateUpdate: validateUpdate(change.Update),
+		Warn:           warn,
+		Status: &registry.SubresourceRules[*corev1.Pod]{
+			PrepareUpdate:  prepareStatus,
+			ValidateUpdate: validateUpdate(change.Status),
+			Warn:           warnStatus,
+			ResetFields:    [][]string{{"spec"}, {"metadata", "deletionTimestamp"}, {"metadata", "ownerReferences"}},
+		},
+		GracefulDelete: gracefulDelete,
+		Selectable:     selectable,
+		WatchField:     "spec.nodeName",
+		Table:          table(clock),
+		Configure: func(env registry.Env) error {
+			env.Store.ReturnDeletedObject = true
+			return nil
+		},
+	}
+	d.Connect = func(env registry.Env) (map[string]rest.Storage, error) { return subresources(env, d, clock), nil }
+	return d
+}
+
+func selectable(pod *corev1.Pod) fields.Set {
+	ip := ""
+	if len(pod.Status.PodIPs) > 0 {
+		ip = pod.Status.PodIPs[0].IP
+	}
+	return fields.Set{
+		"spec.nodeName":            pod.Spec.NodeName,
+		"spec.restartPolicy":       string(pod.Spec.RestartPolicy),
+		"spec.schedulerName":       pod.Spec.SchedulerName,
+		"spec.serviceAccountName":  pod.Spec.ServiceAccountName,
+		"spec.hostNetwork":         strconv.FormatBool(pod.Spec.HostNetwork),
+		"status.phase":             string(pod.Status.Phase),
+		"status.podIP":             ip,
+		"status.nominatedNodeName": pod.Status.NominatedNodeName,
+	}
+}
+
+// DefaultTemplate fills in what the template of a Pod leaves open. It changes nothing when it runs again.
+func DefaultTemplate(template *corev1.PodTemplateSpec) { spec.DefaultTemplate(template) }
+
+// PrepareTemplate takes out of a template what this version does not have. Kinds with a template call it
+// before the validation of a create and of an update.
+func PrepareTemplate(template *corev1.PodTemplateSpec) { spec.PruneTemplate(template) }
+
+// ValidateTemplate answers with every fault of a new object's template; path is the template's place.
+func ValidateTemplate(template *corev1.PodTemplateSpec, path *field.Path) field.ErrorList {
+	return spec.CheckTemplate(template, nil, path)
+}
+
+// ValidateTemplateUpdate is ValidateTemplate for an update: what the stored template has may stay.
+func ValidateTemplateUpdate(template, old *corev1.PodTemplateSpec, path *field.Path) field.ErrorList {
+	return spec.CheckTemplate(template, old, path)
+}
+
+// WarnTemplate answers with the warnings that a template deserves.
+func WarnTemplate(template *corev1.PodTemplateSpec, path *field.Path) []string {
+	return spec.WarnTemplate(template, path)
+}
