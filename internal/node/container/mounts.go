@@ -12,6 +12,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"podium.dev/podium/internal/node/handler"
 	"podium.dev/podium/internal/node/poddir"
 )
 
@@ -118,7 +119,7 @@ func subPath(vm *v1.VolumeMount, env *environment) (string, error) {
 	sub := vm.SubPath
 	if vm.SubPathExpr != "" {
 		var missing []string
-		sub = expand(vm.SubPathExpr, func(name string) (string, bool) {
+		sub = handler.Expand(vm.SubPathExpr, func(name string) (string, bool) {
 			value, _ := env.lookup(name)
 			if value == "" && !slices.Contains(missing, name) {
 				missing = append(missing, name)

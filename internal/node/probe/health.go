@@ -1,0 +1,64 @@
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"strconv"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+	v1 "k8s.io/api/core/v1"
+
+	"podium.dev/podium/internal/node/handler"
+)
+
+// health asks by gRPC's health protocol.
+func health(ctx context.Context, action *v1.GRPCAction, t Target, timeout time.Duration) answer {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	security := insecure.NewCredentials()
+	if action.Mode != nil && *action.Mode == v1.GRPCProbeModeTLS {
+		security = credentials.NewTLS(&tls.Config{InsecureSkipVerify: true}) //nolint:gosec // as with HTTPS probes
+	}
+	address := net.JoinHostPort(t.PodIP, strconv.Itoa(int(action.Port)))
+	//nolint:staticcheck // Only a blocking dial tells a server that is not there from one that does not answer.
+	conn, err := grpc.DialContext(ctx, address,
+		grpc.WithBlock(), //nolint:staticcheck // see above
+		grpc.WithUserAgent(handler.UserAgent("probe")),
+		grpc.WithTransportCredentials(security),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return handler.Dialer().DialContext(ctx, "tcp", address)
+		}))
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return failure("timeout: failed to connect service %q within %v: %+v", address, timeout, err)
+	case err != nil:
+		return failure("error: failed to connect service at %q: %+v", address, err)
+	}
+	defer conn.Close()
+	request := &healthpb.HealthCheckRequest{}
+	if action.Service != nil {
+		request.Service = *action.Service
+	}
+	response, err := healthpb.NewHealthClient(conn).Check(ctx, request)
+	switch status.Code(err) {
+	case codes.OK:
+	case codes.Unimplemented:
+		return failure("error: this server does not implement the grpc health protocol (grpc.health.v1.Health): %s", status.Convert(err).Message())
+	case codes.DeadlineExceeded:
+		return failure("timeout: health rpc did not complete within %v", timeout)
+	default:
+		return failure("error: health rpc probe failed: %+v", err)
+	}
+	if response.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+		return failure("service unhealthy (responded with %q)", response.GetStatus().String())
+	}
+	return answer{result: succeeded, text: "service healthy"}
+}
