@@ -1,0 +1,3 @@
+//go:build cgo && seccomp
+
+void seccomp_cache_use(int fd);
