@@ -29,7 +29,7 @@ type Config struct {
 	// Recorder gets Unhealthy and ProbeWarning events.
 	Recorder record.EventRecorder
 	// Clock is the time; nil is the real one.
-	Clock clock.WithDelayedExecution
+	Clock clock.WithTicker
 	// OnChange is told that an outcome of the Pod changed. It must not block.
 	OnChange func(uid types.UID)
 }
@@ -54,6 +54,7 @@ type Outcome struct {
 // Manager runs the probes of all Pods of the node. It is safe for use from several goroutines.
 type Manager struct {
 	cfg    Config
+	clock  clock.WithDelayedExecution
 	asker  asker
 	began  time.Time
 	jitter func(time.Duration) time.Duration
@@ -91,11 +92,9 @@ type task struct {
 
 // New makes a Manager that probes nothing yet.
 func New(cfg Config) *Manager {
-	if cfg.Clock == nil {
-		cfg.Clock = clock.RealClock{}
-	}
+	c := delayed(cfg.Clock)
 	return &Manager{
-		cfg: cfg, asker: newAsker(cfg.Runtime), began: cfg.Clock.Now(), pods: map[types.UID]*podProbes{},
+		cfg: cfg, clock: c, asker: newAsker(cfg.Runtime), began: c.Now(), pods: map[types.UID]*podProbes{},
 		jitter: func(d time.Duration) time.Duration { return rand.N(d) },
 	}
 }
@@ -218,7 +217,7 @@ func (m *Manager) arrangeStarted(c *containerProbes) {
 // arrangeFirst arranges the first run of a probe. Those of containers that the node finds running when it
 // begins are spread over a period.
 func (m *Manager) arrangeFirst(t *task) {
-	now := m.cfg.Clock.Now()
+	now := m.clock.Now()
 	due := firstDue(t.of.target.StartedAt, now, t.spec)
 	if period := periodOf(t.spec); t.of.target.StartedAt.Before(m.began) && now.Sub(m.began) < period {
 		due = due.Add(m.jitter(period))
@@ -229,7 +228,7 @@ func (m *Manager) arrangeFirst(t *task) {
 
 func (m *Manager) arrange(t *task, in time.Duration) {
 	// A clock may call from where it must not be asked the time.
-	t.timer = m.cfg.Clock.AfterFunc(in, func() { go m.run(t) })
+	t.timer = m.clock.AfterFunc(in, func() { go m.run(t) })
 }
 
 // drop gives a probe up; nil is one that is not there.
@@ -289,7 +288,7 @@ func (m *Manager) take(t *task, a answer) (changed bool) {
 		m.conclude(t, a)
 	}
 	if !t.held {
-		now := m.cfg.Clock.Now()
+		now := m.clock.Now()
 		next, beat := nextDue(t.beat, now, periodOf(t.spec))
 		t.beat = beat
 		m.arrange(t, next.Sub(now))

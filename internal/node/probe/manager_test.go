@@ -399,4 +399,12 @@ func BenchmarkHTTP(b *testing.B) {
 	}
 }
 
-var _ clock.WithDelayedExecution = clock.RealClock{}
+func TestClockThatOnlyTicks(t *testing.T) {
+	c := delayed(struct{ clock.WithTicker }{clock.RealClock{}})
+	called := make(chan bool, 2)
+	c.AfterFunc(0, func() { called <- true })
+	<-called
+	before := runtime.NumGoroutine()
+	c.AfterFunc(time.Hour, func() { called <- false }).Stop()
+	eventually(t, "end of the waiting", func() bool { return runtime.NumGoroutine() <= before })
+}

@@ -33,8 +33,10 @@ type Config struct {
 	// Allocatable is what the node has for Pods: the default of resourceFieldRef limits and the bound of
 	// memory-backed volumes.
 	Allocatable func() v1.ResourceList
-	Paths       paths.Paths
-	Objects     *object.Store
+	// HostIPs are the node's addresses, the main one first.
+	HostIPs func() []string
+	Paths   paths.Paths
+	Objects *object.Store
 	// Client reads PersistentVolumeClaims and PersistentVolumes; nil on a node that runs by itself.
 	Client kubernetes.Interface
 	// Recorder is told of volumes that could not be kept up to date; nil for nobody.

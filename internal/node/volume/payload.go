@@ -195,7 +195,7 @@ func (m *Manager) addDownward(files payload, pod *v1.Pod, items []v1.DownwardAPI
 		var err error
 		switch {
 		case item.FieldRef != nil:
-			value, err = downward.Field(item.FieldRef, pod, downward.Addresses{})
+			value, err = downward.Field(item.FieldRef, pod, m.addresses(pod))
 		case item.ResourceFieldRef != nil:
 			var allocatable v1.ResourceList
 			if m.cfg.Allocatable != nil {
@@ -232,4 +232,16 @@ func (m *Manager) addToken(ctx context.Context, files payload, pod *v1.Pod, s *v
 	}
 	files[s.Path] = f
 	return token.RefreshAt, nil
+}
+
+// addresses are those of the node and, once they are known, the Pod.
+func (m *Manager) addresses(pod *v1.Pod) downward.Addresses {
+	var at downward.Addresses
+	if m.cfg.HostIPs != nil {
+		at.HostIPs = m.cfg.HostIPs()
+	}
+	for _, ip := range pod.Status.PodIPs {
+		at.PodIPs = append(at.PodIPs, ip.IP)
+	}
+	return at
 }

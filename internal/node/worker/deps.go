@@ -24,6 +24,8 @@ type Volumes interface {
 	SetUp(ctx context.Context, pod *v1.Pod) error
 	// TearDown is idempotent and safe without SetUp.
 	TearDown(ctx context.Context, uid types.UID) error
+	// Remove is TearDown, and takes away the whole folder of a Pod that is gone.
+	Remove(ctx context.Context, uid types.UID) error
 	// Reconcile removes the volumes of all Pods that are not in keep.
 	Reconcile(ctx context.Context, keep map[types.UID]bool) error
 }

@@ -30,7 +30,12 @@ func (w *worker) tearDown(clear bool) {
 		var volumes, forget error
 		var wait sync.WaitGroup
 		wait.Go(func() {
-			volumes = w.step("stop-volumes", "", func() error { return w.m.cfg.Volumes.TearDown(ctx, w.uid) })
+			volumes = w.step("stop-volumes", "", func() error {
+				if clear {
+					return w.m.cfg.Volumes.Remove(ctx, w.uid)
+				}
+				return w.m.cfg.Volumes.TearDown(ctx, w.uid)
+			})
 		})
 		wait.Go(func() {
 			forget = w.step("forget", "", func() error { return w.forget(ctx, p, sandboxes, containers, clear) })

@@ -1,0 +1,187 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"sync"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	resourcehelper "k8s.io/component-helpers/resource"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+
+	"podium.dev/podium/internal/cgroup"
+	"podium.dev/podium/internal/node/qos"
+	"podium.dev/podium/internal/paths"
+)
+
+// The tree of Pods' cgroups. Guaranteed Pods are right below kubepods, so that the others together can be
+// weighed against each of them.
+const (
+	treeRoot       = "kubepods"
+	treeBurstable  = treeRoot + "/burstable"
+	treeBestEffort = treeRoot + "/besteffort"
+)
+
+// killTimeout bounds the end of what is left in a cgroup that is to be removed.
+const killTimeout = 10 * time.Second
+
+// cgroupTree makes and removes cgroups; *cgroup.Manager is one.
+type cgroupTree interface {
+	Path(p string) string
+	Ensure(p string, res cgroup.Resources) error
+	Remove(p string) error
+	Kill(ctx context.Context, p string) error
+}
+
+// Cgroups has the cgroups that Pods live in: kubepods, its levels of service and one cgroup a Pod. It is safe
+// for use from several goroutines.
+type Cgroups struct {
+	tree     cgroupTree
+	settings qos.Settings
+	sizes    []string
+
+	mu sync.Mutex
+	// made is whether the levels are there; burstable are the CPU requests of the Pods of that level in
+	// thousandths, which its own weight is the sum of.
+	made      bool
+	burstable map[types.UID]int64
+}
+
+// NewPodCgroups makes a Cgroups over a tree; nothing is touched before its first call.
+func NewPodCgroups(tree *cgroup.Manager, _ paths.Paths, settings *kubeletconfig.KubeletConfiguration) *Cgroups {
+	m := ThisMachine()
+	return newCgroups(tree, PodSettings(settings, m.Unified), m.HugePages)
+}
+
+func newCgroups(tree cgroupTree, settings qos.Settings, sizes []string) *Cgroups {
+	return &Cgroups{tree: tree, settings: settings, sizes: sizes, burstable: map[types.UID]int64{}}
+}
+
+// place is the cgroup of a Pod, relative to the tree's parent.
+func place(class v1.PodQOSClass, uid types.UID) string {
+	level := treeRoot
+	switch class {
+	case v1.PodQOSBurstable:
+		level = treeBurstable
+	case v1.PodQOSBestEffort:
+		level = treeBestEffort
+	}
+	return path.Join(level, "pod"+string(uid))
+}
+
+// Ensure makes the Pod's cgroup with the limits of its spec, or brings them up to date, and answers with its
+// path, the CgroupParent of the sandbox.
+func (c *Cgroups) Ensure(pod *v1.Pod) (parent string, err error) {
+	if err := c.levels(map[types.UID]*v1.Pod{pod.UID: pod}); err != nil {
+		return "", err
+	}
+	p := place(qos.Class(pod), pod.UID)
+	if err := c.tree.Ensure(p, c.resources(pod)); err != nil {
+		return "", fmt.Errorf("failed to create container for %v : %w", p, err)
+	}
+	return c.tree.Path(p), nil
+}
+
+// Restore takes up the Pods that an earlier run of the node made cgroups for, so that their level weighs what
+// it did.
+func (c *Cgroups) Restore(pods []*v1.Pod) error {
+	known := map[types.UID]*v1.Pod{}
+	for _, p := range pods {
+		known[p.UID] = p
+	}
+	return c.levels(known)
+}
+
+// levels makes the levels of service, and weighs that of Burstable Pods with more of them.
+func (c *Cgroups) levels(pods map[types.UID]*v1.Pod) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	changed := false
+	for uid, pod := range pods {
+		if qos.Class(pod) != v1.PodQOSBurstable {
+			continue
+		}
+		requests := resourcehelper.PodRequests(pod, resourcehelper.PodResourcesOptions{})
+		milli := requests.Cpu().MilliValue()
+		if had, ok := c.burstable[uid]; !ok || had != milli {
+			c.burstable[uid], changed = milli, true
+		}
+	}
+	if !c.made {
+		least := uint64(qos.MinShares)
+		if err := c.tree.Ensure(treeBestEffort, cgroup.Resources{CPUShares: &least}); err != nil {
+			return err
+		}
+	}
+	if !c.made || changed {
+		if err := c.weigh(); err != nil {
+			return err
+		}
+	}
+	c.made = true
+	return nil
+}
+
+// weigh gives the level of Burstable Pods the weight of the sum of their requests; the lock is held.
+func (c *Cgroups) weigh() error {
+	sum := int64(0)
+	for _, milli := range c.burstable {
+		sum += milli
+	}
+	shares := uint64(qos.Shares(sum))
+	return c.tree.Ensure(treeBurstable, cgroup.Resources{CPUShares: &shares})
+}
+
+func (c *Cgroups) resources(pod *v1.Pod) cgroup.Resources {
+	l := qos.ForPod(pod, c.settings)
+	r := cgroup.Resources{CPUQuota: l.Quota, Memory: l.Memory, PidsLimit: l.Pids, Unified: l.Unified, HugePages: map[string]uint64{}}
+	if l.Shares != nil {
+		shares := uint64(*l.Shares)
+		r.CPUShares = &shares
+	}
+	if l.Period != nil {
+		period := uint64(*l.Period)
+		r.CPUPeriod = &period
+	}
+	for _, size := range c.sizes {
+		r.HugePages[size] = 0
+	}
+	for size, limit := range l.HugePages {
+		if _, ok := r.HugePages[qos.PageSizeName(size)]; ok {
+			r.HugePages[qos.PageSizeName(size)] = uint64(limit)
+		}
+	}
+	return r
+}
+
+// Remove removes the cgroup of the Pod, and ends what is left in it; one that is gone is no error.
+func (c *Cgroups) Remove(uid types.UID) error {
+	var failed []error
+	for _, class := range []v1.PodQOSClass{v1.PodQOSGuaranteed, v1.PodQOSBurstable, v1.PodQOSBestEffort} {
+		failed = append(failed, c.remove(place(class, uid)))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.burstable[uid]; ok {
+		delete(c.burstable, uid)
+		failed = append(failed, c.weigh())
+	}
+	return errors.Join(failed...)
+}
+
+func (c *Cgroups) remove(p string) error {
+	err := c.tree.Remove(p)
+	if !errors.Is(err, cgroup.ErrBusy) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
+	defer cancel()
+	if err := c.tree.Kill(ctx, p); err != nil {
+		return err
+	}
+	return c.tree.Remove(p)
+}
