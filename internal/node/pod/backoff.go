@@ -7,7 +7,6 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/dump"
 )
 
 // The first restart of a container is immediate; then it is left alone for 10 s after it ended, for 20 s the
@@ -24,14 +23,14 @@ const (
 )
 
 // Hash is the hash of what of a container's spec makes the node replace it when it changes: name and image.
-// It is what the kubelet writes into io.kubernetes.container.hash.
+// It is what package container writes on every container.
 func Hash(c *v1.Container) string {
 	picked, err := json.Marshal(map[string]string{"name": c.Name, "image": c.Image})
 	if err != nil {
 		return ""
 	}
 	h := fnv.New32a()
-	_, _ = h.Write([]byte(dump.ForHash(picked)))
+	_, _ = h.Write(picked)
 	return strconv.FormatUint(uint64(h.Sum32()), 16)
 }
 

@@ -8,39 +8,28 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-	kubelettypes "k8s.io/kubelet/pkg/types"
 
+	"podium.dev/podium/internal/node/container"
 	"podium.dev/podium/internal/node/pod"
-)
-
-// The annotations that package container writes on containers and that are read here.
-const (
-	hashAnnotation          = "io.kubernetes.container.hash"
-	restartCountAnnotation  = "io.kubernetes.container.restartCount"
-	messagePathAnnotation   = "io.kubernetes.container.terminationMessagePath"
-	messagePolicyAnnotation = "io.kubernetes.container.terminationMessagePolicy"
 )
 
 // convertContainer makes what package pod knows of a container from what the runtime says; the termination
 // message is not in it yet.
 func convertContainer(s *runtimeapi.ContainerStatus, sandboxID string) pod.Container {
+	notes := container.NotesOf(s.GetLabels(), s.GetAnnotations())
 	c := pod.Container{
 		ID: s.GetId(), SandboxID: sandboxID,
-		Name:      s.GetLabels()[kubelettypes.KubernetesContainerNameLabel],
+		Name: notes.Container, Attempt: int32(notes.RestartCount),
 		State:     convertState(s.GetState()),
 		CreatedAt: when(s.GetCreatedAt()),
 		Image:     s.GetImage().GetImage(),
 		ImageRef:  s.GetImageRef(),
-		Hash:      s.GetAnnotations()[hashAnnotation],
+		Hash:      strconv.FormatUint(notes.Hash, 16),
 		User:      convertUser(s.GetUser()),
 		Resources: convertResources(s.GetResources()),
 	}
 	if c.Name == "" {
 		c.Name = s.GetMetadata().GetName()
-	}
-	c.Attempt = int32(s.GetMetadata().GetAttempt())
-	if n, err := strconv.ParseInt(s.GetAnnotations()[restartCountAnnotation], 10, 32); err == nil {
-		c.Attempt = int32(n)
 	}
 	c.Backoff, c.BackoffKey = pod.ParseBackoff(s.GetAnnotations()[pod.BackoffAnnotation])
 	if c.State != pod.Created {

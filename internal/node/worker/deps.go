@@ -16,12 +16,23 @@ import (
 type Builder interface {
 	Sandbox(pod *v1.Pod, attempt uint32) (*runtimeapi.PodSandboxConfig, error)
 	Container(ctx context.Context, in container.Input) (*runtimeapi.ContainerConfig, error)
+	// PodLogDir is the folder of a Pod's logs, below that of all Pods'.
+	PodLogDir(pod *v1.Pod) string
+	// NextAttempt counts the starts of a container by the logs they left.
+	NextAttempt(pod *v1.Pod, container string) uint32
+	// LinkLog and UnlinkLog make and remove the link to a container's log that log shippers look for,
+	// SweepLogLinks those whose logs are gone.
+	LinkLog(sandbox *runtimeapi.PodSandboxConfig, config *runtimeapi.ContainerConfig, id string) error
+	UnlinkLog(labels map[string]string, id string) error
+	SweepLogLinks() error
 }
 
 // Volumes makes and removes the volumes of Pods; *volume.Manager is one.
 type Volumes interface {
-	// SetUp is idempotent; its error is what the FailedMount event says.
+	// SetUp is idempotent; its error is what the FailedMount event says, an Aggregate of several.
 	SetUp(ctx context.Context, pod *v1.Pod) error
+	// Update takes note of a changed Pod, which volumes may show.
+	Update(pod *v1.Pod)
 	// TearDown is idempotent and safe without SetUp.
 	TearDown(ctx context.Context, uid types.UID) error
 	// Remove is TearDown, and takes away the whole folder of a Pod that is gone.
@@ -46,12 +57,6 @@ type Hooks interface {
 type PodCgroups interface {
 	Ensure(pod *v1.Pod) (parent string, err error)
 	Remove(uid types.UID) error
-}
-
-// Objects watches what Pods refer to; *object.Store is one.
-type Objects interface {
-	Register(pod *v1.Pod)
-	Unregister(uid types.UID)
 }
 
 // Images gets images; *pull.Puller is one.

@@ -6,45 +6,22 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/cri-client/pkg/logs"
 
+	"podium.dev/podium/internal/node/container"
 	"podium.dev/podium/internal/node/pod"
 )
-
-// logFolder is the folder of the Pod's logs.
-func (m *Manager) logFolder(p *v1.Pod) string {
-	return filepath.Join(m.cfg.PodLogs, p.Namespace+"_"+p.Name+"_"+string(p.UID))
-}
-
-// pastAttempts counts the starts of a container that the runtime has forgotten, by the logs they left: the log
-// of attempt N is N.log.
-func (m *Manager) pastAttempts(p *v1.Pod, name string) int32 {
-	entries, err := os.ReadDir(filepath.Join(m.logFolder(p), name))
-	if err != nil {
-		return 0
-	}
-	var past int32
-	for _, e := range entries {
-		number, _, ok := strings.Cut(e.Name(), ".log")
-		if n, err := strconv.ParseInt(number, 10, 32); ok && err == nil && !e.IsDir() {
-			past = max(past, int32(n)+1)
-		}
-	}
-	return past
-}
 
 // removeLogs removes the logs of one attempt, those that were rotated away too. Logs that stay go with the
 // Pod.
 func (m *Manager) removeLogs(p *v1.Pod, name string, attempt int32) {
-	if attempt < 0 || m.cfg.PodLogs == "" {
+	if attempt < 0 {
 		return
 	}
-	names, err := filepath.Glob(filepath.Join(m.logFolder(p), name, fmt.Sprintf("%d.log*", attempt)))
+	names, err := filepath.Glob(filepath.Join(m.cfg.Builder.PodLogDir(p), name, fmt.Sprintf("%d.log*", attempt)))
 	if err != nil {
 		return
 	}
@@ -53,35 +30,20 @@ func (m *Manager) removeLogs(p *v1.Pod, name string, attempt int32) {
 	}
 }
 
-// logLink is the link to a container's log that tools which gather logs look for.
-func (m *Manager) logLink(p *v1.Pod, name, id string) string {
-	return filepath.Join(m.cfg.ContainerLogs, fmt.Sprintf("%s_%s_%s-%s.log", p.Name, p.Namespace, name, id))
-}
-
-// linkLog makes the link to a container's log, if the log is there.
-func (w *worker) linkLog(p *v1.Pod, name, id, folder, file string) {
-	target := filepath.Join(folder, file)
-	if _, err := os.Stat(target); w.m.cfg.ContainerLogs == "" || err != nil {
-		return
-	}
-	if err := os.Symlink(target, w.m.logLink(p, name, id)); err != nil && !os.IsExist(err) {
-		w.log().Error(err, "Cannot link the log of a container", "containerName", name, "log", target)
-	}
-}
-
+// unlinkLog removes the link to a container's log.
 func (w *worker) unlinkLog(p *v1.Pod, name, id string) {
-	if w.m.cfg.ContainerLogs != "" {
-		_ = os.Remove(w.m.logLink(p, name, id))
+	if err := w.m.cfg.Builder.UnlinkLog(container.ContainerLabels(p, name), id); err != nil {
+		w.log().Error(err, "Cannot remove the link to a container's log", "containerName", name)
 	}
 }
 
 // endMessage is what the status says of a container's end: what the runtime said, and what the container wrote
 // to its termination message file or, where the Pod asks for it and it failed, the end of its log.
 func endMessage(ctx context.Context, s *runtimeapi.ContainerStatus, said string) string {
-	a := s.GetAnnotations()
-	fallBack := a[messagePolicyAnnotation] == string(v1.TerminationMessageFallbackToLogsOnError) &&
+	notes := container.NotesOf(s.GetLabels(), s.GetAnnotations())
+	fallBack := notes.TerminationMessagePolicy == v1.TerminationMessageFallbackToLogsOnError &&
 		s.GetExitCode() != 0 && s.GetReason() != "ContainerCannotRun"
-	words, empty := messageFile(s, a[messagePathAnnotation])
+	words, empty := messageFile(s, notes.TerminationMessagePath)
 	if empty && fallBack {
 		words = lastLog(ctx, s.GetLogPath())
 	}

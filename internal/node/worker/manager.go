@@ -33,8 +33,6 @@ type Config struct {
 	Probes  Probes
 	Hooks   Hooks
 	Cgroups PodCgroups
-	// Objects may be nil.
-	Objects Objects
 
 	// Node is the node as it was last registered, nil while it is not: Pods are then admitted unseen.
 	Node func() *v1.Node
@@ -48,8 +46,6 @@ type Config struct {
 	// PullProgress says how a pull of the image fares, "" for nothing to say; nil says nothing ever.
 	PullProgress func(image string) string
 
-	// PodLogs is the folder of the Pods' logs, ContainerLogs that of the links to them, "" for no links.
-	PodLogs, ContainerLogs string
 	// MaxBackoff is the longest wait before a container is started again; 0 is Kubernetes' five minutes.
 	MaxBackoff time.Duration
 	// RecursiveReadOnly is whether the runtime can mount read-only recursively.

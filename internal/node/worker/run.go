@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -174,7 +175,7 @@ func (m *Manager) sweep() {
 		keep[uid] = true
 	}
 	go m.sweepVolumes(m.ctx, keep)
-	go m.sweepLogs(keep)
+	go m.sweepLogs(m.ctx, keep)
 }
 
 // orphanPod stands for a Pod of which only the runtime still knows. There is nobody to ask for a grace period
@@ -195,16 +196,22 @@ func (m *Manager) sweepVolumes(ctx context.Context, keep map[types.UID]bool) {
 	}
 }
 
-// sweepLogs removes the logs of Pods that are gone.
-func (m *Manager) sweepLogs(keep map[types.UID]bool) {
-	entries, err := os.ReadDir(m.cfg.PodLogs)
-	if m.cfg.PodLogs == "" || err != nil {
-		return
-	}
-	for _, e := range entries {
-		parts := strings.Split(e.Name(), "_")
-		if len(parts) == 3 && !keep[types.UID(parts[2])] {
-			_ = os.RemoveAll(filepath.Join(m.cfg.PodLogs, e.Name()))
+// sweepLogs removes the logs of Pods that are gone, and the links to logs that are.
+func (m *Manager) sweepLogs(ctx context.Context, keep map[types.UID]bool) {
+	root := filepath.Dir(m.cfg.Builder.PodLogDir(&v1.Pod{}))
+	entries, err := os.ReadDir(root)
+	if err == nil {
+		for _, e := range entries {
+			parts := strings.Split(e.Name(), "_")
+			if len(parts) == 3 && !keep[types.UID(parts[2])] {
+				err = errors.Join(err, os.RemoveAll(filepath.Join(root, e.Name())))
+			}
 		}
+	}
+	if os.IsNotExist(err) {
+		err = nil
+	}
+	if err := errors.Join(err, m.cfg.Builder.SweepLogLinks()); err != nil {
+		klog.FromContext(ctx).Error(err, "Cannot remove the logs of pods that are gone")
 	}
 }

@@ -87,7 +87,9 @@ func (w *worker) bringUp(ctx context.Context, p *v1.Pod, s *pod.Sandbox, a pod.S
 	}
 	w.eventOf(p, c, v1.EventTypeNormal, "Started", "Container started")
 	if config != nil {
-		w.linkLog(p, c.Name, id, sandboxConfig.GetLogDirectory(), config.GetLogPath())
+		if err := w.m.cfg.Builder.LinkLog(sandboxConfig, config, id); err != nil {
+			w.log().Error(err, "Cannot link the log of a container", "containerName", c.Name)
+		}
 	}
 	return id, nil
 }
@@ -100,7 +102,7 @@ func (w *worker) configure(ctx context.Context, p *v1.Pod, a pod.StartContainer,
 	}
 	attempt := a.Attempt
 	if attempt == 0 {
-		attempt = w.m.pastAttempts(p, c.Name)
+		attempt = int32(w.m.cfg.Builder.NextAttempt(p, c.Name))
 	}
 	status, err := w.m.cfg.ImageService.ImageStatus(ctx, &runtimeapi.ImageSpec{Image: a.ImageRef}, false)
 	if err != nil {

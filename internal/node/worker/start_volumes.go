@@ -2,9 +2,11 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 
 	"podium.dev/podium/internal/node/pod"
 )
@@ -18,10 +20,6 @@ const (
 // setUpVolumes makes the Pod's volumes.
 func (w *worker) setUpVolumes() {
 	p := w.pod
-	if !w.registered && w.m.cfg.Objects != nil {
-		w.registered = true
-		w.m.cfg.Objects.Register(p)
-	}
 	last := w.work.Volumes
 	w.work.Volumes = pod.Step{Busy: true}
 	w.begin("volumes", 0, func(ctx context.Context) func() {
@@ -37,8 +35,20 @@ func (w *worker) setUpVolumes() {
 			}
 			w.work.Volumes = w.failed("FailedMount", err.Error(), wait)
 			if ctx.Err() == nil {
-				w.event(nil, v1.EventTypeWarning, "FailedMount", err.Error())
+				w.failedMounts(err)
 			}
 		}
 	})
+}
+
+// failedMounts tells of volumes that could not be made, one event each.
+func (w *worker) failedMounts(err error) {
+	errs := []error{err}
+	var several utilerrors.Aggregate
+	if errors.As(err, &several) {
+		errs = several.Errors()
+	}
+	for _, err := range errs {
+		w.event(nil, v1.EventTypeWarning, "FailedMount", err.Error())
+	}
 }

@@ -65,7 +65,7 @@ func (w *worker) forget(ctx context.Context, p *v1.Pod, sandboxes []string, cont
 	for _, id := range sandboxes {
 		errs = append(errs, ignoreNotFound(rt.RemovePodSandbox(ctx, id)))
 	}
-	if err := os.RemoveAll(w.m.logFolder(p)); err != nil {
+	if err := os.RemoveAll(w.m.cfg.Builder.PodLogDir(p)); err != nil {
 		errs = append(errs, fmt.Errorf("remove the logs of pod %s: %w", p.Name, err))
 	}
 	return errors.Join(errs...)
@@ -83,9 +83,5 @@ func (w *worker) tornDown(clear bool, err error) {
 	if clear {
 		w.work.Cleared = true
 		w.sandboxes, w.containers = nil, nil
-	}
-	if w.registered && w.m.cfg.Objects != nil {
-		w.registered = false
-		w.m.cfg.Objects.Unregister(w.uid)
 	}
 }

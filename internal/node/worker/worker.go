@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -9,7 +10,6 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
-	"k8s.io/utils/clock"
 
 	"podium.dev/podium/internal/node/pod"
 	"podium.dev/podium/internal/node/probe"
@@ -44,8 +44,6 @@ type worker struct {
 	onQuiet []chan struct{}
 	trace   *tracer
 	done    bool
-	// registered is that what the Pod refers to is watched.
-	registered bool
 }
 
 // shared is what others may see of a worker's Pod.
@@ -109,8 +107,12 @@ func (w *worker) run(ctx context.Context) {
 func (w *worker) sleep(at time.Time) bool {
 	var alarm <-chan time.Time
 	if !at.IsZero() {
-		timer := w.m.cfg.Clock.NewTimer(max(at.Sub(w.m.cfg.Clock.Now()), 0))
-		defer stopTimer(timer)
+		left := at.Sub(w.m.cfg.Clock.Now())
+		if left <= 0 {
+			return true
+		}
+		timer := w.m.cfg.Clock.NewTimer(left)
+		defer timer.Stop()
 		alarm = timer.C()
 	}
 	select {
@@ -121,8 +123,6 @@ func (w *worker) sleep(at time.Time) bool {
 	}
 	return true
 }
-
-func stopTimer(t clock.Timer) { t.Stop() }
 
 // read does what was posted.
 func (w *worker) read() {
@@ -137,9 +137,10 @@ func (w *worker) read() {
 
 // setPod takes in the Pod as its source has it now.
 func (w *worker) setPod(p *v1.Pod) {
+	old := w.pod
 	w.pod = p
-	if w.registered && w.m.cfg.Objects != nil {
-		w.m.cfg.Objects.Register(p)
+	if !maps.Equal(old.Labels, p.Labels) || !maps.Equal(old.Annotations, p.Annotations) {
+		w.m.cfg.Volumes.Update(p)
 	}
 }
 
