@@ -1,0 +1,59 @@
+package node
+
+import (
+	"context"
+	"path/filepath"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
+
+	"podium.dev/podium/internal/cgroup"
+	"podium.dev/podium/internal/node/container"
+	"podium.dev/podium/internal/node/hook"
+	"podium.dev/podium/internal/node/object"
+	"podium.dev/podium/internal/node/probe"
+	"podium.dev/podium/internal/node/pull"
+	"podium.dev/podium/internal/node/volume"
+	"podium.dev/podium/internal/node/worker"
+)
+
+// assemble makes the parts of the agent and tells each of those it uses.
+func (n *Node) assemble(recorder record.EventRecorder) error {
+	c := n.c
+	n.objects = object.NewStore(object.Config{Client: c.Client, Clock: c.Clock})
+	n.volumes = volume.NewManager(volume.Config{
+		NodeName: c.Name, Allocatable: n.allocatable, HostIPs: n.hostIPs, Paths: c.Paths,
+		Objects: n.objects, Client: c.Client, Clock: c.Clock,
+	})
+	groups, err := cgroup.New(c.Paths.CgroupParent)
+	if err != nil {
+		return err
+	}
+	cgroups := container.NewPodCgroups(groups, c.Paths, c.Kubelet)
+	builder := container.NewBuilder(container.Config{
+		NodeName: c.Name, HostIPs: n.hostIPs, Allocatable: n.allocatable, Paths: c.Paths, Kubelet: c.Kubelet,
+		Objects: n.objects, Cgroups: cgroups, Volumes: n.volumes, Recorder: recorder,
+	})
+	probes := probe.New(probe.Config{
+		Runtime: c.Runtime, Recorder: recorder, Clock: c.Clock,
+		OnChange: func(uid types.UID) { n.workers.Wake(uid) },
+	})
+	images := pull.New(pull.Config{
+		Images: c.Images, Recorder: recorder, Clock: c.Clock, MaxParallel: parallelPulls(c.Kubelet),
+		Secret: func(ctx context.Context, ns, name string) (*corev1.Secret, error) {
+			return n.objects.Secret(ctx, ns, name)
+		},
+		NodeCredentials: filepath.Join(c.Paths.Kubelet, "config.json"),
+		Records:         filepath.Join(c.Paths.Kubelet, "image_manager"),
+	})
+	n.workers = worker.New(worker.Config{
+		Runtime: c.Runtime, ImageService: c.Images, Images: images, Client: c.Client, Recorder: recorder,
+		Builder: builder, Volumes: n.volumes, Probes: probes,
+		Hooks:   &hook.Runner{Runtime: c.Runtime, Recorder: recorder, Clock: c.Clock},
+		Cgroups: cgroups,
+		Node:    n.node, HostIPs: n.hostIPs, Sources: []string{worker.SourceAPI}, PullProgress: c.PullProgress,
+		MaxBackoff: maxBackoff(c.Kubelet), RecursiveReadOnly: container.ThisMachine().RecursiveReadOnly, Clock: c.Clock,
+	})
+	return nil
+}

@@ -1,0 +1,237 @@
+// Package node is the node agent, the kubelet's job: it registers the machine as a Node, keeps its lease and
+// status, and runs the Pods that are bound to it. It speaks to the API server with client-go and to the
+// runtime through CRI, and to nothing else.
+package node
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/tools/record"
+	internalapi "k8s.io/cri-api/pkg/apis"
+	"k8s.io/klog/v2"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+	"k8s.io/utils/clock"
+
+	"podium.dev/podium/internal/node/logrotate"
+	"podium.dev/podium/internal/node/machine"
+	"podium.dev/podium/internal/node/object"
+	"podium.dev/podium/internal/node/server"
+	"podium.dev/podium/internal/node/volume"
+	"podium.dev/podium/internal/node/worker"
+	"podium.dev/podium/internal/paths"
+)
+
+// Config is what a Node is made of.
+type Config struct {
+	// Name is the Node's name; IPs are its addresses, the main one first.
+	Name string
+	IPs  []net.IP
+	// PodCIDRs are the ranges of its Pods' addresses.
+	PodCIDRs []netip.Prefix
+	Facts    machine.Facts
+	Paths    paths.Paths
+	// Kubelet are the node's settings, with defaults filled in.
+	Kubelet *kubeletconfig.KubeletConfiguration
+	Client  kubernetes.Interface
+	Runtime internalapi.RuntimeService
+	Images  internalapi.ImageManagerService
+	// PullProgress says how a pull of an image fares, "" for nothing to say.
+	PullProgress func(image string) string
+	// Listener is where the node's server listens, Server what it is made of but for the Pods and the runtime.
+	Listener net.Listener
+	Server   server.Config
+	Clock    clock.WithTicker
+}
+
+// Node is the agent of one node.
+type Node struct {
+	c       Config
+	objects *object.Store
+	volumes *volume.Manager
+	workers *worker.Manager
+	events  record.EventBroadcaster
+
+	mu        sync.Mutex
+	last      corev1.NodeStatus // as it was last written
+	lastWrite time.Time
+	ready     chan struct{}
+}
+
+// New puts the agent together; nothing happens before Run.
+func New(c Config) (*Node, error) {
+	n := &Node{c: c, ready: make(chan struct{})}
+	n.events = record.NewBroadcaster()
+	recorder := n.events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: c.Name})
+	if err := n.assemble(recorder); err != nil {
+		return nil, fmt.Errorf("put the node agent together: %w", err)
+	}
+	return n, nil
+}
+
+// Ready is closed when the Node is registered and its status written.
+func (n *Node) Ready() <-chan struct{} { return n.ready }
+
+// Trace answers with the steps of the life of the Pod that last had the name.
+func (n *Node) Trace(namespace, name string) (worker.Trace, bool) {
+	return n.workers.Trace(namespace, name)
+}
+
+// Run runs the node until the context ends, and leaves the Pods running.
+func (n *Node) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	n.events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: n.c.Client.CoreV1().Events("")})
+	defer n.events.Shutdown()
+
+	var parts sync.WaitGroup
+	part := func(name string, run func(context.Context) error) {
+		parts.Go(func() {
+			if err := run(klog.NewContext(ctx, klog.FromContext(ctx).WithName(name))); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+	pods := &podSource{
+		client: n.c.Client, node: n.c.Name,
+		update: func(p *corev1.Pod) { n.workers.UpdatePod(worker.SourceAPI, p) },
+		remove: func(p *corev1.Pod) { n.workers.DeletePod(worker.SourceAPI, p) },
+		all:    func(p []*corev1.Pod) { n.workers.SetPods(worker.SourceAPI, p) },
+	}
+	part("objects", func(ctx context.Context) error { n.objects.Run(ctx); return nil })
+	part("volumes", func(ctx context.Context) error { n.volumes.Run(ctx); return nil })
+	part("workers", n.workers.Run)
+	part("server", func(ctx context.Context) error { return n.server().Serve(ctx, n.c.Listener) })
+	part("logs", func(ctx context.Context) error { n.rotator().Run(ctx); return nil })
+	part("pods", pods.run)
+	part("heartbeat", func(ctx context.Context) error {
+		if err := n.register(ctx); err != nil {
+			return err
+		}
+		close(n.ready)
+		n.heartbeat(ctx)
+		return nil
+	})
+	parts.Wait()
+	return context.Cause(ctx)
+}
+
+func (n *Node) server() *server.Server {
+	c := n.c.Server
+	c.NodeName, c.Runtime, c.Settings = n.c.Name, n.c.Runtime, n.c.Kubelet
+	c.Pods = podsByName{n.workers}
+	return server.New(c)
+}
+
+// podsByName shows the workers' Pods to the server.
+type podsByName struct{ *worker.Manager }
+
+// Pod implements server.Pods.
+func (p podsByName) Pod(namespace, name string) (*corev1.Pod, bool) {
+	return p.PodByName(namespace, name)
+}
+
+func (n *Node) rotator() *logrotate.Rotator {
+	k := n.c.Kubelet
+	return logrotate.New(logrotate.Config{
+		Runtime: n.c.Runtime, MaxSize: logSize(k), MaxFiles: int(*k.ContainerLogMaxFiles),
+		Every: k.ContainerLogMonitorInterval.Duration, Clock: n.c.Clock,
+	})
+}
+
+// heartbeat renews the lease and writes the status when it has changed, until the context ends. What fails is
+// tried again at the next beat; others see the node's silence.
+func (n *Node) heartbeat(ctx context.Context) {
+	log := klog.FromContext(ctx)
+	lease := n.c.Clock.NewTicker(leaseInterval(n.c.Kubelet.NodeLeaseDurationSeconds))
+	defer lease.Stop()
+	status := n.c.Clock.NewTicker(n.c.Kubelet.NodeStatusUpdateFrequency.Duration)
+	defer status.Stop()
+	var held *coordinationv1.Lease
+	renew := func() {
+		next, err := n.renew(ctx, held)
+		if err != nil {
+			log.Error(err, "Could not renew the node's lease", "node", n.c.Name)
+			return
+		}
+		held = next
+	}
+	renew()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-lease.C():
+			renew()
+		case <-status.C():
+			if err := n.report(ctx); err != nil && ctx.Err() == nil {
+				log.Error(err, "Could not report the node's status", "node", n.c.Name)
+			}
+		}
+	}
+}
+
+// observe looks at all that the node's status is computed from.
+func (n *Node) observe(ctx context.Context) observation {
+	o := observation{
+		Name: n.c.Name, Facts: n.c.Facts, MaxPods: n.c.Kubelet.MaxPods, Reserved: reserved(n.c.Kubelet, n.c.Facts.Capacity),
+		Addresses: addresses(n.c.IPs, n.c.Facts.Hostname), Port: int32(n.c.Listener.Addr().(*net.TCPAddr).Port),
+	}
+	o.Now.Time = n.c.Clock.Now()
+	o.Runtime, o.RuntimeErr = n.c.Runtime.Status(ctx, false)
+	if o.RuntimeErr == nil {
+		o.Version, o.RuntimeErr = n.c.Runtime.Version(ctx, "v1")
+	}
+	if o.RuntimeErr == nil {
+		o.Images, o.RuntimeErr = n.c.Images.ListImages(ctx, nil)
+	}
+	return o
+}
+
+func addresses(ips []net.IP, hostname string) []corev1.NodeAddress {
+	var out []corev1.NodeAddress
+	for _, ip := range ips {
+		out = append(out, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip.String()})
+	}
+	return append(out, corev1.NodeAddress{Type: corev1.NodeHostName, Address: hostname})
+}
+
+// hostIPs are the node's addresses, at most one of each family.
+func (n *Node) hostIPs() []string {
+	var out []string
+	seen := map[bool]bool{}
+	for _, ip := range n.c.IPs {
+		if v4 := ip.To4() != nil; !seen[v4] {
+			seen[v4] = true
+			out = append(out, ip.String())
+		}
+	}
+	return out
+}
+
+// allocatable is what the node has for Pods.
+func (n *Node) allocatable() corev1.ResourceList {
+	c := capacity(nil, observation{Facts: n.c.Facts, MaxPods: n.c.Kubelet.MaxPods})
+	return allocatable(c, reserved(n.c.Kubelet, n.c.Facts.Capacity))
+}
+
+// node is the Node as it was last registered, nil before.
+func (n *Node) node() *corev1.Node {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.lastWrite.IsZero() {
+		return nil
+	}
+	o := n.object()
+	o.Status = n.last
+	return o
+}

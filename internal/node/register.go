@@ -1,0 +1,146 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"runtime"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/klog/v2"
+)
+
+// reportEvery is the longest time between two writes of an unchanged node status (the kubelet's
+// nodeStatusReportFrequency).
+const reportEvery = 5 * time.Minute
+
+// object is the Node that the agent registers: what is the agent's to say, without the status.
+func (n *Node) object() *corev1.Node {
+	o := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: n.c.Name,
+			Labels: map[string]string{
+				corev1.LabelHostname:      n.c.Facts.Hostname,
+				corev1.LabelOSStable:      runtime.GOOS,
+				corev1.LabelArchStable:    runtime.GOARCH,
+				"beta.kubernetes.io/os":   runtime.GOOS,
+				"beta.kubernetes.io/arch": runtime.GOARCH,
+			},
+			Annotations: map[string]string{"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
+		},
+		Spec: corev1.NodeSpec{Taints: n.c.Kubelet.RegisterWithTaints},
+	}
+	for _, cidr := range n.c.PodCIDRs {
+		o.Spec.PodCIDRs = append(o.Spec.PodCIDRs, cidr.String())
+	}
+	if len(o.Spec.PodCIDRs) > 0 {
+		o.Spec.PodCIDR = o.Spec.PodCIDRs[0]
+	}
+	return o
+}
+
+// register makes the Node, or brings the labels of one that is there up to date, and writes its status, so
+// that the node is Ready when this returns. It is tried again until the context ends.
+func (n *Node) register(ctx context.Context) error {
+	var last error
+	err := wait.ExponentialBackoffWithContext(ctx, wait.Backoff{Duration: 10 * time.Millisecond, Factor: 2, Steps: 12, Cap: 2 * time.Second},
+		func(ctx context.Context) (bool, error) {
+			last = n.registerOnce(ctx)
+			return last == nil, nil
+		})
+	if err != nil && last != nil {
+		return fmt.Errorf("register node %s: %w", n.c.Name, last)
+	}
+	return err
+}
+
+func (n *Node) registerOnce(ctx context.Context) error {
+	want := n.object()
+	want.Status = status(want.Status, n.observe(ctx))
+	nodes := n.c.Client.CoreV1().Nodes()
+	made, err := nodes.Create(ctx, want, metav1.CreateOptions{})
+	if err == nil {
+		n.written(made.Status)
+		return nil
+	}
+	if !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	have, err := nodes.Get(ctx, n.c.Name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	if !containsAll(have.Labels, want.Labels) {
+		patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": want.Labels, "annotations": want.Annotations}})
+		if err != nil {
+			return err
+		}
+		if have, err = nodes.Patch(ctx, n.c.Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+			return err
+		}
+	}
+	have.Status = status(have.Status, n.observe(ctx))
+	have, err = nodes.UpdateStatus(ctx, have, metav1.UpdateOptions{})
+	if err == nil {
+		n.written(have.Status)
+	}
+	return err
+}
+
+func containsAll(have, want map[string]string) bool {
+	merged := maps.Clone(have)
+	if merged == nil {
+		merged = map[string]string{}
+	}
+	maps.Copy(merged, want)
+	return maps.Equal(have, merged)
+}
+
+func (n *Node) written(s corev1.NodeStatus) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.last, n.lastWrite = s, n.c.Clock.Now()
+}
+
+// report writes the node's status when it has changed, or when the last write is long ago.
+func (n *Node) report(ctx context.Context) error {
+	n.mu.Lock()
+	last, at := n.last, n.lastWrite
+	n.mu.Unlock()
+	now := status(last, n.observe(ctx))
+	if sameButHeartbeat(last, now) && n.c.Clock.Since(at) < reportEvery {
+		return nil
+	}
+	nodes := n.c.Client.CoreV1().Nodes()
+	patch, err := json.Marshal(map[string]any{"status": now})
+	if err != nil {
+		return err
+	}
+	made, err := nodes.Patch(ctx, n.c.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	if apierrors.IsNotFound(err) {
+		klog.FromContext(ctx).Info("The node object is gone; registering again", "node", n.c.Name)
+		return n.registerOnce(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("write the status of node %s: %w", n.c.Name, err)
+	}
+	n.written(made.Status)
+	return nil
+}
+
+func sameButHeartbeat(a, b corev1.NodeStatus) bool {
+	a, b = *a.DeepCopy(), *b.DeepCopy()
+	for _, s := range []*corev1.NodeStatus{&a, &b} {
+		for i := range s.Conditions {
+			s.Conditions[i].LastHeartbeatTime = metav1.Time{}
+		}
+	}
+	return equality.Semantic.DeepEqual(a, b)
+}
