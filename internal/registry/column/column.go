@@ -82,3 +82,11 @@ func FirstOf(words []string, show int) string {
 	}
 	return fmt.Sprintf("%s + %d more...", strings.Join(words[:show], ","), len(words)-show)
 }
+
+// OrUnset is the word that is pointed to, or Unset.
+func OrUnset[T ~string](word *T) string {
+	if word == nil {
+		return Unset
+	}
+	return string(*word)
+}

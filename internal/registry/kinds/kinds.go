@@ -2,44 +2,83 @@
 package kinds
 
 import (
+	"slices"
+
 	"podium.dev/podium/internal/registry"
 	"podium.dev/podium/internal/registry/configmap"
+	"podium.dev/podium/internal/registry/controllerrevision"
+	"podium.dev/podium/internal/registry/daemonset"
+	"podium.dev/podium/internal/registry/deployment"
 	"podium.dev/podium/internal/registry/endpoints"
 	"podium.dev/podium/internal/registry/endpointslice"
 	"podium.dev/podium/internal/registry/event"
 	"podium.dev/podium/internal/registry/ipaddress"
 	"podium.dev/podium/internal/registry/lease"
+	"podium.dev/podium/internal/registry/limitrange"
 	"podium.dev/podium/internal/registry/namespace"
 	"podium.dev/podium/internal/registry/node"
+	"podium.dev/podium/internal/registry/persistentvolume"
+	"podium.dev/podium/internal/registry/persistentvolumeclaim"
 	"podium.dev/podium/internal/registry/pod"
+	"podium.dev/podium/internal/registry/poddisruptionbudget"
+	"podium.dev/podium/internal/registry/podtemplate"
 	"podium.dev/podium/internal/registry/priorityclass"
 	"podium.dev/podium/internal/registry/rbac"
+	"podium.dev/podium/internal/registry/replicaset"
+	"podium.dev/podium/internal/registry/replicationcontroller"
+	"podium.dev/podium/internal/registry/resourcequota"
 	"podium.dev/podium/internal/registry/runtimeclass"
 	"podium.dev/podium/internal/registry/secret"
 	"podium.dev/podium/internal/registry/service"
 	"podium.dev/podium/internal/registry/serviceaccount"
 	"podium.dev/podium/internal/registry/servicecidr"
+	"podium.dev/podium/internal/registry/statefulset"
 )
 
-// All answers with every kind, each group's together.
+// All answers with every kind, those of a group together.
 func All() []registry.Kind {
-	kinds := []registry.Kind{
+	return slices.Concat(core(), apps(), networking(), rbac.Kinds(), []registry.Kind{
+		lease.Kind(),
+		poddisruptionbudget.Kind(),
+		priorityclass.Kind(),
+		runtimeclass.Kind(),
+	})
+}
+
+func core() []registry.Kind {
+	return []registry.Kind{
 		configmap.Kind(),
 		endpoints.Kind(),
 		event.Kind(),
+		limitrange.Kind(),
 		namespace.Kind(),
 		node.Kind(),
+		persistentvolume.Kind(),
+		persistentvolumeclaim.Kind(),
 		pod.Kind(),
+		podtemplate.Kind(),
+		replicationcontroller.Kind(),
+		resourcequota.Kind(),
 		secret.Kind(),
 		service.Kind(),
 		serviceaccount.Kind(),
+	}
+}
 
-		lease.Kind(),
+func apps() []registry.Kind {
+	return []registry.Kind{
+		controllerrevision.Kind(),
+		daemonset.Kind(),
+		deployment.Kind(),
+		replicaset.Kind(),
+		statefulset.Kind(),
+	}
+}
+
+func networking() []registry.Kind {
+	return []registry.Kind{
 		endpointslice.Kind(),
 		ipaddress.Kind(),
 		servicecidr.Kind(),
-		runtimeclass.Kind(),
-		priorityclass.Kind(),
 	}
-	return append(kinds, rbac.Kinds()...)
 }

@@ -118,22 +118,6 @@ func NonNegativeQuantity(value resource.Quantity, path *field.Path) field.ErrorL
 	return nil
 }
 
-// QualifiedName wants a name, with or without a domain before it.
-func QualifiedName(value string, path *field.Path) (faults field.ErrorList) {
-	for _, fault := range utilvalidation.IsQualifiedName(value) {
-		faults = append(faults, field.Invalid(path, value, fault))
-	}
-	return faults
-}
-
-// Label wants a DNS label.
-func Label(value string, path *field.Path) (faults field.ErrorList) {
-	for _, fault := range utilvalidation.IsDNS1123Label(value) {
-		faults = append(faults, field.Invalid(path, value, fault))
-	}
-	return faults
-}
-
 // NonNegative wants a number of zero or more.
 func NonNegative[N ~int32 | ~int64](value N, path *field.Path) field.ErrorList {
 	return apivalidation.ValidateNonnegativeField(int64(value), path)
@@ -154,4 +138,12 @@ func HugePages(name corev1.ResourceName, value resource.Quantity, path *field.Pa
 		return nil
 	}
 	return field.ErrorList{field.Invalid(path, value.String(), value.String()+" is not positive integer multiple of "+string(name))}
+}
+
+// BasicQuantity wants a quantity that is one: not negative, whatever it is of.
+func BasicQuantity(value resource.Quantity, path *field.Path) field.ErrorList {
+	if value.Value() < 0 {
+		return field.ErrorList{field.Invalid(path, value.Value(), "must be a valid resource quantity")}
+	}
+	return nil
 }

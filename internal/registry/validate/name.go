@@ -1,0 +1,44 @@
+package validate
+
+import (
+	"strings"
+
+	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// Label wants a DNS label.
+func Label(value string, path *field.Path) field.ErrorList {
+	return refuse(value, path, utilvalidation.IsDNS1123Label(value))
+}
+
+// Subdomain wants DNS labels with dots between them.
+func Subdomain(value string, path *field.Path) field.ErrorList {
+	return refuse(value, path, utilvalidation.IsDNS1123Subdomain(value))
+}
+
+// QualifiedName wants a name, with or without a domain before it.
+func QualifiedName(value string, path *field.Path) field.ErrorList {
+	return refuse(value, path, utilvalidation.IsQualifiedName(value))
+}
+
+// CSIDriver wants the name of a CSI driver.
+func CSIDriver(name string, path *field.Path) (faults field.ErrorList) {
+	if name == "" {
+		return field.ErrorList{field.Required(path, "")}
+	}
+	if len(name) > maxCSIDriver {
+		faults = append(faults, field.TooLong(path, "", maxCSIDriver))
+	}
+	return append(faults, refuse(name, path, utilvalidation.IsDNS1123Subdomain(strings.ToLower(name)))...)
+}
+
+const maxCSIDriver = 63
+
+// refuse makes a fault of the value for each reason.
+func refuse(value string, path *field.Path, reasons []string) (faults field.ErrorList) {
+	for _, reason := range reasons {
+		faults = append(faults, field.Invalid(path, value, reason))
+	}
+	return faults
+}
