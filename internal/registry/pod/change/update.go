@@ -146,8 +146,10 @@ func onlyUpdatable(l *fault.List, s, old *corev1.PodSpec) {
 	for i := range s.InitContainers {
 		s.InitContainers[i].Image = old.InitContainers[i].Image
 	}
-	if len(s.InitContainers) == 0 {
-		s.InitContainers = nil // an empty list is shown as none is
+	for _, list := range []*[]corev1.Container{&s.Containers, &s.InitContainers} {
+		if len(*list) == 0 {
+			*list = nil // an empty list is shown as none is
+		}
 	}
 	s.ActiveDeadlineSeconds = old.ActiveDeadlineSeconds
 	s.SchedulingGates = old.SchedulingGates

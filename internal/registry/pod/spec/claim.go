@@ -132,4 +132,3 @@ func (c *checker) dataSource(group *string, kind, name string, anyGroup bool, at
 		c.dnsSubdomain(*group, at.Child("apiGroup"))
 	}
 }
-

@@ -3,5 +3,5 @@
 //
 // It covers Pods and the Pod templates of other kinds. Everything here is a function of the object alone; the
 // rules, their order and their words are those of Kubernetes v1.37 with its feature gates at their defaults.
-// A field that v1.37 drops because its gate is off (see Prune) is never judged.
+// What v1.37 drops because its gate is off (see Prune) is not judged.
 package spec

@@ -68,7 +68,8 @@ func pruneHTTPGet(get *corev1.HTTPGetAction) {
 }
 
 // pruneVolume takes out the owners of files (AtomicWriteVolumeUserFields) and the mode of an emptyDir
-// (EmptyDirVolumeMode).
+// (EmptyDirVolumeMode). A volume has one type; of one that claims to have several only the first is looked at,
+// and it is refused later.
 func pruneVolume(v *corev1.VolumeSource) {
 	if v.EmptyDir != nil {
 		v.EmptyDir.Mode = nil

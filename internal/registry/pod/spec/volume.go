@@ -146,12 +146,14 @@ func (c *checker) hostPath(h *corev1.HostPathVolumeSource, at *field.Path) {
 func (c *checker) secretVolume(s *corev1.SecretVolumeSource, at *field.Path) {
 	c.needs(s.SecretName, at.Child("secretName"))
 	c.fileMode(s.DefaultMode, at.Child("defaultMode"))
+	c.user(s.DefaultUser, at.Child("defaultUser"))
 	c.keysToPaths(s.Items, at.Child("items"), nil)
 }
 
 func (c *checker) configMapVolume(m *corev1.ConfigMapVolumeSource, at *field.Path) {
 	c.needs(m.Name, at.Child("name"))
 	c.fileMode(m.DefaultMode, at.Child("defaultMode"))
+	c.user(m.DefaultUser, at.Child("defaultUser"))
 	c.keysToPaths(m.Items, at.Child("items"), nil)
 }
 
@@ -163,6 +165,7 @@ func (c *checker) keysToPaths(items []corev1.KeyToPath, at *field.Path, each fun
 		c.needs(item.Path, here.Child("path"))
 		pathInVolume(&c.List, item.Path, here.Child("path"))
 		c.fileMode(item.Mode, here.Child("mode"))
+		c.user(item.User, here.Child("user"))
 		if each != nil && item.Path != "" {
 			each(item.Path)
 		}
@@ -171,6 +174,7 @@ func (c *checker) keysToPaths(items []corev1.KeyToPath, at *field.Path, each fun
 
 func (c *checker) downwardVolume(d *corev1.DownwardAPIVolumeSource, at *field.Path) {
 	c.fileMode(d.DefaultMode, at.Child("defaultMode"))
+	c.user(d.DefaultUser, at.Child("defaultUser"))
 	for i := range d.Items {
 		c.downwardFile(&d.Items[i], at)
 	}
@@ -192,6 +196,7 @@ func (c *checker) downwardFile(f *corev1.DownwardAPIVolumeFile, at *field.Path) 
 		c.Required(at, "one of fieldRef and resourceFieldRef is required")
 	}
 	c.fileMode(f.Mode, at.Child("mode"))
+	c.user(f.User, at.Child("user"))
 }
 
 func (c *checker) csi(s *corev1.CSIVolumeSource, at *field.Path) {

@@ -34,6 +34,7 @@ type projection struct {
 
 func (c *checker) projected(p *corev1.ProjectedVolumeSource, at *field.Path) {
 	c.fileMode(p.DefaultMode, at.Child("defaultMode"))
+	c.user(p.DefaultUser, at.Child("defaultUser"))
 	all := &projection{checker: c, at: at, files: sets.New[string]()}
 	for i := range p.Sources {
 		all.source(&p.Sources[i], at.Child("sources").Index(i))
@@ -108,6 +109,7 @@ func (p *projection) token(t *corev1.ServiceAccountTokenProjection, at *field.Pa
 	} else if !p.lenient.tokenPath {
 		pathInVolume(&p.List, t.Path, p.at.Child("path"))
 	}
+	p.user(t.User, at.Child("user"))
 }
 
 func (p *projection) trustBundle(b *corev1.ClusterTrustBundleProjection, at *field.Path) {
@@ -129,6 +131,7 @@ func (p *projection) trustBundle(b *corev1.ClusterTrustBundleProjection, at *fie
 		p.Required(at, "either name or signerName must be specified")
 	}
 	p.needs(b.Path, at.Child("path"))
+	p.user(b.User, at.Child("user"))
 	pathInVolume(&p.List, b.Path, at.Child("path"))
 	p.writes(b.Path, b.Path)
 }
@@ -162,6 +165,7 @@ func trustBundleFaults(name string) []string {
 func (p *projection) certificate(cert *corev1.PodCertificateProjection, at *field.Path) {
 	p.signerName(cert.SignerName, at.Child("signerName"))
 	p.userAnnotations(cert.UserAnnotations, at.Child("userAnnotations"))
+	p.user(cert.User, at.Child("user"))
 	fault.OneOf(&p.List, at.Child("keyType"), cert.KeyType, "RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519")
 	if cert.MaxExpirationSeconds != nil {
 		p.certificateLife(*cert.MaxExpirationSeconds, cert.SignerName, at.Child("maxExpirationSeconds"))

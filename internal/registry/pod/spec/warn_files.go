@@ -41,7 +41,9 @@ func (w *warner) overlappingFiles(v *corev1.Volume) {
 	}
 }
 
-func (w *warner) overlaps(volume, what string, files []file) { w.overlapsAfter(nil, volume, what, files) }
+func (w *warner) overlaps(volume, what string, files []file) {
+	w.overlapsAfter(nil, volume, what, files)
+}
 
 // overlapsAfter warns of overlaps of files with each other and with those before, and answers with all of them.
 func (w *warner) overlapsAfter(before []file, volume, what string, files []file) []file {
