@@ -1,0 +1,336 @@
+package scheduler_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"podium.dev/podium/internal/scheduler"
+)
+
+// kubeconfigVariable names a kubeconfig of an API server without a scheduler of its own, against which the
+// tests of this file run.
+const kubeconfigVariable = "PODIUM_TEST_KUBECONFIG"
+
+// world is a namespace and nodes of its own in the cluster, and a scheduler that runs until the test ends.
+type world struct {
+	*testing.T
+	ctx       context.Context
+	client    kubernetes.Interface
+	scheduler *scheduler.Scheduler
+	ns        string
+}
+
+func connect(t testing.TB) kubernetes.Interface {
+	t.Helper()
+	path := os.Getenv(kubeconfigVariable)
+	if path == "" {
+		t.Skipf("%s names no kubeconfig", kubeconfigVariable)
+	}
+	cfg, err := clientcmd.BuildConfigFromFlags("", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.QPS = -1
+	cfg.ContentType = "application/vnd.kubernetes.protobuf"
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+func newWorld(t *testing.T, options scheduler.Options) *world {
+	t.Helper()
+	w := &world{T: t, client: connect(t), ctx: t.Context()}
+	ns, err := w.client.CoreV1().Namespaces().Create(w.ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "sched-"}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.ns = ns.Name
+	w.scheduler = scheduler.New(w.client, options)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.scheduler.Run(ctx) }()
+	t.Cleanup(func() {
+		zero := int64(0)
+		_ = w.client.CoreV1().Pods(w.ns).DeleteCollection(context.Background(), metav1.DeleteOptions{GracePeriodSeconds: &zero}, metav1.ListOptions{})
+		_ = w.client.CoreV1().Namespaces().Delete(context.Background(), w.ns, metav1.DeleteOptions{})
+		_ = w.client.CoreV1().Nodes().DeleteCollection(context.Background(), metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "world=" + w.ns})
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+func (w *world) node(name string, cpu, memory string, change ...func(*corev1.Node)) *corev1.Node {
+	w.Helper()
+	list := corev1.ResourceList{
+		corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory), corev1.ResourcePods: resource.MustParse("110"),
+	}
+	n := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: w.ns + "-" + name, Labels: map[string]string{"world": w.ns, corev1.LabelHostname: name}},
+		Status:     corev1.NodeStatus{Capacity: list, Allocatable: list},
+	}
+	for _, f := range change {
+		f(n)
+	}
+	out, err := w.client.CoreV1().Nodes().Create(w.ctx, n, metav1.CreateOptions{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	// Admission gives new nodes a not-ready taint.
+	out.Spec.Taints = n.Spec.Taints
+	if out, err = w.client.CoreV1().Nodes().Update(w.ctx, out, metav1.UpdateOptions{}); err != nil {
+		w.Fatal(err)
+	}
+	return out
+}
+
+func (w *world) pod(name string, change ...func(*corev1.Pod)) *corev1.Pod {
+	w.Helper()
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: corev1.PodSpec{
+			Containers:   []corev1.Container{{Name: "c", Image: "i"}},
+			NodeSelector: map[string]string{"world": w.ns},
+		},
+	}
+	for _, f := range change {
+		f(p)
+	}
+	out, err := w.client.CoreV1().Pods(w.ns).Create(w.ctx, p, metav1.CreateOptions{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return out
+}
+
+func requests(cpu, memory string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Spec.Containers[0].Resources.Requests = corev1.ResourceList{
+			corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory),
+		}
+	}
+}
+
+func (w *world) eventually(within time.Duration, check func() error) time.Duration {
+	w.Helper()
+	start := time.Now()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := check()
+		if err == nil {
+			return time.Since(start)
+		}
+		if time.Since(start) > within {
+			w.Fatalf("not within %v: %v", within, err)
+		}
+		<-tick.C
+	}
+}
+
+// placed waits until the Pod is on a node, and answers with its short name.
+func (w *world) placed(pod string) string {
+	w.Helper()
+	var node string
+	w.eventually(10*time.Second, func() error {
+		p, err := w.client.CoreV1().Pods(w.ns).Get(w.ctx, pod, metav1.GetOptions{})
+		if err == nil && p.Spec.NodeName == "" {
+			err = fmt.Errorf("%s has no node: %v", pod, p.Status.Conditions)
+		} else if err == nil {
+			node = p.Spec.NodeName[len(w.ns)+1:]
+		}
+		return err
+	})
+	return node
+}
+
+// waits waits until the Pod's condition says so.
+func (w *world) waits(pod, message string) {
+	w.Helper()
+	w.eventually(10*time.Second, func() error {
+		p, err := w.client.CoreV1().Pods(w.ns).Get(w.ctx, pod, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodScheduled })
+		if i < 0 {
+			return fmt.Errorf("no condition; node %q", p.Spec.NodeName)
+		}
+		if c := p.Status.Conditions[i]; c.Status != corev1.ConditionFalse || c.Reason != corev1.PodReasonUnschedulable || c.Message != message {
+			return fmt.Errorf("condition is %s %s:\n%s\nwant\n%s", c.Status, c.Reason, c.Message, message)
+		}
+		return nil
+	})
+}
+
+func (w *world) event(pod *corev1.Pod, reason, message string) {
+	w.Helper()
+	w.eventually(10*time.Second, func() error {
+		list, err := w.client.CoreV1().Events(w.ns).List(w.ctx, metav1.ListOptions{FieldSelector: "involvedObject.uid=" + string(pod.UID)})
+		if err != nil {
+			return err
+		}
+		for _, e := range list.Items {
+			if e.Reason == reason && e.Message == message {
+				return nil
+			}
+		}
+		return fmt.Errorf("no such event among %d", len(list.Items))
+	})
+}
+
+func TestPlacesAndSaysSo(t *testing.T) {
+	w := newWorld(t, scheduler.Options{})
+	n := w.node("a", "2", "1Gi")
+	p := w.pod("p", requests("1", "100Mi"))
+	if got := w.placed("p"); got != "a" {
+		t.Fatalf("on %s", got)
+	}
+	w.event(p, "Scheduled", fmt.Sprintf("Successfully assigned %s/p to %s", w.ns, n.Name))
+}
+
+func TestRoomMadeWakesAtOnce(t *testing.T) {
+	w := newWorld(t, scheduler.Options{})
+	w.node("a", "2", "1Gi")
+	w.pod("first", requests("1500m", "100Mi"))
+	w.placed("first")
+	p := w.pod("second", requests("1", "100Mi"))
+	message := "0/1 nodes are available: 1 Insufficient cpu."
+	w.waits("second", message)
+	w.event(p, "FailedScheduling", message)
+	why, ok := w.scheduler.Why(w.ns, "second")
+	if !ok || len(why.Nodes) != 1 || why.Nodes[0].Details[0].Text != "needs 1, 500m free of 2" || why.Nodes[0].Details[0].Holders[0].Pod != w.ns+"/first" {
+		t.Errorf("why: %+v", why)
+	}
+	zero := int64(0)
+	start := time.Now()
+	if err := w.client.CoreV1().Pods(w.ns).Delete(w.ctx, "first", metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
+		t.Fatal(err)
+	}
+	w.placed("second")
+	t.Logf("placed %v after room was asked for", time.Since(start))
+}
+
+func TestEndedPodFreesRoom(t *testing.T) {
+	w := newWorld(t, scheduler.Options{})
+	w.node("a", "2", "1Gi")
+	w.pod("first", requests("1500m", "100Mi"))
+	w.placed("first")
+	w.pod("second", requests("1", "100Mi"))
+	w.waits("second", "0/1 nodes are available: 1 Insufficient cpu.")
+	patch := []byte(`{"status":{"phase":"Succeeded"}}`)
+	start := time.Now()
+	if _, err := w.client.CoreV1().Pods(w.ns).Patch(w.ctx, "first", types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
+		t.Fatal(err)
+	}
+	w.placed("second")
+	t.Logf("placed %v after the other ended", time.Since(start))
+}
+
+func TestMessages(t *testing.T) {
+	w := newWorld(t, scheduler.Options{})
+	w.node("small", "1", "1Gi")
+	w.node("cordoned", "8", "8Gi", func(n *corev1.Node) { n.Spec.Unschedulable = true })
+	w.node("tainted", "8", "8Gi", func(n *corev1.Node) {
+		n.Spec.Taints = []corev1.Taint{{Key: "k", Value: "v", Effect: corev1.TaintEffectNoSchedule}}
+	})
+	w.pod("p", requests("2", "2Gi"))
+	w.waits("p", "0/3 nodes are available: 1 Insufficient cpu, 1 Insufficient memory, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable.")
+	// A label given to no node, and then to one.
+	w.pod("q", func(p *corev1.Pod) { p.Spec.NodeSelector["disk"] = "ssd" })
+	w.waits("q", "0/3 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable.")
+	if _, err := w.client.CoreV1().Nodes().Patch(w.ctx, w.ns+"-small", types.MergePatchType, []byte(`{"metadata":{"labels":{"disk":"ssd"}}}`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.placed("q"); got != "small" {
+		t.Errorf("on %s", got)
+	}
+	if _, err := w.client.CoreV1().Nodes().Patch(w.ctx, w.ns+"-cordoned", types.MergePatchType, []byte(`{"spec":{"unschedulable":false}}`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.placed("p"); got != "cordoned" {
+		t.Errorf("on %s", got)
+	}
+}
+
+func TestGatesAndOtherSchedulers(t *testing.T) {
+	w := newWorld(t, scheduler.Options{})
+	w.node("a", "2", "1Gi")
+	w.pod("gated", func(p *corev1.Pod) { p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "test.dev/g"}} })
+	w.pod("other", func(p *corev1.Pod) { p.Spec.SchedulerName = "someone" })
+	w.pod("plain")
+	w.placed("plain")
+	why, ok := w.scheduler.Why(w.ns, "gated")
+	if !ok || why.Held != "waiting for scheduling gates: [test.dev/g]" {
+		t.Errorf("why: %+v", why)
+	}
+	if _, err := w.client.CoreV1().Pods(w.ns).Patch(w.ctx, "gated", types.MergePatchType, []byte(`{"spec":{"schedulingGates":null}}`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.placed("gated")
+	if p, err := w.client.CoreV1().Pods(w.ns).Get(w.ctx, "other", metav1.GetOptions{}); err != nil || p.Spec.NodeName != "" {
+		t.Errorf("the Pod of another scheduler: %q %v", p.Spec.NodeName, err)
+	}
+}
+
+func TestHostPorts(t *testing.T) {
+	w := newWorld(t, scheduler.Options{})
+	w.node("a", "2", "1Gi")
+	port := func(n int32, ip string) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80, HostPort: n, HostIP: ip}}
+		}
+	}
+	w.pod("first", port(8080, "127.0.0.1"))
+	w.placed("first")
+	w.pod("same-port-other-address", port(8080, "127.0.0.2"))
+	w.placed("same-port-other-address")
+	w.pod("every-address", port(8080, ""))
+	w.waits("every-address", "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.")
+}
+
+func TestLatency(t *testing.T) {
+	w := newWorld(t, scheduler.Options{})
+	w.node("a", "200", "100Gi")
+	watch, err := w.client.CoreV1().Pods(w.ns).Watch(w.ctx, metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watch.Stop()
+	var took []time.Duration
+	for i := range 50 {
+		name := fmt.Sprint("p", i)
+		w.pod(name, requests("1", "1Mi"))
+		seen := time.Time{}
+		for e := range watch.ResultChan() {
+			p, ok := e.Object.(*corev1.Pod)
+			if !ok || p.Name != name {
+				continue
+			}
+			if seen.IsZero() {
+				seen = time.Now()
+			}
+			if p.Spec.NodeName != "" {
+				took = append(took, time.Since(seen))
+				break
+			}
+		}
+	}
+	slices.Sort(took)
+	t.Logf("from a Pod's creation seen to its binding seen: p50 %v, p99 %v", took[len(took)/2], took[len(took)-1])
+}

@@ -1,0 +1,143 @@
+package framework
+
+import (
+	"maps"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	resourcehelper "k8s.io/component-helpers/resource"
+)
+
+// What a container that requests nothing counts for when nodes are scored, so that such Pods are spread too.
+const (
+	defaultMilliCPU = 100
+	defaultMemory   = 200 * 1024 * 1024
+)
+
+// Resource is an amount of each resource: what a Pod requests, what of a node is requested, what it has.
+type Resource struct {
+	MilliCPU         int64
+	Memory           int64 // bytes
+	EphemeralStorage int64 // bytes
+	Pods             int64
+	// Scalar holds the extended resources and huge pages; nil when there are none.
+	Scalar map[corev1.ResourceName]int64
+}
+
+// NewResource reads a list. Names that the scheduler does not count are left out.
+func NewResource(list corev1.ResourceList) Resource {
+	var r Resource
+	for name, q := range list {
+		switch {
+		case name == corev1.ResourceCPU:
+			r.MilliCPU = q.MilliValue()
+		case name == corev1.ResourceMemory:
+			r.Memory = q.Value()
+		case name == corev1.ResourceEphemeralStorage:
+			r.EphemeralStorage = q.Value()
+		case name == corev1.ResourcePods:
+			r.Pods = q.Value()
+		case IsScalar(name):
+			if r.Scalar == nil {
+				r.Scalar = map[corev1.ResourceName]int64{}
+			}
+			r.Scalar[name] = q.Value()
+		}
+	}
+	return r
+}
+
+// Add adds o, times sign, which is 1 or -1.
+func (r *Resource) Add(o *Resource, sign int64) {
+	r.MilliCPU += sign * o.MilliCPU
+	r.Memory += sign * o.Memory
+	r.EphemeralStorage += sign * o.EphemeralStorage
+	if len(o.Scalar) == 0 {
+		return
+	}
+	if r.Scalar == nil {
+		r.Scalar = make(map[corev1.ResourceName]int64, len(o.Scalar))
+	}
+	for name, n := range o.Scalar {
+		r.Scalar[name] += sign * n
+	}
+}
+
+func (r *Resource) equal(o *Resource) bool {
+	return r.MilliCPU == o.MilliCPU && r.Memory == o.Memory && r.EphemeralStorage == o.EphemeralStorage && maps.Equal(r.Scalar, o.Scalar)
+}
+
+// Clone answers with a copy that shares nothing.
+func (r *Resource) Clone() Resource {
+	c := *r
+	c.Scalar = maps.Clone(r.Scalar)
+	return c
+}
+
+// Of answers with the amount of one resource; CPU in thousandths.
+func (r *Resource) Of(name corev1.ResourceName) int64 {
+	switch name {
+	case corev1.ResourceCPU:
+		return r.MilliCPU
+	case corev1.ResourceMemory:
+		return r.Memory
+	case corev1.ResourceEphemeralStorage:
+		return r.EphemeralStorage
+	case corev1.ResourcePods:
+		return r.Pods
+	}
+	return r.Scalar[name]
+}
+
+// Quantity puts an amount of a resource into Kubernetes' notation.
+func Quantity(name corev1.ResourceName, n int64) string {
+	switch {
+	case name == corev1.ResourceCPU:
+		return resource.NewMilliQuantity(n, resource.DecimalSI).String()
+	case name == corev1.ResourceMemory || name == corev1.ResourceEphemeralStorage || strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix):
+		return resource.NewQuantity(n, resource.BinarySI).String()
+	}
+	return resource.NewQuantity(n, resource.DecimalSI).String()
+}
+
+// IsScalar says whether the scheduler counts a resource that has no field of its own: extended resources,
+// huge pages, attachable volumes and prefixed native resources.
+func IsScalar(name corev1.ResourceName) bool {
+	s := string(name)
+	return IsExtended(name) || strings.HasPrefix(s, corev1.ResourceHugePagesPrefix) ||
+		strings.HasPrefix(s, corev1.ResourceAttachableVolumesPrefix) || strings.Contains(s, corev1.ResourceDefaultNamespacePrefix)
+}
+
+// IsExtended says whether the name is of an extended resource: in a domain that is not Kubernetes' own, and
+// not of a quota.
+func IsExtended(name corev1.ResourceName) bool {
+	s := string(name)
+	return strings.Contains(s, "/") && !strings.Contains(s, corev1.ResourceDefaultNamespacePrefix) &&
+		!strings.HasPrefix(s, corev1.DefaultResourceRequestsPrefix)
+}
+
+// podRequests answers with what the Pod takes of a node: the larger of what its containers take while it
+// runs and while it initializes, Pod-level requests where they are set, and its overhead.
+func podRequests(pod *corev1.Pod) Resource {
+	return NewResource(resourcehelper.PodRequests(pod, requestOptions(nil)))
+}
+
+// podRequestsForScore is podRequests with a small amount in place of nothing.
+func podRequestsForScore(pod *corev1.Pod) Resource {
+	return NewResource(resourcehelper.PodRequests(pod, requestOptions(inPlaceOfNothing)))
+}
+
+var inPlaceOfNothing = corev1.ResourceList{
+	corev1.ResourceCPU:    *resource.NewMilliQuantity(defaultMilliCPU, resource.DecimalSI),
+	corev1.ResourceMemory: *resource.NewQuantity(defaultMemory, resource.DecimalSI),
+}
+
+// requestOptions counts a running Pod that is being resized by the larger of what it has and what it wants.
+func requestOptions(missing corev1.ResourceList) resourcehelper.PodResourcesOptions {
+	return resourcehelper.PodResourcesOptions{
+		UseStatusResources: true,
+		InPlacePodLevelResourcesVerticalScalingEnabled: true,
+		NonMissingContainerRequests:                    missing,
+	}
+}

@@ -1,0 +1,20 @@
+// Package plugins holds the scheduler's rules, one in each file: which nodes a Pod may go to, and which of
+// them is best.
+//
+// Names, rules and words are those of Kubernetes v1.37's plugins of the same names.
+package plugins
+
+// The names of the plugins, as configuration files use them.
+const (
+	SchedulingGatesName    = "SchedulingGates"
+	PrioritySortName       = "PrioritySort"
+	NodeNameName           = "NodeName"
+	NodeUnschedulableName  = "NodeUnschedulable"
+	TaintTolerationName    = "TaintToleration"
+	NodeAffinityName       = "NodeAffinity"
+	NodePortsName          = "NodePorts"
+	NodeResourcesFitName   = "NodeResourcesFit"
+	BalancedAllocationName = "NodeResourcesBalancedAllocation"
+	ImageLocalityName      = "ImageLocality"
+	DefaultBinderName      = "DefaultBinder"
+)

@@ -1,0 +1,92 @@
+package profile
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"podium.dev/podium/internal/scheduler/framework"
+)
+
+// Refusal is why a Pod fits nowhere.
+type Refusal struct {
+	// Message is in Kubernetes' words: "0/3 nodes are available: 1 Insufficient memory, 2 …".
+	Message string
+	// Plugins are those that refused some node.
+	Plugins []string
+	// Nominated is the node on which room is being made for the Pod, "" for none.
+	Nominated string
+	// Clear says that a node promised before is not any more.
+	Clear bool
+}
+
+// PostFilter asks the plugins for a way out when the Pod fits nowhere.
+func (c *Cycle) PostFilter(ctx context.Context) framework.PostFilter {
+	for _, f := range c.profile.postFilters {
+		return f.PostFilter(ctx, c) // one is enough: the first that there is makes room or says why not
+	}
+	return framework.PostFilter{Clear: true}
+}
+
+// Refusal puts the answers together. whole is the refusal of the cluster as a whole, nil if there was none.
+func (c *Cycle) Refusal(whole *framework.Status, post framework.PostFilter) Refusal {
+	r := Refusal{Nominated: post.Nominated, Clear: post.Clear}
+	var b strings.Builder
+	fmt.Fprintf(&b, "0/%d nodes are available:", len(c.snapshot.Nodes))
+	if whole != nil {
+		fmt.Fprintf(&b, " %s.", whole.Message())
+		r.Plugins = append(r.Plugins, c.blame(whole)...)
+	} else {
+		reasons := map[string]int{}
+		for i, s := range c.refused {
+			switch {
+			case s != nil:
+				for _, reason := range s.Reasons {
+					reasons[reason]++
+				}
+				if !slices.Contains(r.Plugins, s.Plugin) {
+					r.Plugins = append(r.Plugins, s.Plugin)
+				}
+			case c.only != nil && !c.only.Has(c.snapshot.Nodes[i].Node.Name):
+				reasons["node(s) didn't satisfy plugin(s) "+bracketed(c.onlyBy)]++
+			}
+		}
+		for _, name := range c.onlyBy {
+			if !slices.Contains(r.Plugins, name) {
+				r.Plugins = append(r.Plugins, name)
+			}
+		}
+		if text := Histogram(reasons); text != "" {
+			fmt.Fprintf(&b, " %s.", text)
+		}
+	}
+	if post.Message != "" {
+		b.WriteString(" " + post.Message)
+	}
+	r.Message = b.String()
+	return r
+}
+
+func (c *Cycle) blame(whole *framework.Status) []string {
+	if len(c.onlyBy) > 0 && c.only.Len() == 0 {
+		return c.onlyBy
+	}
+	if whole.Plugin == "" {
+		return nil
+	}
+	return []string{whole.Plugin}
+}
+
+// Histogram lists how many nodes each reason holds for, as Kubernetes' messages do.
+func Histogram(reasons map[string]int) string {
+	all := make([]string, 0, len(reasons))
+	for reason, n := range reasons {
+		all = append(all, fmt.Sprintf("%d %s", n, reason))
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}
+
+// bracketed writes a list as Kubernetes' messages do.
+func bracketed(names []string) string { return "[" + strings.Join(names, " ") + "]" }

@@ -1,0 +1,128 @@
+package scheduler
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	corelisters "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
+)
+
+// sources are the watches. Pods that have ended are not asked for: they take no room, and their ending is
+// seen as a deletion.
+type sources struct {
+	running informers.SharedInformerFactory // of Pods that have not ended
+	others  informers.SharedInformerFactory
+	regs    []cache.ResourceEventHandlerRegistration
+}
+
+func newSources(client kubernetes.Interface) *sources {
+	running := fields.AndSelectors(
+		fields.OneTermNotEqualSelector("status.phase", string(corev1.PodSucceeded)),
+		fields.OneTermNotEqualSelector("status.phase", string(corev1.PodFailed))).String()
+	return &sources{
+		running: informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trim),
+			informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.FieldSelector = running })),
+		others: informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trim)),
+	}
+}
+
+func (s *sources) pods() corelisters.PodLister { return s.running.Core().V1().Pods().Lister() }
+
+// on has a kind's events handled.
+func (s *sources) on(i cache.SharedIndexInformer, h cache.ResourceEventHandlerFuncs) {
+	// It fails only for an informer that has been stopped, and none of ours is before it is started.
+	if reg, err := i.AddEventHandler(h); err == nil {
+		s.regs = append(s.regs, reg)
+	}
+}
+
+func (s *sources) start(ctx context.Context) {
+	s.running.Start(ctx.Done())
+	s.others.Start(ctx.Done())
+}
+
+// synced answers with functions that say whether the handlers have seen the first lists.
+func (s *sources) synced() []cache.InformerSynced {
+	out := make([]cache.InformerSynced, 0, len(s.regs))
+	for _, reg := range s.regs {
+		out = append(out, reg.HasSynced)
+	}
+	return out
+}
+
+func (s *sources) wait() {
+	s.running.Shutdown()
+	s.others.Shutdown()
+}
+
+// trim drops what no decision reads. It is given objects fresh from the wire, which nobody else holds.
+func trim(obj any) (any, error) {
+	if m, err := meta.Accessor(obj); err == nil {
+		m.SetManagedFields(nil)
+		m.SetAnnotations(nil)
+	}
+	switch o := obj.(type) {
+	case *corev1.Pod:
+		trimPod(o)
+	case *corev1.Node:
+		o.Status.VolumesAttached, o.Status.VolumesInUse = nil, nil
+		o.Status.Conditions, o.Status.Addresses = nil, nil
+	case *corev1.Namespace:
+		o.Spec, o.Status = corev1.NamespaceSpec{}, corev1.NamespaceStatus{}
+	}
+	return obj, nil
+}
+
+func trimPod(pod *corev1.Pod) {
+	spec, status := &pod.Spec, &pod.Status
+	pod.Finalizers = nil
+	pod.Spec = corev1.PodSpec{
+		Volumes:                   spec.Volumes,
+		InitContainers:            trimContainers(spec.InitContainers),
+		Containers:                trimContainers(spec.Containers),
+		NodeSelector:              spec.NodeSelector,
+		NodeName:                  spec.NodeName,
+		Affinity:                  spec.Affinity,
+		SchedulerName:             spec.SchedulerName,
+		Tolerations:               spec.Tolerations,
+		PriorityClassName:         spec.PriorityClassName,
+		Priority:                  spec.Priority,
+		PreemptionPolicy:          spec.PreemptionPolicy,
+		Overhead:                  spec.Overhead,
+		TopologySpreadConstraints: spec.TopologySpreadConstraints,
+		SchedulingGates:           spec.SchedulingGates,
+		Resources:                 spec.Resources,
+		HostNetwork:               spec.HostNetwork,
+	}
+	pod.Status = corev1.PodStatus{
+		Phase:                 status.Phase,
+		Conditions:            status.Conditions,
+		NominatedNodeName:     status.NominatedNodeName,
+		StartTime:             status.StartTime,
+		Resize:                status.Resize,
+		Resources:             status.Resources,
+		AllocatedResources:    status.AllocatedResources,
+		InitContainerStatuses: trimStatuses(status.InitContainerStatuses),
+		ContainerStatuses:     trimStatuses(status.ContainerStatuses),
+	}
+}
+
+func trimContainers(all []corev1.Container) []corev1.Container {
+	for i, c := range all {
+		all[i] = corev1.Container{Name: c.Name, Image: c.Image, Ports: c.Ports, Resources: c.Resources, RestartPolicy: c.RestartPolicy}
+	}
+	return all
+}
+
+func trimStatuses(all []corev1.ContainerStatus) []corev1.ContainerStatus {
+	for i, c := range all {
+		all[i] = corev1.ContainerStatus{Name: c.Name, Resources: c.Resources, AllocatedResources: c.AllocatedResources}
+	}
+	return all
+}
