@@ -3,20 +3,25 @@ package worker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/util/retry"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	clocktesting "k8s.io/utils/clock/testing"
 	"k8s.io/utils/ptr"
@@ -53,6 +58,7 @@ func newNode(t *testing.T, change ...func(*Config)) *node {
 		client:  fake.NewClientset(),
 		volumes: &fakeVolumes{}, probes: &fakeProbes{}, hooks: &fakeHooks{},
 	}
+	n.client.PrependReactor("*", "pods", n.versioned())
 	n.runtime = newFakeRuntime(n.clock)
 	n.logs = t.TempDir()
 	n.cfg = Config{
@@ -68,6 +74,42 @@ func newNode(t *testing.T, change ...func(*Config)) *node {
 	n.up()
 	t.Cleanup(func() { n.stop() })
 	return n
+}
+
+// versioned makes the fake client keep resource versions, refuse writes of older ones, and write nothing but the
+// status to pods/status, as the API server does.
+func (n *node) versioned() clienttesting.ReactionFunc {
+	var mu sync.Mutex
+	version := 100
+	pods := v1.SchemeGroupVersion.WithResource("pods")
+	return func(action clienttesting.Action) (bool, runtime.Object, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		version++
+		switch a := action.(type) {
+		case clienttesting.CreateActionImpl:
+			a.GetObject().(*v1.Pod).ResourceVersion = strconv.Itoa(version)
+			return false, nil, nil
+		case clienttesting.UpdateActionImpl:
+			p := a.GetObject().(*v1.Pod).DeepCopy()
+			obj, err := n.client.Tracker().Get(pods, p.Namespace, p.Name)
+			if err != nil {
+				return true, nil, err
+			}
+			old := obj.(*v1.Pod)
+			if p.ResourceVersion != old.ResourceVersion {
+				return true, nil, apierrors.NewConflict(pods.GroupResource(), p.Name, errors.New("old version"))
+			}
+			if a.GetSubresource() == "status" {
+				status := p.Status
+				p = old.DeepCopy()
+				p.Status = status
+			}
+			p.ResourceVersion = strconv.Itoa(version)
+			return true, p, n.client.Tracker().Update(pods, p, p.Namespace)
+		}
+		return false, nil, nil
+	}
 }
 
 // up starts a Manager on what is there, as the daemon does.
@@ -206,9 +248,13 @@ func (n *node) delete(name string, grace int64) {
 // change changes a Pod in the API.
 func (n *node) change(name string, change func(*v1.Pod)) {
 	n.t.Helper()
-	p := n.get(name)
-	change(p)
-	if _, err := n.client.CoreV1().Pods("ns").Update(n.t.Context(), p, metav1.UpdateOptions{}); err != nil {
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		p := n.get(name)
+		change(p)
+		_, err := n.client.CoreV1().Pods("ns").Update(n.t.Context(), p, metav1.UpdateOptions{})
+		return err
+	})
+	if err != nil {
 		n.t.Fatal(err)
 	}
 }
