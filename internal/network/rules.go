@@ -213,7 +213,9 @@ func match(d direction, p netip.Prefix) []expr.Any {
 	return append(out, &expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: p.Addr().AsSlice()})
 }
 
-func linkName(name string) []byte { return append([]byte(name), make([]byte, unix.IFNAMSIZ-len(name))...) }
+func linkName(name string) []byte {
+	return append([]byte(name), make([]byte, unix.IFNAMSIZ-len(name))...)
+}
 
 func inBy(link string) []expr.Any {
 	return []expr.Any{

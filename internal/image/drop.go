@@ -1,0 +1,274 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
+)
+
+// drop is the folder of archives that are taken in by themselves.
+type drop struct {
+	limiter *semaphore.Weighted
+	locks   keyedLocks
+
+	mu      sync.Mutex
+	taken   map[string]takenFile
+	settled chan struct{} // closed when what was there at the start has been looked at; nil without a Watch
+	news    chan struct{} // closed, and made anew, when an archive has been looked at
+}
+
+// takenFile is an archive as it was when it was taken in, and the images it held.
+type takenFile struct {
+	Size    int64
+	ModTime time.Time
+	Images  []string
+}
+
+// Watch takes in, until ctx ends, the archives that lie in the images folder or are put there: those that end in .tar,
+// .tar.gz, .tgz, .tar.zst or .tzst and do not begin with a dot. It does not wait for them. An archive is known again
+// by size and time of change, and is not read twice unless an image of it was removed; one that is still being
+// written is taken in when its writer closes it. A bad one is told in the log and leaves the store as it was.
+func (s *Service) Watch(ctx context.Context) error {
+	dir := s.cfg.Paths.Images
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the images folder: %w", err)
+	}
+	w, err := watchFolder(dir)
+	if err != nil {
+		return err
+	}
+	d := &s.drop
+	d.mu.Lock()
+	d.limiter = semaphore.NewWeighted(int64(max(2, runtime.NumCPU()/2)))
+	d.settled, d.news = make(chan struct{}), make(chan struct{})
+	d.taken = s.readTaken()
+	d.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.ctx, cancel)
+	s.work.Go(func() {
+		<-ctx.Done()
+		stop()
+		w.Close()
+	})
+	s.work.Go(func() {
+		defer cancel()
+		s.watchDrop(ctx, w)
+	})
+	return nil
+}
+
+// Settled is closed when all archives that lay in the images folder when Watch began have been looked at. It is nil,
+// which blocks for ever, when there is no Watch.
+func (s *Service) Settled() <-chan struct{} {
+	s.drop.mu.Lock()
+	defer s.drop.mu.Unlock()
+	return s.drop.settled
+}
+
+// Await is Find that, while the archives of the start are being taken in, waits for them: the image may be on its way.
+func (s *Service) Await(ctx context.Context, ref string) (Image, error) {
+	for {
+		s.drop.mu.Lock()
+		settled, news := s.drop.settled, s.drop.news
+		s.drop.mu.Unlock()
+		over := settled == nil
+		select {
+		case <-settled:
+			over = true
+		default:
+		}
+		img, err := s.Find(ctx, ref)
+		if err == nil || over {
+			return img, err
+		}
+		select {
+		case <-ctx.Done():
+			return Image{}, ctx.Err()
+		case <-settled:
+		case <-news:
+		}
+	}
+}
+
+func (s *Service) watchDrop(ctx context.Context, w *folderWatch) {
+	log := klog.FromContext(ctx).WithName("image")
+	initial := s.takeAll(ctx)
+	s.work.Go(func() {
+		initial.Wait()
+		close(s.drop.settled)
+	})
+	for {
+		names, lost, err := w.Next()
+		if errors.Is(err, os.ErrClosed) || ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			log.Error(err, "Archives put into the images folder are not seen until the next start", "folder", s.cfg.Paths.Images)
+			return
+		}
+		if lost {
+			s.takeAll(ctx)
+			continue
+		}
+		for _, name := range names {
+			s.work.Go(func() { s.take(ctx, name) })
+		}
+	}
+}
+
+// takeAll begins to take in all that lies in the folder.
+func (s *Service) takeAll(ctx context.Context) *sync.WaitGroup {
+	var wg sync.WaitGroup
+	entries, err := os.ReadDir(s.cfg.Paths.Images)
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "The images folder cannot be read", "folder", s.cfg.Paths.Images)
+	}
+	for _, e := range entries {
+		wg.Add(1)
+		s.work.Go(func() {
+			defer wg.Done()
+			s.take(ctx, e.Name())
+		})
+	}
+	return &wg
+}
+
+// take takes in one file of the folder, if it is an archive that is not known yet.
+func (s *Service) take(ctx context.Context, name string) {
+	if !isArchive(name) {
+		return
+	}
+	d := &s.drop
+	if d.locks.Lock(ctx, name) != nil {
+		return
+	}
+	defer d.locks.Unlock(name)
+	defer d.tell()
+	path := filepath.Join(s.cfg.Paths.Images, name)
+	log := klog.FromContext(ctx).WithName("image").WithValues("archive", path)
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (!info.Mode().IsRegular() || s.isTaken(name, info) || isBeingWritten(path)) {
+		return
+	}
+	if err == nil {
+		if d.limiter.Acquire(ctx, 1) != nil {
+			return
+		}
+		defer d.limiter.Release(1)
+		err = s.takeNew(ctx, path, info)
+	}
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		log.Error(err, "An archive in the images folder cannot be taken in")
+	}
+}
+
+func (s *Service) takeNew(ctx context.Context, path string, info os.FileInfo) error {
+	start := time.Now()
+	imgs, err := s.Load(ctx, path)
+	if err != nil {
+		return err
+	}
+	t := takenFile{Size: info.Size(), ModTime: info.ModTime()}
+	var tags []string
+	for _, img := range imgs {
+		t.Images = append(t.Images, img.ID)
+		tags = append(tags, img.Tags...)
+	}
+	klog.FromContext(ctx).WithName("image").Info("Took in an archive", "archive", path, "images", tags, "took", time.Since(start).Round(time.Millisecond))
+	return s.remember(filepath.Base(path), t)
+}
+
+// tell wakes those who await an image.
+func (d *drop) tell() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	close(d.news)
+	d.news = make(chan struct{})
+}
+
+// isTaken says whether the file was taken in as it is and all its images are still here.
+func (s *Service) isTaken(name string, info os.FileInfo) bool {
+	s.drop.mu.Lock()
+	t, ok := s.drop.taken[name]
+	s.drop.mu.Unlock()
+	if !ok || t.Size != info.Size() || !t.ModTime.Equal(info.ModTime()) {
+		return false
+	}
+	for _, id := range t.Images {
+		if _, here := s.index.get(id); !here {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Service) takenPath() string { return filepath.Join(s.cfg.Paths.ImageStore, "taken.json") }
+
+// readTaken reads what earlier runs took in. What cannot be read is taken in again, which changes nothing.
+func (s *Service) readTaken() map[string]takenFile {
+	taken := map[string]takenFile{}
+	if raw, err := os.ReadFile(s.takenPath()); err == nil && json.Unmarshal(raw, &taken) != nil {
+		return map[string]takenFile{}
+	}
+	return taken
+}
+
+func (s *Service) remember(name string, t takenFile) error {
+	d := &s.drop
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.taken[name] = t
+	raw, err := json.Marshal(d.taken)
+	if err != nil {
+		return fmt.Errorf("note which archives are taken in: %w", err)
+	}
+	next := s.takenPath() + ".new"
+	if err := os.WriteFile(next, raw, 0o600); err != nil {
+		return fmt.Errorf("note which archives are taken in: %w", err)
+	}
+	if err := os.Rename(next, s.takenPath()); err != nil {
+		return fmt.Errorf("note which archives are taken in: %w", err)
+	}
+	return nil
+}
+
+func isArchive(name string) bool {
+	if strings.HasPrefix(name, ".") {
+		return false
+	}
+	for _, ending := range archiveEndings {
+		if strings.HasSuffix(name, ending) {
+			return true
+		}
+	}
+	return false
+}
+
+// isBeingWritten says whether somebody has the file open for writing: then the kernel grants no lease to read it.
+// Where there are no leases the answer is no, and a file cut short is taken in when it is closed.
+func isBeingWritten(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
+	if err == nil {
+		_, _ = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
+	}
+	return errors.Is(err, unix.EAGAIN)
+}
