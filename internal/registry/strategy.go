@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 
+	"k8s.io/apimachinery/pkg/api/operation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -92,6 +93,19 @@ func (s *strategy[T]) ValidateUpdate(ctx context.Context, obj, old runtime.Objec
 		return nil
 	}
 	return s.d.ValidateUpdate(ctx, obj.(T), old.(T))
+}
+
+var _ rest.DeclarativeValidationStrategy = &strategy[Object]{}
+
+// ValidateDeclaratively implements rest.DeclarativeValidationStrategy: it has the last word on what was found.
+// A fault that several rules found is told once.
+func (s *strategy[T]) ValidateDeclaratively(_ context.Context, _, _ runtime.Object, found field.ErrorList, _ operation.Type, _ rest.DeclarativeValidationConfig) field.ErrorList {
+	return found.Filter()
+}
+
+// DeclarativeValidationConfig implements rest.DeclarativeValidationStrategy.
+func (s *strategy[T]) DeclarativeValidationConfig(context.Context, runtime.Object, runtime.Object) rest.DeclarativeValidationConfig {
+	return rest.DeclarativeValidationConfig{}
 }
 
 // DefaultGarbageCollectionPolicy implements rest.GarbageCollectionDeleteStrategy.
