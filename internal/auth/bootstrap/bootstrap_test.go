@@ -1,0 +1,75 @@
+package bootstrap
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+)
+
+func TestDefaultPolicy(t *testing.T) {
+	p, err := Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]*rbacv1.ClusterRole{}
+	for _, r := range p.ClusterRoles {
+		if names[r.Name] != nil {
+			t.Errorf("cluster role %s is there twice", r.Name)
+		}
+		names[r.Name] = r
+	}
+	for _, want := range []string{"cluster-admin", "admin", "edit", "view", "system:discovery", "system:basic-user",
+		"system:public-info-viewer", "system:node", "system:kube-scheduler", "system:kube-controller-manager"} {
+		if names[want] == nil || len(names[want].Rules) == 0 {
+			t.Errorf("cluster role %s is missing or has no rules", want)
+		}
+	}
+	for _, b := range p.ClusterRoleBindings {
+		if names[b.RoleRef.Name] == nil {
+			t.Errorf("binding %s is to %s, which is not there", b.Name, b.RoleRef.Name)
+		}
+	}
+	for _, b := range p.RoleBindings {
+		if !slices.ContainsFunc(p.Roles, func(r *rbacv1.Role) bool {
+			return r.Namespace == b.Namespace && r.Name == b.RoleRef.Name
+		}) {
+			t.Errorf("binding %s/%s is to %s, which is not there", b.Namespace, b.Name, b.RoleRef.Name)
+		}
+	}
+	logs := func(r rbacv1.PolicyRule) bool { return slices.Contains(r.Resources, "pods/log") }
+	if !slices.ContainsFunc(names["admin"].Rules, logs) {
+		t.Error("admin does not have what view has")
+	}
+}
+
+func TestParseSaysWhere(t *testing.T) {
+	for text, want := range map[string]string{
+		"\tcore pods: get":           "line 1",
+		"clusterrole x\n\tcore pods": "line 2",
+		"thing x":                    "a kind, a name and a role",
+		"thing x y":                  "no kind",
+		"clusterrole x odd":          "neither",
+	} {
+		if _, err := parse(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("parse(%q) = %v, want an error with %q", text, err, want)
+		}
+	}
+}
+
+func TestMendKeepsWhatUsersAdded(t *testing.T) {
+	rule := func(resource string) rbacv1.PolicyRule {
+		return rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{resource}, Verbs: []string{"get"}}
+	}
+	want := &rbacv1.Role{ObjectMeta: defaultMeta("r"), Rules: []rbacv1.PolicyRule{rule("pods")}}
+	have := want.DeepCopy()
+	have.Rules = []rbacv1.PolicyRule{rule("secrets")}
+	have.Labels["mine"] = "yes"
+	if !mendRole(have, want) || len(have.Rules) != 2 || have.Labels["mine"] != "yes" {
+		t.Errorf("mended to %v", have)
+	}
+	if mendRole(have, want) {
+		t.Error("what is whole was mended")
+	}
+}

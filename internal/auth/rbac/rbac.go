@@ -1,0 +1,153 @@
+// Package rbac decides by roles and bindings what a user may do, and guards that nobody gives away more than
+// they have.
+//
+// The four kinds are followed in the store and kept indexed by who they are for, so that a decision looks
+// only at the bindings of the user and the user's groups.
+package rbac
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+
+	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/auth/bootstrap"
+)
+
+// Authorizer decides by the roles and bindings that are stored.
+type Authorizer struct {
+	policy  *policy
+	initial *bootstrap.Policy
+	preload sync.Once
+	synced  []<-chan struct{}
+}
+
+var (
+	_ authorizer.Authorizer   = &Authorizer{}
+	_ authorizer.RuleResolver = &Authorizer{}
+)
+
+// New makes an authorizer, which knows nothing before Follow. On a cluster that has no roles yet it goes by
+// the policy at first, which is what is about to be stored.
+func New(policy *bootstrap.Policy) *Authorizer {
+	return &Authorizer{policy: newPolicy(), initial: policy}
+}
+
+// Follow keeps the authorizer in step with the stores until the context ends. It must be called once,
+// before the first decision; decisions wait until all is known.
+func (a *Authorizer) Follow(ctx context.Context, stores local.Stores) error {
+	p := a.policy
+	roles, err := local.Follow(ctx, stores, resource("roles"), p.roles())
+	if err != nil {
+		return fmt.Errorf("follow the roles: %w", err)
+	}
+	clusterRoles, err := local.Follow(ctx, stores, resource("clusterroles"), p.clusterRoles())
+	if err != nil {
+		return fmt.Errorf("follow the cluster roles: %w", err)
+	}
+	bindings, err := local.Follow(ctx, stores, resource("rolebindings"), p.roleBindings())
+	if err != nil {
+		return fmt.Errorf("follow the role bindings: %w", err)
+	}
+	clusterBindings, err := local.Follow(ctx, stores, resource("clusterrolebindings"), p.clusterRoleBindings())
+	if err != nil {
+		return fmt.Errorf("follow the cluster role bindings: %w", err)
+	}
+	a.synced = []<-chan struct{}{roles, clusterRoles, bindings, clusterBindings}
+	return nil
+}
+
+// Wait returns when all roles and bindings are known.
+func (a *Authorizer) Wait(ctx context.Context) error {
+	for _, c := range a.synced {
+		select {
+		case <-c:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the roles and bindings: %w", ctx.Err())
+		}
+	}
+	a.preload.Do(func() { a.policy.preload(a.initial) })
+	return nil
+}
+
+// ClusterRolesChanged yields when a cluster role has changed, once for many changes.
+func (a *Authorizer) ClusterRolesChanged() <-chan struct{} { return a.policy.changed }
+
+// Authorize implements authorizer.Authorizer. It never denies: what no rule allows is left to others.
+func (a *Authorizer) Authorize(ctx context.Context, attrs authorizer.Attributes) (authorizer.Decision, string, error) {
+	if err := a.Wait(ctx); err != nil {
+		return authorizer.DecisionNoOpinion, "", err
+	}
+	var reason string
+	var faults []error
+	a.policy.visit(attrs.GetUser(), attrs.GetNamespace(), func(b *binding, rule *rbacv1.PolicyRule, err error) bool {
+		if err != nil {
+			faults = append(faults, err)
+			return true
+		}
+		if !allows(rule, attrs) {
+			return true
+		}
+		reason = "RBAC: allowed by " + b.describe(attrs.GetUser())
+		return false
+	})
+	if reason != "" {
+		return authorizer.DecisionAllow, reason, nil
+	}
+	if len(faults) > 0 {
+		reason = fmt.Sprintf("RBAC: %v", utilerrors.NewAggregate(faults))
+	}
+	return authorizer.DecisionNoOpinion, reason, nil
+}
+
+// ConditionsAwareAuthorize implements authorizer.Authorizer: there are no conditions.
+func (a *Authorizer) ConditionsAwareAuthorize(ctx context.Context, attrs authorizer.Attributes) authorizer.ConditionsAwareDecision {
+	return authorizer.ConditionsAwareDecisionFromParts(a.Authorize(ctx, attrs))
+}
+
+// EvaluateConditions implements authorizer.Authorizer.
+func (a *Authorizer) EvaluateConditions(context.Context, authorizer.ConditionsAwareDecision, authorizer.ConditionsData) (authorizer.Decision, string, error) {
+	return authorizer.DecisionDeny, "", authorizer.ErrorConditionEvaluationNotSupported
+}
+
+// Rules answers with the rules that apply to a user in a namespace, or for the cluster only when that is "".
+// With an error they are those that could be found.
+func (a *Authorizer) Rules(ctx context.Context, who user.Info, namespace string) ([]rbacv1.PolicyRule, error) {
+	if err := a.Wait(ctx); err != nil {
+		return nil, err
+	}
+	var rules []rbacv1.PolicyRule
+	var faults []error
+	a.policy.visit(who, namespace, func(_ *binding, rule *rbacv1.PolicyRule, err error) bool {
+		if err != nil {
+			faults = append(faults, err)
+		} else {
+			rules = append(rules, *rule)
+		}
+		return true
+	})
+	return rules, utilerrors.NewAggregate(faults)
+}
+
+// RulesFor implements authorizer.RuleResolver, for "kubectl auth can-i --list".
+func (a *Authorizer) RulesFor(ctx context.Context, who user.Info, namespace string) ([]authorizer.ResourceRuleInfo, []authorizer.NonResourceRuleInfo, bool, error) {
+	rules, err := a.Rules(ctx, who, namespace)
+	var resources []authorizer.ResourceRuleInfo
+	var urls []authorizer.NonResourceRuleInfo
+	for _, r := range rules {
+		if len(r.Resources) > 0 {
+			resources = append(resources, &authorizer.DefaultResourceRuleInfo{
+				Verbs: r.Verbs, APIGroups: r.APIGroups, Resources: r.Resources, ResourceNames: r.ResourceNames,
+			})
+		}
+		if len(r.NonResourceURLs) > 0 {
+			urls = append(urls, &authorizer.DefaultNonResourceRuleInfo{Verbs: r.Verbs, NonResourceURLs: r.NonResourceURLs})
+		}
+	}
+	return resources, urls, false, err
+}
