@@ -75,10 +75,11 @@ type Sandbox struct {
 	ID      string
 	Attempt uint32
 	Ready   bool
-	// HostNetwork is whether it lives in the node's network; HasNetwork whether the runtime said anything
-	// of its network, IPs the addresses it has there.
-	HostNetwork, HasNetwork bool
-	IPs                     []string
+	// HostNetwork is whether it lives in the node's network, nil when the runtime does not say; HasNetwork
+	// whether the runtime said anything of its network, IPs the addresses it has there.
+	HostNetwork *bool
+	HasNetwork  bool
+	IPs         []string
 }
 
 // Probe is what the probes of a container say by now; nil is a probe that it does not have or that has not
@@ -117,6 +118,8 @@ type Orders struct {
 	Evict *Verdict
 	// Removed is that its source no longer has it.
 	Removed bool
+	// Halt is that the node goes down: the Pod stops here and now, but goes on when the node is up again.
+	Halt bool
 	// Resumed is that it was being deleted before this daemon knew it, so that part of its grace period is
 	// over.
 	Resumed bool

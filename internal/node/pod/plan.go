@@ -24,7 +24,7 @@ func Plan(p *v1.Pod, st *v1.PodStatus, o *Observed) []Action {
 
 // Ending reports whether the Pod is past its live stage: nothing of it is started any more.
 func Ending(p *v1.Pod, st *v1.PodStatus, o *Observed) bool {
-	return p.DeletionTimestamp != nil || o.Orders.Removed || o.Orders.Evict != nil || o.Orders.Reject != nil ||
+	return p.DeletionTimestamp != nil || o.Orders.Removed || o.Orders.Halt || o.Orders.Evict != nil || o.Orders.Reject != nil ||
 		terminal(p.Status.Phase) || terminal(st.Phase)
 }
 
@@ -303,7 +303,7 @@ func sandboxNeed(p *v1.Pod, o *Observed) (why string, attempt uint32) {
 		return manySandboxes, s.Attempt + 1
 	case !s.Ready:
 		return sandboxNotReady, s.Attempt + 1
-	case s.HostNetwork != p.Spec.HostNetwork:
+	case s.HostNetwork != nil && *s.HostNetwork != p.Spec.HostNetwork:
 		return sandboxOtherNet, s.Attempt + 1
 	case !p.Spec.HostNetwork && s.HasNetwork && len(s.IPs) == 0:
 		return sandboxNoAddress, s.Attempt + 1

@@ -140,7 +140,7 @@ func (p *Puller) mayUse(ctx context.Context, req Request, ref string, creds *cre
 	}
 	mine, err := creds.list(ctx)
 	if err != nil {
-		klog.FromContext(ctx).Error(err, "Cannot read the image pull secrets", "pod", klog.KObj(req.Pod), "image", req.Image)
+		klog.FromContext(ctx).V(2).Info("Cannot read all image pull secrets", "pod", klog.KObj(req.Pod), "image", req.Image, "err", err)
 	}
 	return matches(secrets, mine)
 }
@@ -214,7 +214,7 @@ func (p *Puller) slot(ctx context.Context) (release func(), err error) {
 func (p *Puller) fetch(ctx context.Context, req Request, spec *runtimeapi.ImageSpec, creds *credentials) (string, *credential, error) {
 	list, err := creds.list(ctx)
 	if err != nil {
-		klog.FromContext(ctx).Error(err, "Cannot read all image pull secrets", "pod", klog.KObj(req.Pod), "image", req.Image)
+		klog.FromContext(ctx).V(2).Info("Cannot read all image pull secrets", "pod", klog.KObj(req.Pod), "image", req.Image, "err", err)
 	}
 	if err := p.records.intend(req.Image); err != nil {
 		return "", nil, fmt.Errorf("record that the image is to be pulled: %w", err)

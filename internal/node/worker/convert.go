@@ -108,9 +108,12 @@ func convertResources(r *runtimeapi.ContainerResources) pod.Resources {
 func convertSandbox(s *runtimeapi.PodSandboxStatus) pod.Sandbox {
 	box := pod.Sandbox{
 		ID: s.GetId(), Attempt: s.GetMetadata().GetAttempt(),
-		Ready:       s.GetState() == runtimeapi.PodSandboxState_SANDBOX_READY,
-		HostNetwork: s.GetLinux().GetNamespaces().GetOptions().GetNetwork() == runtimeapi.NamespaceMode_NODE,
-		HasNetwork:  s.GetNetwork() != nil,
+		Ready:      s.GetState() == runtimeapi.PodSandboxState_SANDBOX_READY,
+		HasNetwork: s.GetNetwork() != nil,
+	}
+	if o := s.GetLinux().GetNamespaces().GetOptions(); o != nil {
+		host := o.GetNetwork() == runtimeapi.NamespaceMode_NODE
+		box.HostNetwork = &host
 	}
 	if ip := s.GetNetwork().GetIp(); ip != "" {
 		box.IPs = append(box.IPs, ip)

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -45,6 +46,11 @@ type Config struct {
 	Sources []string
 	// PullProgress says how a pull of the image fares, "" for nothing to say; nil says nothing ever.
 	PullProgress func(image string) string
+	// RuntimeHandler answers with the runtime handler of a RuntimeClass; nil is that there are none.
+	RuntimeHandler func(ctx context.Context, class string) (string, error)
+	// Marks is a folder for notes of postStart handlers under way, which must run again when the daemon was
+	// killed in their midst; "" keeps none.
+	Marks string
 
 	// MaxBackoff is the longest wait before a container is started again; 0 is Kubernetes' five minutes.
 	MaxBackoff time.Duration
@@ -156,6 +162,30 @@ func (m *Manager) Evict(uid types.UID, why pod.Verdict) <-chan struct{} {
 		w.onQuiet = append(w.onQuiet, quiet)
 	})
 	return quiet
+}
+
+// Halt stops all Pods of the node as it goes down, each in its grace period, and gives back what they held. The
+// API is not told: when the node is up again they go on. It answers when all have stopped or ctx ends.
+func (m *Manager) Halt(ctx context.Context) error {
+	m.mu.Lock()
+	var stopped []chan struct{}
+	for _, w := range m.workers {
+		done := make(chan struct{})
+		stopped = append(stopped, done)
+		w.post(func() {
+			w.orders.Halt = true
+			w.onHalt = append(w.onHalt, done)
+		})
+	}
+	m.mu.Unlock()
+	for _, done := range stopped {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return fmt.Errorf("stop the pods of the node: %w", context.Cause(ctx))
+		}
+	}
+	return nil
 }
 
 // Pods answers with the Pods of the node, each with its status as the node sees it.

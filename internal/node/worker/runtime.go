@@ -71,6 +71,7 @@ func (w *worker) load(f *found) {
 	for id := range f.containers {
 		w.refresh(id)
 	}
+	w.resumeHooks()
 }
 
 // compare takes in a listing: what differs from what the worker knows is read anew. A nil listing is that

@@ -77,6 +77,11 @@ func (w *worker) bringUp(ctx context.Context, p *v1.Pod, s *pod.Sandbox, a pod.S
 		w.eventOf(p, c, v1.EventTypeNormal, "Created", "Container created")
 	}
 	err = w.step("start", c.Name, func() error {
+		if hasPostStart(c) {
+			if err := w.m.mark(id); err != nil {
+				return fmt.Errorf("note that the postStart handler is to run: %w", err)
+			}
+		}
 		call, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
 		return w.m.cfg.Runtime.StartContainer(call, id)
@@ -128,8 +133,12 @@ func (w *worker) configure(ctx context.Context, p *v1.Pod, a pod.StartContainer,
 // started takes in how the start of a container ended.
 func (w *worker) started(p *v1.Pod, c *v1.Container, id string, err *startError) {
 	if id != "" {
-		if err == nil && c.Lifecycle != nil && c.Lifecycle.PostStart != nil {
+		switch {
+		case !hasPostStart(c):
+		case err == nil:
 			w.runPostStart(p, c, id)
+		default:
+			w.m.unmark(id)
 		}
 		w.refresh(id)
 	}

@@ -20,6 +20,10 @@ func (w *worker) runPostStart(p *v1.Pod, c *v1.Container, id string) {
 			return err
 		})
 		return func() {
+			if w.ctx.Err() != nil {
+				return // the daemon ends, and the next one runs the handler again
+			}
+			w.m.unmark(id)
 			if err == nil {
 				delete(w.work.Hooks, id)
 				return

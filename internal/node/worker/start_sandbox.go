@@ -58,16 +58,23 @@ func (w *worker) runSandbox(ctx context.Context, p *v1.Pod, attempt uint32) (str
 	if err != nil {
 		return "", err
 	}
-	return w.m.cfg.Runtime.RunPodSandbox(ctx, cfg, handler(p))
+	handler, err := w.m.handler(ctx, p)
+	if err != nil {
+		return "", err
+	}
+	return w.m.cfg.Runtime.RunPodSandbox(ctx, cfg, handler)
 }
 
-// handler is the runtime handler of the Pod, "" for the default: the runtime class has it in its overhead and
-// scheduling by now, and the handler by its name.
-func handler(p *v1.Pod) string {
-	if p.Spec.RuntimeClassName != nil {
-		return *p.Spec.RuntimeClassName
+// handler is the runtime handler of the Pod, "" for the default.
+func (m *Manager) handler(ctx context.Context, p *v1.Pod) (string, error) {
+	class := p.Spec.RuntimeClassName
+	if class == nil || *class == "" {
+		return "", nil
 	}
-	return ""
+	if m.cfg.RuntimeHandler == nil {
+		return "", fmt.Errorf("RuntimeClass %q not found", *class)
+	}
+	return m.cfg.RuntimeHandler(ctx, *class)
 }
 
 // sandboxConfig is the configuration of the sandbox that a container is made in.

@@ -41,9 +41,10 @@ type worker struct {
 	probed     []probe.Target
 	// cancels end work under way, by its key.
 	cancels map[string]*context.CancelFunc
-	onQuiet []chan struct{}
-	trace   *tracer
-	done    bool
+	// onQuiet are closed when nothing of the Pod runs, onHalt when it has also given back what it held.
+	onQuiet, onHalt []chan struct{}
+	trace           *tracer
+	done            bool
 }
 
 // shared is what others may see of a worker's Pod.
@@ -207,7 +208,7 @@ func (w *worker) tell(o *pod.Observed, ending bool) {
 	}
 	w.shared.Store(&shared{pod: w.pod, status: w.status, ending: ending})
 	w.trace.mark(&w.status, o.Now)
-	if w.source != orphan {
+	if w.source != orphan && !w.orders.Halt {
 		w.publish(o)
 	}
 }
@@ -224,6 +225,12 @@ func (w *worker) quiet(o *pod.Observed) {
 		close(c)
 	}
 	w.onQuiet = nil
+	if w.work.TearDown.Done {
+		for _, c := range w.onHalt {
+			close(c)
+		}
+		w.onHalt = nil
+	}
 	if !o.Gone() {
 		return
 	}
@@ -233,6 +240,9 @@ func (w *worker) quiet(o *pod.Observed) {
 
 // finish lets go of everything.
 func (w *worker) finish() {
+	for _, c := range w.onHalt {
+		close(c)
+	}
 	for _, cancel := range w.cancels {
 		(*cancel)()
 	}
