@@ -1,15 +1,104 @@
 package apiserver
 
 import (
+	"context"
+	"fmt"
+	"slices"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	apiserverapi "k8s.io/apiserver/pkg/apis/apiserver"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/group"
+	"k8s.io/apiserver/pkg/authentication/request/anonymous"
+	"k8s.io/apiserver/pkg/authentication/request/bearertoken"
+	requestunion "k8s.io/apiserver/pkg/authentication/request/union"
+	"k8s.io/apiserver/pkg/authentication/request/websocket"
 	"k8s.io/apiserver/pkg/authentication/request/x509"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
+	authorizerunion "k8s.io/apiserver/pkg/authorization/union"
+	"k8s.io/utils/clock"
+
+	"podium.dev/podium/internal/auth/bootstrap"
+	"podium.dev/podium/internal/auth/node"
+	"podium.dev/podium/internal/auth/rbac"
+	"podium.dev/podium/internal/auth/token"
 )
 
-// secure says who may come in and what they may do.
+// security is who may come in and what they may do.
+type security struct {
+	policy *bootstrap.Policy
+	rbac   *rbac.Authorizer
+	node   *node.Authorizer
+	all    authorizer.Authorizer
+	rules  authorizer.RuleResolver
+	tokens *token.Verifier
+	signer *token.Signer
+}
+
+// openPaths may be asked for by anybody: whoever watches over the server has no identity in it.
+var openPaths = []string{"/livez", "/readyz", "/healthz"}
+
+// secure sets up authentication and authorization. Neither knows anything before followStores.
 func (s *Server) secure(cfg Config) error {
-	s.config.Authentication.Authenticator = group.NewAuthenticatedGroupAdder(
-		x509.NewDynamic(s.config.SecureServing.ClientCA.VerifyOptions, x509.CommonNameUserConversion))
-	s.config.Authorization.Authorizer = authorizerfactory.NewPrivilegedGroups("system:masters", "system:nodes")
+	policy, err := bootstrap.Default()
+	if err != nil {
+		return fmt.Errorf("read the default roles: %w", err)
+	}
+	sec := &security{policy: policy, rbac: rbac.New(policy), node: node.New(clusterRoleRules(policy, "system:node"))}
+	sec.all, err = authorizerunion.New(
+		authorizerunion.NamedAuthorizer{AuthorizerName: "kubernetes.io/system-privileged-group", Authorizer: authorizerfactory.NewPrivilegedGroups(user.SystemPrivilegedGroup)},
+		authorizerunion.NamedAuthorizer{AuthorizerName: "node", Authorizer: sec.node},
+		authorizerunion.NamedAuthorizer{AuthorizerName: "rbac", Authorizer: sec.rbac},
+	)
+	if err != nil {
+		return fmt.Errorf("chain the authorizers: %w", err)
+	}
+	sec.rules = authorizerunion.NewRuleResolvers(sec.node, sec.rbac)
+
+	keys := cfg.PKI.TokenKeys()
+	if sec.tokens, err = token.NewVerifier(keys, s.store, clock.RealClock{}); err != nil {
+		return err
+	}
+	if sec.signer, err = token.NewSigner(keys[0], clock.RealClock{}); err != nil {
+		return err
+	}
+	s.security = sec
+
+	s.config.Authentication.APIAudiences = authenticator.Audiences{token.Issuer}
+	s.config.Authentication.Authenticator = s.authenticator()
+	s.config.Authorization.Authorizer = sec.all
+	s.config.RuleResolver = sec.rules
 	return nil
+}
+
+func (s *Server) authenticator() authenticator.Request {
+	known := requestunion.New(
+		x509.NewDynamic(s.config.SecureServing.ClientCA.VerifyOptions, x509.CommonNameUserConversion),
+		bearertoken.New(s.security.tokens),
+		websocket.NewProtocolAuthenticator(s.security.tokens),
+	)
+	var open []apiserverapi.AnonymousAuthCondition
+	for _, p := range openPaths {
+		open = append(open, apiserverapi.AnonymousAuthCondition{Path: p})
+	}
+	// Who shows something that does not hold is turned away, also where others may come as nobody.
+	return requestunion.NewFailOnError(group.NewAuthenticatedGroupAdder(known), anonymous.NewAuthenticator(open))
+}
+
+// followStores keeps the authorizers in step with what is stored, until the context ends.
+func (s *Server) followStores(ctx context.Context) error {
+	if err := s.security.rbac.Follow(ctx, s.store); err != nil {
+		return err
+	}
+	return s.security.node.Follow(ctx, s.store)
+}
+
+func clusterRoleRules(p *bootstrap.Policy, name string) []rbacv1.PolicyRule {
+	i := slices.IndexFunc(p.ClusterRoles, func(r *rbacv1.ClusterRole) bool { return r.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return p.ClusterRoles[i].Rules
 }

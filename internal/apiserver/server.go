@@ -57,8 +57,13 @@ type Server struct {
 
 	config   *genericapiserver.Config
 	generic  *genericapiserver.GenericAPIServer
+	security *security
 	storages *storages
 	stores   map[schema.GroupResource]*genericregistry.Store
+
+	// ctx is what the followers of the stores live by; stop ends it.
+	ctx  context.Context
+	stop context.CancelFunc
 
 	url   string
 	ready chan struct{}
@@ -88,6 +93,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s := &Server{stores: map[schema.GroupResource]*genericregistry.Store{}, ready: make(chan struct{})}
+	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if s.scheme, err = newScheme(cfg.Kinds); err != nil {
 		return nil, err
 	}
@@ -98,7 +104,11 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	s.storages = newStorages(cfg.Store.Client(), s.scheme, s.codecs)
 	defer func() {
 		if err != nil {
+			s.stop()
 			s.storages.stop()
+			if s.config != nil && s.config.SecureServing != nil {
+				err = errors.Join(err, s.config.SecureServing.Listener.Close())
+			}
 		}
 	}()
 	if err := s.configure(cfg); err != nil {
@@ -106,16 +116,16 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}
 	all, err := s.build(cfg)
 	if err != nil {
-		return nil, errors.Join(err, s.config.SecureServing.Listener.Close())
+		return nil, err
 	}
 	s.generic, err = s.config.Complete(nil).New("podium", genericapiserver.NewEmptyDelegate())
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("make the API server: %w", err), s.config.SecureServing.Listener.Close())
+		return nil, fmt.Errorf("make the API server: %w", err)
 	}
 	if err := s.install(all); err != nil {
-		return nil, errors.Join(err, s.config.SecureServing.Listener.Close())
+		return nil, err
 	}
-	return s, nil
+	return s, s.followStores(s.ctx)
 }
 
 func (cfg *Config) complete() error {
@@ -148,6 +158,7 @@ func defaultIP() net.IP {
 // configure fills in the generic server's configuration.
 func (s *Server) configure(cfg Config) error {
 	c := genericapiserver.NewConfig(s.codecs)
+	s.config = c
 	secure, err := serving(cfg)
 	if err != nil {
 		return err
@@ -155,12 +166,12 @@ func (s *Server) configure(cfg Config) error {
 	c.SecureServing = secure
 	_, port, err := secure.HostPort()
 	if err != nil {
-		return errors.Join(err, secure.Listener.Close())
+		return err
 	}
 	s.url = "https://" + net.JoinHostPort(reachable(cfg.Bind), strconv.Itoa(port))
 	c.LoopbackClientConfig, err = cfg.PKI.ClientConfig(loopback, s.url)
 	if err != nil {
-		return errors.Join(err, secure.Listener.Close())
+		return err
 	}
 	c.PublicAddress = cfg.Advertise
 	c.EffectiveVersion = newEffectiveVersion()
@@ -169,7 +180,6 @@ func (s *Server) configure(cfg Config) error {
 	c.MinRequestTimeout = int(minWatch / time.Second)
 	c.LongRunningFunc = genericfilters.BasicLongRunningRequestCheck(
 		sets.NewString("watch", "proxy"), sets.NewString("attach", "exec", "proxy", "log", "portforward"))
-	s.config = c
 	return s.secure(cfg)
 }
 
@@ -188,9 +198,7 @@ func reachable(bind string) string {
 // build makes the stores of all kinds.
 func (s *Server) build(cfg Config) (served, error) {
 	all := served{}
-	env := registry.Env{
-		Lookup: func(r schema.GroupResource) *genericregistry.Store { return s.stores[r] },
-	}
+	env := registry.Env{Lookup: s.store, Tokens: s.security.signer}
 	for _, k := range cfg.Kinds {
 		main, stores, err := k.Storage(env, s.scheme, s.storages)
 		if err != nil {
@@ -211,6 +219,9 @@ func (s *Server) build(cfg Config) (served, error) {
 	return all, nil
 }
 
+// store answers with the main store of a kind, or nil.
+func (s *Server) store(r schema.GroupResource) *genericregistry.Store { return s.stores[r] }
+
 // URL is where this machine reaches the server.
 func (s *Server) URL() string { return s.url }
 
@@ -220,6 +231,7 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 // Run serves until the context ends, and then drains what is under way.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.storages.stop()
+	defer s.stop()
 	if err := s.generic.AddPostStartHook("podium/ready", func(genericapiserver.PostStartHookContext) error {
 		close(s.ready)
 		return nil
