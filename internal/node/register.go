@@ -5,13 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"runtime"
+	goruntime "runtime"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/klog/v2"
@@ -28,10 +29,10 @@ func (n *Node) object() *corev1.Node {
 			Name: n.c.Name,
 			Labels: map[string]string{
 				corev1.LabelHostname:      n.c.Facts.Hostname,
-				corev1.LabelOSStable:      runtime.GOOS,
-				corev1.LabelArchStable:    runtime.GOARCH,
-				"beta.kubernetes.io/os":   runtime.GOOS,
-				"beta.kubernetes.io/arch": runtime.GOARCH,
+				corev1.LabelOSStable:      goruntime.GOOS,
+				corev1.LabelArchStable:    goruntime.GOARCH,
+				"beta.kubernetes.io/os":   goruntime.GOOS,
+				"beta.kubernetes.io/arch": goruntime.GOARCH,
 			},
 			Annotations: map[string]string{"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
 		},
@@ -119,7 +120,7 @@ func (n *Node) report(ctx context.Context) error {
 		return nil
 	}
 	nodes := n.c.Client.CoreV1().Nodes()
-	patch, err := json.Marshal(map[string]any{"status": now})
+	patch, err := statusPatch(now)
 	if err != nil {
 		return err
 	}
@@ -133,6 +134,19 @@ func (n *Node) report(ctx context.Context) error {
 	}
 	n.written(made.Status)
 	return nil
+}
+
+// statusPatch is a strategic merge patch that makes the stored status s, but for conditions that are others'.
+func statusPatch(s corev1.NodeStatus) ([]byte, error) {
+	whole, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&s)
+	if err != nil {
+		return nil, err
+	}
+	// Addresses merge by type, and a node may have two of one type.
+	if addresses, ok := whole["addresses"].([]any); ok {
+		whole["addresses"] = append(addresses, map[string]any{"$patch": "replace"})
+	}
+	return json.Marshal(map[string]any{"status": whole})
 }
 
 func sameButHeartbeat(a, b corev1.NodeStatus) bool {

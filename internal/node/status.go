@@ -104,7 +104,9 @@ func nodeInfo(o observation) corev1.NodeSystemInfo {
 		MachineID: o.Facts.MachineID, SystemUUID: o.Facts.SystemUUID, BootID: o.Facts.BootID,
 		KernelVersion: o.Facts.KernelVersion, OSImage: o.Facts.OSImage,
 		KubeletVersion: version.Get().GitVersion, OperatingSystem: runtime.GOOS, Architecture: runtime.GOARCH,
-		Swap: &corev1.NodeSwapStatus{Capacity: ptr(o.Facts.Swap)},
+	}
+	if o.Facts.Swap > 0 {
+		info.Swap = &corev1.NodeSwapStatus{Capacity: ptr(o.Facts.Swap)}
 	}
 	if o.Version != nil {
 		info.ContainerRuntimeVersion = o.Version.RuntimeName + "://" + o.Version.RuntimeVersion
