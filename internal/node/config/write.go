@@ -1,0 +1,122 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"text/template"
+
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+
+	"podium.dev/podium/internal/paths"
+)
+
+// Values are what the first settings of a node say; the rest is left to the defaults.
+type Values struct {
+	// StaticPodPath is the folder of static Pods, PodLogsDir that of the logs.
+	StaticPodPath, PodLogsDir string
+	// ResolverConfig is the file that Pods' name servers are taken from; "" for the machine's own.
+	ResolverConfig string
+	// ClusterDomain is the domain of Services, ClusterDNS the servers that know it; none for a cluster without.
+	ClusterDomain string
+	ClusterDNS    []string
+	// Port is the node's own; 0 for the default.
+	Port int32
+}
+
+// The settings that differ from Kubernetes' defaults are those that a kubelet's installer would set.
+var first = template.Must(template.New("config.yaml").Parse(`# The settings of this node. They are read when it starts.
+# All that may stand here: https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+
+# Manifests in this folder run as static Pods, whether or not an API server can be reached.
+staticPodPath: {{printf "%q" .StaticPodPath}}
+podLogsDir: {{printf "%q" .PodLogsDir}}
+{{- if .Port}}
+
+# Where the API server reaches this node for logs and exec.
+port: {{.Port}}
+{{- end}}
+
+# The names that Pods can look up.
+resolvConf: {{printf "%q" .ResolverConfig}}
+{{- if .ClusterDomain}}
+clusterDomain: {{printf "%q" .ClusterDomain}}
+{{- end}}
+{{- if .ClusterDNS}}
+clusterDNS:
+{{- range .ClusterDNS}}
+- {{printf "%q" .}}
+{{- end}}
+{{- end}}
+
+# Containers that ask for no seccomp profile get the runtime's.
+seccompDefault: true
+# Images are pulled side by side.
+serializeImagePulls: false
+# The node starts on machines with swap; Pods use it only where memorySwap says so.
+failSwapOn: false
+`))
+
+// WriteDefault writes the first settings of a node, unless there is a file; it answers whether it wrote one.
+// A file that was cut off by a crash is never seen: it appears whole.
+func WriteDefault(path string, v Values) (written bool, err error) {
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	if v.ResolverConfig == "" {
+		v.ResolverConfig = resolver()
+	}
+	var content bytes.Buffer
+	if err := first.Execute(&content, v); err != nil {
+		return false, fmt.Errorf("write the node's first settings: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return false, fmt.Errorf("write the node's first settings: %w", err)
+	}
+	if err := writeWhole(path, content.Bytes()); err != nil {
+		return false, fmt.Errorf("write the node's first settings: %w", err)
+	}
+	return true, nil
+}
+
+func writeWhole(path string, content []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".config-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// resolver is the file with the machine's name servers. That of systemd's stub names the machine itself,
+// which is no server to a Pod: the file behind it is meant.
+func resolver() string {
+	const behindStub = "/run/systemd/resolve/resolv.conf"
+	if _, err := os.Stat(behindStub); err == nil {
+		return behindStub
+	}
+	return "/etc/resolv.conf"
+}
+
+// Ensure answers with the settings of the node that lives at p, and writes the first ones where there are none.
+func Ensure(p paths.Paths, v Values) (*kubeletconfig.KubeletConfiguration, error) {
+	if v.StaticPodPath == "" {
+		v.StaticPodPath = p.Manifests
+	}
+	if v.PodLogsDir == "" {
+		v.PodLogsDir = p.PodLogs
+	}
+	if _, err := WriteDefault(p.KubeletConfig, v); err != nil {
+		return nil, err
+	}
+	return Load(p.KubeletConfig)
+}
