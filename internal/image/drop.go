@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,11 +30,12 @@ type drop struct {
 	news    chan struct{} // closed, and made anew, when an archive has been looked at
 }
 
-// takenFile is an archive as it was when it was taken in, and the images it held.
+// takenFile is an archive as it was when it was taken in.
 type takenFile struct {
 	Size    int64
 	ModTime time.Time
-	Images  []string
+	// Images are the IDs of the images it held, Tags all their names.
+	Images, Tags []string
 }
 
 // Watch takes in, until ctx ends, the archives that lie in the images folder or are put there: those that end in .tar,
@@ -183,13 +185,34 @@ func (s *Service) takeNew(ctx context.Context, path string, info os.FileInfo) er
 		return err
 	}
 	t := takenFile{Size: info.Size(), ModTime: info.ModTime()}
-	var tags []string
 	for _, img := range imgs {
 		t.Images = append(t.Images, img.ID)
-		tags = append(tags, img.Tags...)
+		t.Tags = append(t.Tags, img.Tags...)
 	}
-	klog.FromContext(ctx).WithName("image").Info("Took in an archive", "archive", path, "images", tags, "took", time.Since(start).Round(time.Millisecond))
+	klog.FromContext(ctx).WithName("image").Info("Took in an archive", "archive", path, "images", t.Tags, "took", time.Since(start).Round(time.Millisecond))
 	return s.remember(filepath.Base(path), t)
+}
+
+// fromDrop takes in again an image that is no longer here and whose archive still lies in the images folder: on a
+// machine with no network, garbage collection would otherwise be for ever. ok is false when there is none.
+func (s *Service) fromDrop(ctx context.Context, ref string) (img Image, ok bool) {
+	if _, err := s.Find(ctx, ref); err == nil {
+		return Image{}, false
+	}
+	s.drop.mu.Lock()
+	var name string
+	for n, t := range s.drop.taken {
+		if slices.Contains(t.Tags, ref) {
+			name = n
+		}
+	}
+	s.drop.mu.Unlock()
+	if name == "" {
+		return Image{}, false
+	}
+	s.take(ctx, name)
+	img, err := s.Find(ctx, ref)
+	return img, err == nil
 }
 
 // tell wakes those who await an image.

@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"errors"
+	"net"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
@@ -34,6 +35,8 @@ func Code(err error) codes.Code {
 		return codes.Unavailable
 	case errors.As(err, &status):
 		return statusCode(status.StatusCode)
+	case errors.As(err, new(*net.OpError)), errors.As(err, new(*net.DNSError)):
+		return codes.Unavailable
 	}
 	return codes.Unknown
 }
@@ -53,3 +56,16 @@ func statusCode(http int) codes.Code {
 	}
 	return codes.Unknown
 }
+
+// kind gives an error a kind (one of errdefs') without a change of its words.
+func kind(is, err error) error { return &kindError{error: err, is: is} }
+
+type kindError struct {
+	error
+	is error
+}
+
+func (k *kindError) Unwrap() []error { return []error{k.error, k.is} }
+
+// invalid marks what is the caller's fault, or an archive's.
+func invalid(err error) error { return kind(errdefs.ErrInvalidArgument, err) }

@@ -82,13 +82,11 @@ func badArchive(err error) error {
 	case isStoreError(err):
 		return err
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("the archive is cut short: %w: %w", err, errdefs.ErrInvalidArgument)
+		return invalid(fmt.Errorf("the archive is cut short: %w", err))
 	case errdefs.IsNotFound(err):
-		return fmt.Errorf("the archive lacks a part, or a part does not match its digest: %w: %w", err, errdefs.ErrInvalidArgument)
-	case errdefs.IsInvalidArgument(err):
-		return err
+		return invalid(fmt.Errorf("the archive lacks a part, or a part does not match its digest: %w", err))
 	}
-	return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	return invalid(err)
 }
 
 // isStoreError says whether an error is of this machine: the disk, or that the caller went away.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 )
@@ -23,7 +22,7 @@ func Normalize(ref string) (string, error) {
 func normalize(ref string) (reference.Named, error) {
 	named, err := reference.ParseDockerRef(ref)
 	if err != nil {
-		return nil, fmt.Errorf("failed to parse image reference %q: %w: %w", ref, err, errdefs.ErrInvalidArgument)
+		return nil, invalid(fmt.Errorf("failed to parse image reference %q: %w", ref, err))
 	}
 	return named, nil
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/core/remotes/docker/config"
-	"github.com/containerd/errdefs"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -54,11 +53,11 @@ func credentials(auth *runtimeapi.AuthConfig, host string) (user, secret string,
 	}
 	raw, err := base64.StdEncoding.DecodeString(auth.Auth)
 	if err != nil {
-		return "", "", fmt.Errorf("the credentials for %s are not base64: %w: %w", host, err, errdefs.ErrInvalidArgument)
+		return "", "", invalid(fmt.Errorf("the credentials for %s are not base64: %w", host, err))
 	}
 	user, secret, found := strings.Cut(string(raw), ":")
 	if !found {
-		return "", "", fmt.Errorf("the credentials for %s are not of the form user:password: %w", host, errdefs.ErrInvalidArgument)
+		return "", "", invalid(fmt.Errorf("the credentials for %s are not of the form user:password", host))
 	}
 	return user, strings.Trim(secret, "\x00"), nil
 }
@@ -77,7 +76,7 @@ func isFor(auth *runtimeapi.AuthConfig, host string) (bool, error) {
 	}
 	u, err := url.Parse(server)
 	if err != nil {
-		return false, fmt.Errorf("the credentials' server address %q: %w: %w", auth.ServerAddress, err, errdefs.ErrInvalidArgument)
+		return false, invalid(fmt.Errorf("the credentials' server address %q: %w", auth.ServerAddress, err))
 	}
 	// Docker Hub is known by the address of its first API and reached by another.
 	if u.Host == "index.docker.io" || u.Host == "docker.io" {

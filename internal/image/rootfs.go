@@ -349,7 +349,7 @@ func (s *Service) Usage(ctx context.Context, key string) (bytes, inodes int64, e
 // validKey keeps a key from leading out of the folder.
 func validKey(key string) error {
 	if key == "" || key != filepath.Base(key) || strings.HasPrefix(key, ".") {
-		return fmt.Errorf("%q is not a name for a root file system: %w", key, errdefs.ErrInvalidArgument)
+		return invalid(fmt.Errorf("%q is not a name for a root file system", key))
 	}
 	return nil
 }

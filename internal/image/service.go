@@ -1,12 +1,13 @@
 package image
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
+	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
 	"github.com/containerd/platforms"
 	"github.com/sirupsen/logrus"
@@ -66,11 +68,18 @@ type Service struct {
 	cancel  context.CancelFunc
 	work    sync.WaitGroup
 	collect chan struct{}
+	// collecting is held while what nothing refers to is removed.
+	collecting sync.Mutex
+	// working is read-locked by whoever writes content.
+	working sync.RWMutex
 }
 
 // Open opens the store, which one process may have open at a time, and puts away what an earlier one left unfinished.
 func Open(ctx context.Context, cfg Config) (*Service, error) {
 	root := cfg.Paths.ImageStore
+	if strings.ContainsAny(root, `,:\`) {
+		return nil, invalid(fmt.Errorf(`open the image store %s: a path with a comma, a colon or a backslash cannot be mounted; choose another root`, root))
+	}
 	if err := os.MkdirAll(filepath.Join(root, "rootfs"), 0o700); err != nil {
 		return nil, fmt.Errorf("make the image store: %w", err)
 	}
@@ -159,20 +168,29 @@ func inStore(ctx context.Context) context.Context {
 	return log.WithLogger(namespaces.WithNamespace(ctx, namespace), libraryLog)
 }
 
-// libraryLog takes the warnings of containerd's packages to klog.
+// libraryLog takes what containerd's packages log to klog, for those who ask for more than usual: what goes wrong
+// comes back as an error too.
 var libraryLog = func() *log.Entry {
 	l := logrus.New()
 	l.SetLevel(logrus.WarnLevel)
-	l.SetFormatter(&logrus.TextFormatter{DisableColors: true, DisableTimestamp: true})
-	l.SetOutput(klogWriter{})
-	return logrus.NewEntry(l)
+	l.SetOutput(io.Discard)
+	l.AddHook(klogHook{})
+	// Some of it is logged with no context.
+	log.L = logrus.NewEntry(l)
+	return log.L
 }()
 
-type klogWriter struct{}
+type klogHook struct{}
 
-func (klogWriter) Write(p []byte) (int, error) {
-	klog.Background().WithName("image").Info(string(bytes.TrimSpace(p)))
-	return len(p), nil
+func (klogHook) Levels() []logrus.Level { return []logrus.Level{logrus.WarnLevel, logrus.ErrorLevel} }
+
+func (klogHook) Fire(e *logrus.Entry) error {
+	fields := make([]any, 0, 2*len(e.Data))
+	for k, v := range e.Data {
+		fields = append(fields, k, v)
+	}
+	klog.Background().WithName("image").V(2).Info(e.Message, fields...)
+	return nil
 }
 
 // start runs f in the background, under a context that ends with Close, which waits for it.
@@ -191,11 +209,13 @@ func (s *Service) hold(ctx context.Context) (held context.Context, done func(fai
 	if err != nil {
 		return nil, nil, fmt.Errorf("reserve room in the image store: %w", err)
 	}
+	s.working.RLock()
 	done = func(failed bool) {
 		// The caller may have gone; the lease must not stay for that.
 		if err := s.leases.Delete(s.ctx, lease); err != nil {
 			klog.FromContext(ctx).Error(err, "A lease of the image store stays until the next start", "lease", lease.ID)
 		}
+		s.working.RUnlock()
 		if failed {
 			s.requestCollect()
 		}
@@ -227,6 +247,8 @@ func (s *Service) collector() {
 
 // collectNow removes blobs and snapshots that no image, no lease and no container refers to.
 func (s *Service) collectNow(ctx context.Context) error {
+	s.collecting.Lock()
+	defer s.collecting.Unlock()
 	if _, err := s.db.GarbageCollect(ctx); err != nil {
 		return fmt.Errorf("remove unused image data: %w", err)
 	}
@@ -234,8 +256,27 @@ func (s *Service) collectNow(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	if err := cleaner.Cleanup(ctx); err != nil {
+	// Not found: there has never been a snapshot.
+	if err := cleaner.Cleanup(ctx); err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("remove unused image layers: %w", err)
 	}
-	return s.emptyTrash()
+	return errors.Join(s.emptyTrash(), s.dropIngests())
+}
+
+// dropIngests removes blobs whose writing did not even begin well, on a full disk, so that metadata does not know of
+// them. While others are being written it leaves all in place.
+func (s *Service) dropIngests() error {
+	if !s.working.TryLock() {
+		return nil
+	}
+	defer s.working.Unlock()
+	left, err := filepath.Glob(filepath.Join(s.cfg.Paths.ImageStore, "content", "ingest", "*"))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, dir := range left {
+		errs = append(errs, os.RemoveAll(dir))
+	}
+	return errors.Join(errs...)
 }
