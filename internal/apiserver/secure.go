@@ -95,6 +95,16 @@ func (s *Server) followStores(ctx context.Context) error {
 	return s.security.node.Follow(ctx, s.store)
 }
 
+// bootstrapRoles brings the default roles into the store, and keeps those that are put together from others.
+// It does not hold up a start: until the roles are stored, the authorizer goes by them as they will be.
+func (s *Server) bootstrapRoles() error {
+	if err := s.security.policy.Reconcile(s.ctx, s.store); err != nil {
+		return fmt.Errorf("store the default roles: %w", err)
+	}
+	go bootstrap.RunAggregation(s.ctx, s.store, s.security.rbac.ClusterRolesChanged())
+	return nil
+}
+
 func clusterRoleRules(p *bootstrap.Policy, name string) []rbacv1.PolicyRule {
 	i := slices.IndexFunc(p.ClusterRoles, func(r *rbacv1.ClusterRole) bool { return r.Name == name })
 	if i < 0 {

@@ -65,8 +65,9 @@ type Server struct {
 	ctx  context.Context
 	stop context.CancelFunc
 
-	url   string
-	ready chan struct{}
+	pieces []piece
+	url    string
+	ready  chan struct{}
 }
 
 var gates sync.Once
@@ -168,6 +169,7 @@ func (s *Server) configure(cfg Config) error {
 	if err != nil {
 		return err
 	}
+	s.pieces = furniture(cfg.Advertise, int32(port), cfg.ServiceCIDR)
 	s.url = "https://" + net.JoinHostPort(reachable(cfg.Bind), strconv.Itoa(port))
 	c.LoopbackClientConfig, err = cfg.PKI.ClientConfig(loopback, s.url)
 	if err != nil {
@@ -232,14 +234,43 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 func (s *Server) Run(ctx context.Context) error {
 	defer s.storages.stop()
 	defer s.stop()
-	if err := s.generic.AddPostStartHook("podium/ready", func(genericapiserver.PostStartHookContext) error {
-		close(s.ready)
-		return nil
-	}); err != nil {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	err := errors.Join(
+		s.atStart("podium/furniture", cancel, func() error {
+			err := s.furnish(s.ctx, s.pieces)
+			if err == nil {
+				close(s.ready)
+			}
+			return err
+		}),
+		s.atStart("rbac/bootstrap-roles", cancel, s.bootstrapRoles),
+	)
+	if err != nil {
 		return err
 	}
 	if err := s.generic.PrepareRun().RunWithContext(ctx); err != nil {
 		return fmt.Errorf("serve the API at %s: %w", s.url, err)
 	}
+	var failed startError
+	if errors.As(context.Cause(ctx), &failed) {
+		return fmt.Errorf("serve the API at %s: %w", s.url, failed)
+	}
 	return nil
+}
+
+// startError is what ends the server when something that it does at start fails.
+type startError struct{ error }
+
+func (e startError) Unwrap() error { return e.error }
+
+// atStart has f called once the server serves; /readyz names it. The generic server would end the whole
+// process when it fails; this ends the server with its error.
+func (s *Server) atStart(name string, end context.CancelCauseFunc, f func() error) error {
+	return s.generic.AddPostStartHook(name, func(genericapiserver.PostStartHookContext) error {
+		if err := f(); err != nil && s.ctx.Err() == nil {
+			end(startError{err})
+		}
+		return nil
+	})
 }

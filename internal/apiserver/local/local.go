@@ -33,10 +33,16 @@ func (s Stores) find(r schema.GroupResource) (*genericregistry.Store, error) {
 }
 
 // Context is one for the store of a kind: for objects in a namespace, or with "" for all or for kinds that
-// have none. What is in ctx about a request that is being handled is left out but for its user.
+// have none. It ends with ctx, but knows nothing of the request that ctx may belong to, which is for another
+// kind.
 func Context(ctx context.Context, namespace string) context.Context {
-	return request.WithNamespace(request.WithRequestInfo(ctx, nil), namespace)
+	return request.WithNamespace(bare{ctx}, namespace)
 }
+
+// bare is a context without its values.
+type bare struct{ context.Context }
+
+func (bare) Value(any) any { return nil }
 
 // Get answers with an object as the watch cache knows it, which may be a moment old, or as etcd does when
 // there is no cache. The object may be changed by the caller.
