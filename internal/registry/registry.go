@@ -132,6 +132,9 @@ type Table[T Object] struct {
 	Columns []metav1.TableColumnDefinition
 	// Row answers with one cell for each column, and the conditions of the row (such as Completed).
 	Row func(obj T) (cells []any, conditions []metav1.TableRowCondition)
+	// InList, when not nil, has the last word on the rows of a list: on what an object alone cannot tell. The
+	// rows' objects are of type T.
+	InList func(rows []metav1.TableRow)
 }
 
 // Env is what a kind's own subresources may use.

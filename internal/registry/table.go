@@ -42,6 +42,9 @@ func (c tableConvertor[T]) ConvertToTable(_ context.Context, object runtime.Obje
 		if err := meta.EachListItem(object, add); err != nil {
 			return nil, err
 		}
+		if c.table.InList != nil {
+			c.table.InList(table.Rows)
+		}
 	} else if err := add(object); err != nil {
 		return nil, err
 	}

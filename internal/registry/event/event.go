@@ -30,6 +30,7 @@ func Kind() registry.Kind {
 		New:        func() *corev1.Event { return &corev1.Event{} },
 		NewList:    func() runtime.Object { return &corev1.EventList{} },
 
+		Also:                []registry.Alias{newer()},
 		Validate:            check,
 		ValidateUpdate:      checkUpdate,
 		AllowCreateOnUpdate: true,

@@ -3,6 +3,7 @@ package validate
 import (
 	"strings"
 
+	segment "k8s.io/apimachinery/pkg/api/validation/path"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -41,4 +42,20 @@ func refuse(value string, path *field.Path, reasons []string) (faults field.Erro
 		faults = append(faults, field.Invalid(path, value, reason))
 	}
 	return faults
+}
+
+// Segment wants a name that fits into a URL's path.
+func Segment(value string, path *field.Path) field.ErrorList {
+	if value == "" {
+		return field.ErrorList{field.Required(path, "")}
+	}
+	return refuse(value, path, segment.IsValidPathSegmentName(value))
+}
+
+// DeclaredSegment is Segment for a field whose presence is wanted by a declared rule.
+func DeclaredSegment(value string, path *field.Path) field.ErrorList {
+	if value == "" {
+		return field.ErrorList{Missing(path)}
+	}
+	return Segment(value, path)
 }

@@ -1,0 +1,214 @@
+// Package storageclass serves storage.k8s.io/v1 storageclasses.
+package storageclass
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"podium.dev/podium/internal/registry"
+	"podium.dev/podium/internal/registry/column"
+	"podium.dev/podium/internal/registry/validate"
+)
+
+// Kind answers with the kind StorageClass.
+func Kind() registry.Kind {
+	doc := storagev1.StorageClass{}.SwaggerDoc()
+	return registry.Define(registry.Definition[*storagev1.StorageClass]{
+		GVK:        storagev1.SchemeGroupVersion.WithKind("StorageClass"),
+		Resource:   "storageclasses",
+		Singular:   "storageclass",
+		ShortNames: []string{"sc"},
+		New:        func() *storagev1.StorageClass { return &storagev1.StorageClass{} },
+		NewList:    func() runtime.Object { return &storagev1.StorageClassList{} },
+
+		Default: func(c *storagev1.StorageClass) {
+			if c.ReclaimPolicy == nil {
+				c.ReclaimPolicy = new(corev1.PersistentVolumeReclaimDelete)
+			}
+			if c.VolumeBindingMode == nil {
+				c.VolumeBindingMode = new(storagev1.VolumeBindingImmediate)
+			}
+		},
+		Validate:       check,
+		ValidateUpdate: checkUpdate,
+		Warn:           warn,
+		Table: &registry.Table[*storagev1.StorageClass]{
+			Columns: []column.Definition{
+				column.Name(),
+				column.Text("Provisioner", doc["provisioner"]),
+				column.Text("ReclaimPolicy", doc["reclaimPolicy"]),
+				column.Text("VolumeBindingMode", doc["volumeBindingMode"]),
+				column.Text("AllowVolumeExpansion", doc["allowVolumeExpansion"]),
+				column.Age(),
+			},
+			Row:    row,
+			InList: markDefault,
+		},
+	})
+}
+
+func row(c *storagev1.StorageClass) ([]any, []metav1.TableRowCondition) {
+	policy, mode := string(corev1.PersistentVolumeReclaimDelete), string(storagev1.VolumeBindingImmediate)
+	if c.ReclaimPolicy != nil {
+		policy = string(*c.ReclaimPolicy)
+	}
+	if c.VolumeBindingMode != nil {
+		mode = string(*c.VolumeBindingMode)
+	}
+	expands := c.AllowVolumeExpansion != nil && *c.AllowVolumeExpansion
+	return []any{c.Name, c.Provisioner, policy, mode, expands, column.Since(c.CreationTimestamp)}, nil
+}
+
+// defaultAnnotations mark a class for the claims that name none. Of several marked ones it is the newest.
+var defaultAnnotations = []string{"storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"}
+
+// markDefault says in a list which class is the default.
+func markDefault(rows []metav1.TableRow) {
+	var first *storagev1.StorageClass
+	at := 0
+	for i := range rows {
+		c, ok := rows[i].Object.Object.(*storagev1.StorageClass)
+		if !ok || !marked(c) {
+			continue
+		}
+		newer := first == nil || c.CreationTimestamp.After(first.CreationTimestamp.Time)
+		if newer || c.CreationTimestamp.Equal(&first.CreationTimestamp) && c.Name < first.Name {
+			first, at = c, i
+		}
+	}
+	if first != nil {
+		rows[at].Cells[0] = first.Name + " (default)"
+	}
+}
+
+func marked(c *storagev1.StorageClass) bool {
+	for _, a := range defaultAnnotations {
+		if c.Annotations[a] == "true" {
+			return true
+		}
+	}
+	return false
+}
+
+// warn says of labels of nodes that have a newer name.
+func warn(_ context.Context, c, _ *storagev1.StorageClass) (warnings []string) {
+	for i, term := range c.AllowedTopologies {
+		for j, e := range term.MatchLabelExpressions {
+			if what, old := validate.OldNodeLabel(e.Key); old {
+				at := field.NewPath("allowedTopologies").Index(i).Child("matchLabelExpressions").Index(j).Child("key")
+				warnings = append(warnings, fmt.Sprintf("%s: %s", at, what))
+			}
+		}
+	}
+	return warnings
+}
+
+// How many parameters there may be, and how many bytes in all.
+const (
+	maxParameters    = 512
+	maxParameterSize = 256 << 10
+)
+
+func check(_ context.Context, c *storagev1.StorageClass) field.ErrorList {
+	return validate.InOrder(
+		validate.Meta(&c.ObjectMeta, false, apivalidation.NameIsDNSSubdomain),
+		checkProvisioner(c.Provisioner, field.NewPath("provisioner")),
+		checkParameters(c.Parameters, field.NewPath("parameters")),
+		checkModes(c),
+		checkTopologies(c.AllowedTopologies, field.NewPath("allowedTopologies")),
+	)
+}
+
+func checkProvisioner(name string, path *field.Path) field.ErrorList {
+	if name == "" {
+		return field.ErrorList{validate.Missing(path)}
+	}
+	return validate.QualifiedName(strings.ToLower(name), path)
+}
+
+func checkParameters(parameters map[string]string, path *field.Path) (faults field.ErrorList) {
+	if len(parameters) > maxParameters {
+		return field.ErrorList{field.TooLong(path, "", maxParameters)}
+	}
+	size := 0
+	for name, value := range parameters {
+		if name == "" {
+			faults = append(faults, field.Invalid(path, name, "field can not be empty."))
+		}
+		size += len(name) + len(value)
+	}
+	if size > maxParameterSize {
+		faults = append(faults, field.TooLong(path, "", maxParameterSize))
+	}
+	return faults
+}
+
+func checkModes(c *storagev1.StorageClass) (faults field.ErrorList) {
+	switch p := c.ReclaimPolicy; {
+	case p == nil || *p == "" || *p == corev1.PersistentVolumeReclaimDelete || *p == corev1.PersistentVolumeReclaimRetain:
+	default:
+		faults = append(faults, field.NotSupported(field.NewPath("reclaimPolicy"), p, []string{string(corev1.PersistentVolumeReclaimDelete), string(corev1.PersistentVolumeReclaimRetain)}))
+	}
+	switch m := c.VolumeBindingMode; {
+	case m == nil:
+		faults = append(faults, field.Required(field.NewPath("volumeBindingMode"), ""))
+	case *m != storagev1.VolumeBindingImmediate && *m != storagev1.VolumeBindingWaitForFirstConsumer:
+		faults = append(faults, field.NotSupported(field.NewPath("volumeBindingMode"), m, []string{string(storagev1.VolumeBindingImmediate), string(storagev1.VolumeBindingWaitForFirstConsumer)}))
+	}
+	return faults
+}
+
+// checkTopologies wants terms that differ, with keys that differ, with values that differ.
+func checkTopologies(terms []corev1.TopologySelectorTerm, path *field.Path) (faults field.ErrorList) {
+	var before []map[string]sets.Set[string]
+	for i, term := range terms {
+		at := path.Index(i).Child("matchLabelExpressions")
+		keys := map[string]sets.Set[string]{}
+		for j, e := range term.MatchLabelExpressions {
+			here, values := at.Index(j), sets.New[string]()
+			if len(e.Values) == 0 {
+				faults = append(faults, field.Required(here.Child("values"), ""))
+			}
+			for k, value := range e.Values {
+				if values.Has(value) {
+					faults = append(faults, field.Duplicate(here.Child("values").Index(k), value))
+				}
+				values.Insert(value)
+			}
+			faults = append(faults, metav1validation.ValidateLabelName(e.Key, here.Child("key"))...)
+			if _, twice := keys[e.Key]; twice {
+				faults = append(faults, field.Duplicate(here.Child("key"), e.Key))
+			}
+			keys[e.Key] = values
+		}
+		for _, other := range before {
+			if apiequality.Semantic.DeepEqual(keys, other) {
+				faults = append(faults, field.Duplicate(at, ""))
+			}
+		}
+		before = append(before, keys)
+	}
+	return faults
+}
+
+func checkUpdate(ctx context.Context, c, old *storagev1.StorageClass) field.ErrorList {
+	return validate.InOrder(
+		check(ctx, c),
+		validate.MetaUpdate(&c.ObjectMeta, &old.ObjectMeta),
+		validate.Same(c.Provisioner, old.Provisioner, field.NewPath("provisioner")),
+		validate.Same(c.Parameters, old.Parameters, field.NewPath("parameters")),
+		validate.Same(c.ReclaimPolicy, old.ReclaimPolicy, field.NewPath("reclaimPolicy")),
+		validate.Same(c.VolumeBindingMode, old.VolumeBindingMode, field.NewPath("volumeBindingMode")),
+	)
+}
