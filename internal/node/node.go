@@ -55,11 +55,12 @@ type Config struct {
 
 // Node is the agent of one node.
 type Node struct {
-	c       Config
-	objects *object.Store
-	volumes *volume.Manager
-	workers *worker.Manager
-	events  record.EventBroadcaster
+	c        Config
+	objects  *object.Store
+	volumes  *volume.Manager
+	workers  *worker.Manager
+	events   record.EventBroadcaster
+	recorder record.EventRecorder
 
 	mu        sync.Mutex
 	last      corev1.NodeStatus // as it was last written
@@ -71,8 +72,8 @@ type Node struct {
 func New(c Config) (*Node, error) {
 	n := &Node{c: c, ready: make(chan struct{})}
 	n.events = record.NewBroadcaster()
-	recorder := n.events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: c.Name})
-	if err := n.assemble(recorder); err != nil {
+	n.recorder = n.events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: c.Name})
+	if err := n.assemble(n.recorder); err != nil {
 		return nil, fmt.Errorf("put the node agent together: %w", err)
 	}
 	return n, nil

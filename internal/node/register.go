@@ -106,8 +106,10 @@ func containsAll(have, want map[string]string) bool {
 
 func (n *Node) written(s corev1.NodeStatus) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
+	before := n.last
 	n.last, n.lastWrite = s, n.c.Clock.Now()
+	n.mu.Unlock()
+	n.tell(changes(before, s)...)
 }
 
 // report writes the node's status when it has changed, or when the last write is long ago.

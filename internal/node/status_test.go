@@ -129,3 +129,17 @@ func TestStatusPatchReplacesAddresses(t *testing.T) {
 		t.Errorf("%s, %v", patch, err)
 	}
 }
+
+func TestChangesAreToldOnce(t *testing.T) {
+	first := status(corev1.NodeStatus{}, observed(nil))
+	if got := strings.Join(changes(corev1.NodeStatus{}, first), " "); got != "NodeHasSufficientMemory NodeHasNoDiskPressure NodeHasSufficientPID NodeReady" {
+		t.Errorf("at first: %s", got)
+	}
+	second := status(first, observed(func(o *observation) { o.Pressure.Disk = true }))
+	if got := strings.Join(changes(first, second), " "); got != "NodeHasDiskPressure" {
+		t.Errorf("pressure: %s", got)
+	}
+	if got := changes(second, second); got != nil {
+		t.Errorf("unchanged: %v", got)
+	}
+}

@@ -1,0 +1,49 @@
+package node
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// conditionEvents names the event of each condition that becomes true or false, as the kubelet does.
+var conditionEvents = map[corev1.NodeConditionType]struct{ yes, no string }{
+	corev1.NodeReady:          {"NodeReady", "NodeNotReady"},
+	corev1.NodeMemoryPressure: {"NodeHasInsufficientMemory", "NodeHasSufficientMemory"},
+	corev1.NodeDiskPressure:   {"NodeHasDiskPressure", "NodeHasNoDiskPressure"},
+	corev1.NodePIDPressure:    {"NodeHasInsufficientPID", "NodeHasSufficientPID"},
+}
+
+// changes answers with the events of what has changed between two statuses of the node.
+func changes(old, now corev1.NodeStatus) []string {
+	var out []string
+	for _, c := range now.Conditions {
+		names, known := conditionEvents[c.Type]
+		if !known || statusOf(old, c.Type) == c.Status {
+			continue
+		}
+		switch c.Status {
+		case corev1.ConditionTrue:
+			out = append(out, names.yes)
+		case corev1.ConditionFalse:
+			out = append(out, names.no)
+		}
+	}
+	return out
+}
+
+func statusOf(s corev1.NodeStatus, t corev1.NodeConditionType) corev1.ConditionStatus {
+	for _, c := range s.Conditions {
+		if c.Type == t {
+			return c.Status
+		}
+	}
+	return ""
+}
+
+// tell records events of the node; in them the node's UID is its name.
+func (n *Node) tell(reasons ...string) {
+	ref := &corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: n.c.Name, UID: types.UID(n.c.Name)}
+	for _, reason := range reasons {
+		n.recorder.Eventf(ref, corev1.EventTypeNormal, reason, "Node %s status is now: %s", n.c.Name, reason)
+	}
+}
