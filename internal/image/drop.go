@@ -26,7 +26,7 @@ type drop struct {
 
 	mu      sync.Mutex
 	taken   map[string]takenFile
-	settled chan struct{} // closed when what was there at the start has been looked at; nil without a Watch
+	settled chan struct{} // closed when what was there at the start has been looked at
 	news    chan struct{} // closed, and made anew, when an archive has been looked at
 }
 
@@ -38,11 +38,26 @@ type takenFile struct {
 	Images, Tags []string
 }
 
+func newDrop(taken map[string]takenFile) *drop {
+	return &drop{
+		limiter: semaphore.NewWeighted(int64(max(2, runtime.NumCPU()/2))), taken: taken,
+		settled: make(chan struct{}), news: make(chan struct{}),
+	}
+}
+
 // Watch takes in, until ctx ends, the archives that lie in the images folder or are put there: those that end in .tar,
-// .tar.gz, .tgz, .tar.zst or .tzst and do not begin with a dot. It does not wait for them. An archive is known again
-// by size and time of change, and is not read twice unless an image of it was removed; one that is still being
-// written is taken in when its writer closes it. A bad one is told in the log and leaves the store as it was.
+// .tar.gz, .tgz, .tar.zst or .tzst and do not begin with a dot. It is called once; its error says why it ended by
+// itself. An archive is known again by size and time of change, and is not read twice unless an image of it was
+// removed; one that is still being written is taken in when its writer closes it. A bad one is told in the log and
+// leaves the store as it was.
 func (s *Service) Watch(ctx context.Context) error {
+	var initial sync.WaitGroup
+	// Also when it comes to nothing: those who await an image go on.
+	defer s.drop.settle()
+	defer initial.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
 	dir := s.cfg.Paths.Images
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the images folder: %w", err)
@@ -51,43 +66,41 @@ func (s *Service) Watch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d := &s.drop
+	defer context.AfterFunc(ctx, func() { w.Close() })()
+	defer w.Close()
+	if err := s.takeAll(ctx, &initial); err != nil {
+		return err
+	}
+	s.work.Go(func() {
+		initial.Wait()
+		s.drop.settle()
+	})
+	return s.follow(ctx, w)
+}
+
+// Settled is closed when all archives that lay in the images folder when Watch began have been looked at.
+func (s *Service) Settled() <-chan struct{} { return s.drop.settled }
+
+// settle tells that all archives of the start have been looked at.
+func (d *drop) settle() {
 	d.mu.Lock()
-	d.limiter = semaphore.NewWeighted(int64(max(2, runtime.NumCPU()/2)))
-	d.settled, d.news = make(chan struct{}), make(chan struct{})
-	d.taken = s.readTaken()
-	d.mu.Unlock()
-	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(s.ctx, cancel)
-	s.work.Go(func() {
-		<-ctx.Done()
-		stop()
-		w.Close()
-	})
-	s.work.Go(func() {
-		defer cancel()
-		s.watchDrop(ctx, w)
-	})
-	return nil
+	defer d.mu.Unlock()
+	select {
+	case <-d.settled:
+	default:
+		close(d.settled)
+	}
 }
 
-// Settled is closed when all archives that lay in the images folder when Watch began have been looked at. It is nil,
-// which blocks for ever, when there is no Watch.
-func (s *Service) Settled() <-chan struct{} {
-	s.drop.mu.Lock()
-	defer s.drop.mu.Unlock()
-	return s.drop.settled
-}
-
-// Await is Find that, while the archives of the start are being taken in, waits for them: the image may be on its way.
+// Await is Find that, until the archives of the start have been taken in, waits for them: the image may be on its way.
 func (s *Service) Await(ctx context.Context, ref string) (Image, error) {
 	for {
 		s.drop.mu.Lock()
-		settled, news := s.drop.settled, s.drop.news
+		news := s.drop.news
 		s.drop.mu.Unlock()
-		over := settled == nil
+		over := false
 		select {
-		case <-settled:
+		case <-s.drop.settled:
 			over = true
 		default:
 		}
@@ -98,53 +111,46 @@ func (s *Service) Await(ctx context.Context, ref string) (Image, error) {
 		select {
 		case <-ctx.Done():
 			return Image{}, ctx.Err()
-		case <-settled:
+		case <-s.drop.settled:
 		case <-news:
 		}
 	}
 }
 
-func (s *Service) watchDrop(ctx context.Context, w *folderWatch) {
-	log := klog.FromContext(ctx).WithName("image")
-	initial := s.takeAll(ctx)
-	s.work.Go(func() {
-		initial.Wait()
-		close(s.drop.settled)
-	})
+// follow takes in what w tells of.
+func (s *Service) follow(ctx context.Context, w *folderWatch) error {
+	var later sync.WaitGroup
+	defer later.Wait()
 	for {
 		names, lost, err := w.Next()
-		if errors.Is(err, os.ErrClosed) || ctx.Err() != nil {
-			return
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 		if err != nil {
-			log.Error(err, "Archives put into the images folder are not seen until the next start", "folder", s.cfg.Paths.Images)
-			return
+			return fmt.Errorf("watch the images folder %s: %w", s.cfg.Paths.Images, err)
 		}
 		if lost {
-			s.takeAll(ctx)
+			if err := s.takeAll(ctx, &later); err != nil {
+				return err
+			}
 			continue
 		}
 		for _, name := range names {
-			s.work.Go(func() { s.take(ctx, name) })
+			later.Go(func() { s.take(ctx, name) })
 		}
 	}
 }
 
 // takeAll begins to take in all that lies in the folder.
-func (s *Service) takeAll(ctx context.Context) *sync.WaitGroup {
-	var wg sync.WaitGroup
+func (s *Service) takeAll(ctx context.Context, wg *sync.WaitGroup) error {
 	entries, err := os.ReadDir(s.cfg.Paths.Images)
 	if err != nil {
-		klog.FromContext(ctx).Error(err, "The images folder cannot be read", "folder", s.cfg.Paths.Images)
+		return fmt.Errorf("read the images folder: %w", err)
 	}
 	for _, e := range entries {
-		wg.Add(1)
-		s.work.Go(func() {
-			defer wg.Done()
-			s.take(ctx, e.Name())
-		})
+		wg.Go(func() { s.take(ctx, e.Name()) })
 	}
-	return &wg
+	return nil
 }
 
 // take takes in one file of the folder, if it is an archive that is not known yet.
@@ -152,7 +158,7 @@ func (s *Service) take(ctx context.Context, name string) {
 	if !isArchive(name) {
 		return
 	}
-	d := &s.drop
+	d := s.drop
 	if d.locks.Lock(ctx, name) != nil {
 		return
 	}
@@ -251,7 +257,7 @@ func (s *Service) readTaken() map[string]takenFile {
 }
 
 func (s *Service) remember(name string, t takenFile) error {
-	d := &s.drop
+	d := s.drop
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.taken[name] = t

@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -30,6 +31,20 @@ func put(t testing.TB, s *Service, archive, name string) string {
 	return path
 }
 
+// watch watches the images folder until the test, or the store, ends.
+func watch(t testing.TB, s *Service) {
+	t.Helper()
+	done := make(chan error, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { done <- s.Watch(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("the watch ended with %v", err)
+		}
+	})
+}
+
 func wait(t testing.TB, s *Service) {
 	t.Helper()
 	select {
@@ -50,7 +65,7 @@ func TestWatchTakesInArchives(t *testing.T) {
 	bad := filepath.Join(s.cfg.Paths.Images, "bad.tar")
 	check(t, os.WriteFile(bad, []byte("bad"), 0o600))
 	check(t, os.Mkdir(filepath.Join(s.cfg.Paths.Images, "folder.tar"), 0o755))
-	check(t, s.Watch(t.Context()))
+	watch(t, s)
 	if _, err := s.Await(t.Context(), "podium.local/app:1"); err != nil {
 		t.Errorf("an image on its way: %v", err)
 	}
@@ -85,7 +100,7 @@ func TestWatchKnowsAgainWhatItTook(t *testing.T) {
 	s := open(t)
 	put(t, s, archiveFile(t, "app.tar", build.WriteOCI, made(t, "app", "podium.local/app:1")), "app.tar")
 	put(t, s, archiveFile(t, "gone.tar", build.WriteOCI, made(t, "gone", "podium.local/gone:1")), "gone.tar")
-	check(t, s.Watch(t.Context()))
+	watch(t, s)
 	wait(t, s)
 	info, err := os.Stat(filepath.Join(s.cfg.Paths.Images, "app.tar"))
 	check(t, err)
@@ -96,11 +111,10 @@ func TestWatchKnowsAgainWhatItTook(t *testing.T) {
 	check(t, s.Close())
 
 	s = reopen(t, s.cfg)
-	s.drop.taken = s.readTaken()
 	if !s.isTaken("app.tar", info) {
 		t.Error("after a restart it is not known")
 	}
-	check(t, s.Watch(t.Context()))
+	watch(t, s)
 	wait(t, s)
 	if _, err := s.Find(t.Context(), "podium.local/gone:1"); err != nil {
 		t.Errorf("an image that was removed, whose archive is still there: %v", err)
@@ -123,7 +137,7 @@ func TestWatchLeavesWhatIsBeingWritten(t *testing.T) {
 	if !isBeingWritten(path) {
 		t.Skip("this file system grants no leases")
 	}
-	check(t, s.Watch(t.Context()))
+	watch(t, s)
 	wait(t, s)
 	if _, err := s.Find(t.Context(), "podium.local/app:1"); err == nil {
 		t.Error("taken in while it was being written")
@@ -135,7 +149,7 @@ func TestWatchLeavesWhatIsBeingWritten(t *testing.T) {
 func TestPullFindsWhatIsInTheFolder(t *testing.T) {
 	s := open(t)
 	put(t, s, archiveFile(t, "app.tar", build.WriteOCI, made(t, "app", "podium.local/app:1")), "app.tar")
-	check(t, s.Watch(t.Context()))
+	watch(t, s)
 	wait(t, s)
 	check(t, s.Remove(t.Context(), "podium.local/app:1"))
 	img, err := s.Pull(t.Context(), "podium.local/app:1", nil, nil)
@@ -147,7 +161,6 @@ func TestPullFindsWhatIsInTheFolder(t *testing.T) {
 
 func TestAwaitEndsWithItsContext(t *testing.T) {
 	s := open(t)
-	s.drop.settled, s.drop.news = make(chan struct{}), make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := s.Await(ctx, "podium.local/app:1"); err != context.Canceled {

@@ -61,7 +61,7 @@ type Service struct {
 	uses     uses
 	flights  flights
 	transfer keyedLocks
-	drop     drop
+	drop     *drop
 
 	// ctx ends with Close; work that no caller waits for runs under it.
 	ctx     context.Context
@@ -85,6 +85,7 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 	}
 	s := &Service{cfg: cfg, platform: platforms.Default(), collect: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancel(inStore(context.WithoutCancel(ctx)))
+	s.drop = newDrop(s.readTaken())
 	if err := s.open(root); err != nil {
 		s.Close()
 		return nil, err
