@@ -40,6 +40,9 @@ type reach struct {
 
 // at answers with the address of a path on the Pod's node, and how to get there.
 func (r reach) at(ctx context.Context, node, path string, query url.Values) (*url.URL, http.RoundTripper, error) {
+	if r.nodes == nil {
+		return nil, nil, errors.NewServiceUnavailable("no way to the nodes is set up")
+	}
 	base, transport, err := r.nodes.Node(ctx, node)
 	if err != nil {
 		return nil, nil, err
