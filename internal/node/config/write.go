@@ -107,7 +107,8 @@ func resolver() string {
 	return "/etc/resolv.conf"
 }
 
-// Ensure answers with the settings of the node that lives at p, and writes the first ones where there are none.
+// Ensure answers with the settings of the node that lives at p. Where there are none it writes the first ones,
+// and makes the folder of static Pods that they name.
 func Ensure(p paths.Paths, v Values) (*kubeletconfig.KubeletConfiguration, error) {
 	if v.StaticPodPath == "" {
 		v.StaticPodPath = p.Manifests
@@ -115,7 +116,11 @@ func Ensure(p paths.Paths, v Values) (*kubeletconfig.KubeletConfiguration, error
 	if v.PodLogsDir == "" {
 		v.PodLogsDir = p.PodLogs
 	}
-	if _, err := WriteDefault(p.KubeletConfig, v); err != nil {
+	written, err := WriteDefault(p.KubeletConfig, v)
+	if err == nil && written {
+		err = os.MkdirAll(v.StaticPodPath, 0o755)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return Load(p.KubeletConfig)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync"
 
 	"github.com/opencontainers/cgroups"
 	"golang.org/x/sys/unix"
@@ -103,8 +104,9 @@ func swapControl(unified bool) bool {
 
 // Builder builds CRI configurations. It is safe for use from several goroutines.
 type Builder struct {
-	cfg   Config
-	users *userRanges
+	cfg        Config
+	users      *userRanges
+	missingDNS sync.Once
 }
 
 // NewBuilder makes a Builder.

@@ -10,6 +10,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
 )
 
 // Limits of a resolver's configuration, as the API server's validation has them.
@@ -54,8 +55,10 @@ func (b *Builder) policyDNS(pod *v1.Pod) (*runtimeapi.DNSConfig, error) {
 	}
 	kubelet := b.cfg.Kubelet
 	if len(kubelet.ClusterDNS) == 0 {
-		b.event(pod, "MissingClusterDNS", fmt.Sprintf("pod: %q. kubelet does not have ClusterDNS IP configured and cannot create Pod using %q policy. Falling back to %q policy.",
-			podName(pod), v1.DNSClusterFirst, v1.DNSDefault))
+		// A cluster without a DNS server is a choice here: it is said once, not to every Pod.
+		b.missingDNS.Do(func() {
+			klog.InfoS("Node does not have clusterDNS configured, pods with the ClusterFirst policy get the Default one", "pod", klog.KObj(pod))
+		})
 		return b.hostDNS(host), nil
 	}
 	return &runtimeapi.DNSConfig{
