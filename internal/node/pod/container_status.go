@@ -189,7 +189,11 @@ func (r *reporter) run(c *v1.Container, run *Container, prev *v1.ContainerStatus
 	case prev.LastTerminationState.Terminated != nil:
 		st.LastTerminationState.Terminated = prev.LastTerminationState.Terminated
 	}
-	if run.State == Unknown && st.State.Terminated != nil {
+	// Attempts that the runtime has forgotten count too.
+	switch {
+	case run.State == Unknown && st.State.Terminated != nil:
+		st.RestartCount = prev.RestartCount + 1
+	case run.State == Running && prev.State.Terminated != nil && prev.RestartCount >= run.Attempt:
 		st.RestartCount = prev.RestartCount + 1
 	}
 	return st
@@ -281,7 +285,7 @@ func (r *reporter) waitReason(st *v1.ContainerStatus, c *v1.Container, prev *v1.
 		return &v1.ContainerStateWaiting{Reason: pull.Reason, Message: pull.Message}
 	}
 	// The next start is on its way: until it is there, what was said before still holds.
-	if prev != nil && prev.State.Waiting != nil && st.State.Terminated != nil &&
+	if prev != nil && prev.State.Waiting != nil && prev.State.Waiting.Reason != "" && st.State.Terminated != nil &&
 		prev.LastTerminationState.Terminated != nil &&
 		prev.LastTerminationState.Terminated.ContainerID == st.State.Terminated.ContainerID {
 		return prev.State.Waiting

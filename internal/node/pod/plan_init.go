@@ -94,7 +94,13 @@ func (pl *planner) keepSidecar(c *v1.Container) (started bool) {
 		pl.lost(c, run, "Init container")
 		return false
 	}
-	pl.tend(c, run, "Init container", func(pr Probe) bool { return c.StartupProbe != nil && startFailed(pr) })
+	started = pl.started(c, run)
+	pl.tend(c, run, "Init container", started)
+	return started
+}
+
+// started reports whether a running sidecar has started, as its startup probe, if any, says.
+func (pl *planner) started(c *v1.Container, run *Container) bool {
 	if pl.o.settling(run) {
 		return false
 	}

@@ -101,7 +101,7 @@ func (pl *planner) containers() {
 		last := o.newest(c.Name)
 		switch {
 		case last != nil && last.State == Running:
-			pl.tend(c, last, "Container", startFailed)
+			pl.tend(c, last, "Container", true)
 			if o.settling(last) {
 				return
 			}
@@ -137,11 +137,9 @@ func (pl *planner) holdsUp(c *v1.Container) bool {
 	return true
 }
 
-// startFailed reports whether the startup probe of a regular container has failed.
-func startFailed(pr Probe) bool { return pr.Started != nil && !*pr.Started }
-
-// tend plans for a running container that its spec and its probes are met.
-func (pl *planner) tend(c *v1.Container, run *Container, noun string, startFailed func(Probe) bool) {
+// tend plans for a running container that its spec and its probes are met; before it has started, nothing but
+// its startup probe counts.
+func (pl *planner) tend(c *v1.Container, run *Container, noun string, started bool) {
 	if k := pl.o.Work.Kills[run.ID]; k != nil {
 		pl.kill(kill{container: run, spec: c, grace: k.Grace, turn: true})
 		return
@@ -156,11 +154,11 @@ func (pl *planner) tend(c *v1.Container, run *Container, noun string, startFaile
 	probe := pl.o.Probes[run.ID]
 	k := kill{container: run, spec: c, turn: true, restart: restartsWhenKilled(pl.pod, c)}
 	switch {
-	case run.Hash != "" && run.Hash != Hash(c):
+	case started && run.Hash != "" && run.Hash != Hash(c):
 		k.why, k.message, k.restart = KillChanged, noun+" "+c.Name+" definition changed", true
-	case probe.Live != nil && !*probe.Live:
+	case started && probe.Live != nil && !*probe.Live:
 		k.why, k.message = KillLiveness, noun+" "+c.Name+" failed liveness probe"
-	case startFailed(probe):
+	case probe.Started != nil && !*probe.Started:
 		k.why, k.message = KillStartup, noun+" "+c.Name+" failed startup probe"
 	default:
 		return
