@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -210,7 +211,7 @@ func TestRoomMadeWakesAtOnce(t *testing.T) {
 	w.pod("first", requests("1500m", "100Mi"))
 	w.placed("first")
 	p := w.pod("second", requests("1", "100Mi"))
-	message := "0/1 nodes are available: 1 Insufficient cpu."
+	message := "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
 	w.waits("second", message)
 	w.event(p, "FailedScheduling", message)
 	why, ok := w.scheduler.Why(w.ns, "second")
@@ -232,7 +233,7 @@ func TestEndedPodFreesRoom(t *testing.T) {
 	w.pod("first", requests("1500m", "100Mi"))
 	w.placed("first")
 	w.pod("second", requests("1", "100Mi"))
-	w.waits("second", "0/1 nodes are available: 1 Insufficient cpu.")
+	w.waits("second", "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.")
 	patch := []byte(`{"status":{"phase":"Succeeded"}}`)
 	start := time.Now()
 	if _, err := w.client.CoreV1().Pods(w.ns).Patch(w.ctx, "first", types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
@@ -250,10 +251,10 @@ func TestMessages(t *testing.T) {
 		n.Spec.Taints = []corev1.Taint{{Key: "k", Value: "v", Effect: corev1.TaintEffectNoSchedule}}
 	})
 	w.pod("p", requests("2", "2Gi"))
-	w.waits("p", "0/3 nodes are available: 1 Insufficient cpu, 1 Insufficient memory, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable.")
+	w.waits("p", "0/3 nodes are available: 1 Insufficient cpu, 1 Insufficient memory, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.")
 	// A label given to no node, and then to one.
 	w.pod("q", func(p *corev1.Pod) { p.Spec.NodeSelector["disk"] = "ssd" })
-	w.waits("q", "0/3 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable.")
+	w.waits("q", "0/3 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.")
 	if _, err := w.client.CoreV1().Nodes().Patch(w.ctx, w.ns+"-small", types.MergePatchType, []byte(`{"metadata":{"labels":{"disk":"ssd"}}}`), metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -301,7 +302,81 @@ func TestHostPorts(t *testing.T) {
 	w.pod("same-port-other-address", port(8080, "127.0.0.2"))
 	w.placed("same-port-other-address")
 	w.pod("every-address", port(8080, ""))
-	w.waits("every-address", "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.")
+	w.waits("every-address", "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.")
+}
+
+func priority(class string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Spec.PriorityClassName = class }
+}
+
+func (w *world) priorityClass(name string, value int32, policy ...corev1.PreemptionPolicy) string {
+	w.Helper()
+	in := &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: w.ns + "-" + name}, Value: value}
+	if len(policy) > 0 {
+		in.PreemptionPolicy = &policy[0]
+	}
+	pc, err := w.client.SchedulingV1().PriorityClasses().Create(w.ctx, in, metav1.CreateOptions{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() {
+		_ = w.client.SchedulingV1().PriorityClasses().Delete(context.Background(), pc.Name, metav1.DeleteOptions{})
+	})
+	return pc.Name
+}
+
+func TestPreemption(t *testing.T) {
+	w := newWorld(t, scheduler.Options{})
+	w.node("a", "2", "1Gi")
+	low, high := w.priorityClass("low", 1), w.priorityClass("high", 100)
+	hold := func(p *corev1.Pod) { p.Finalizers = []string{"test.dev/hold"} }
+	victim := w.pod("victim", requests("1500m", "100Mi"), priority(low), hold)
+	w.pod("spared", requests("200m", "100Mi"), priority(low))
+	w.placed("victim")
+	w.placed("spared")
+	pod := w.pod("high", requests("1", "100Mi"), priority(high))
+	w.waits("high", "0/1 nodes are available: 1 Insufficient cpu. preemption: found a potential placement for pod on node "+w.ns+"-a, preempting 1 victims")
+	w.event(victim, "Preempted", fmt.Sprintf("Preempted by pod %s on node %s-a", pod.UID, w.ns))
+	w.eventually(5*time.Second, func() error {
+		got, err := w.client.CoreV1().Pods(w.ns).Get(w.ctx, "high", metav1.GetOptions{})
+		if err == nil && got.Status.NominatedNodeName != w.ns+"-a" {
+			err = fmt.Errorf("nominated to %q", got.Status.NominatedNodeName)
+		}
+		return err
+	})
+	got, err := w.client.CoreV1().Pods(w.ns).Get(w.ctx, "victim", metav1.GetOptions{})
+	if err != nil || got.DeletionTimestamp == nil {
+		t.Fatalf("the victim is not being deleted: %v", err)
+	}
+	i := slices.IndexFunc(got.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.DisruptionTarget })
+	if c := got.Status.Conditions[i]; c.Reason != "PreemptionByScheduler" || c.Message != "default-scheduler: preempting to accommodate a higher priority pod" {
+		t.Errorf("condition %+v", c)
+	}
+	// The room is promised: a Pod of lower priority must not slip in, also not when it would fit.
+	w.pod("slip", requests("300m", "1Mi"), priority(low))
+	w.waits("slip", "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.")
+	zero := int64(0)
+	if _, err := w.client.CoreV1().Pods(w.ns).Patch(w.ctx, "victim", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	_ = w.client.CoreV1().Pods(w.ns).Delete(w.ctx, "victim", metav1.DeleteOptions{GracePeriodSeconds: &zero})
+	w.placed("high")
+	t.Logf("placed %v after the victim went", time.Since(start))
+	w.placed("slip")
+	if got, err := w.client.CoreV1().Pods(w.ns).Get(w.ctx, "spared", metav1.GetOptions{}); err != nil || got.DeletionTimestamp != nil {
+		t.Errorf("the spared Pod: %v", err)
+	}
+}
+
+func TestPreemptionNever(t *testing.T) {
+	w := newWorld(t, scheduler.Options{})
+	w.node("a", "2", "1Gi")
+	low, high := w.priorityClass("low", 1), w.priorityClass("high", 100, corev1.PreemptNever)
+	w.pod("low", requests("1500m", "100Mi"), priority(low))
+	w.placed("low")
+	w.pod("polite", requests("1", "100Mi"), priority(high))
+	w.waits("polite", "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never.")
 }
 
 func TestLatency(t *testing.T) {

@@ -18,7 +18,7 @@ const noNodes = "no nodes available to schedule pods"
 func (s *Scheduler) decide(ctx context.Context, item *queue.Item) {
 	pod, p := item.Pod, s.profileOf(item.Pod.Pod)
 	if pod.Pod.DeletionTimestamp != nil {
-		s.recorder.Eventf(pod.Pod, corev1.EventTypeWarning, "FailedScheduling", "skip schedule deleting pod: %s", pod.Name())
+		s.recorder.Eventf(pod.Pod, nil, corev1.EventTypeWarning, "FailedScheduling", "Scheduling", "skip schedule deleting pod: %s", pod.Name())
 		s.queue.Done(item)
 		return
 	}
@@ -88,7 +88,7 @@ func (s *Scheduler) bind(ctx context.Context, item *queue.Item, p *profile.Profi
 	if err == nil {
 		klog.V(2).InfoS("Bound a pod", "pod", klog.KObj(assumed.Pod), "node", node, "attempts", item.Attempts)
 		s.verdicts.forget(assumed.Pod.UID)
-		s.recorder.Eventf(assumed.Pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s to %s", assumed.Name(), node)
+		s.recorder.Eventf(assumed.Pod, nil, corev1.EventTypeNormal, "Scheduled", "Binding", "Successfully assigned %s to %s", assumed.Name(), node)
 		return
 	}
 	if ctx.Err() != nil {
@@ -144,6 +144,6 @@ func (s *Scheduler) tell(pod *corev1.Pod, change statusChange) {
 	if len(note) > longestNote {
 		note = note[:longestNote-len(" ...")] + " ..."
 	}
-	s.recorder.Event(pod, corev1.EventTypeWarning, "FailedScheduling", note)
+	s.recorder.Eventf(pod, nil, corev1.EventTypeWarning, "FailedScheduling", "Scheduling", "%s", note)
 	s.statuses.write(pod, change)
 }

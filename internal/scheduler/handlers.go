@@ -14,6 +14,11 @@ import (
 // handleEvents has everything that the watches tell taken in: first by the cache, then by the queue, so that
 // a Pod that an event wakes is decided on with what woke it.
 func (s *Scheduler) handleEvents() {
+	s.sources.changed = func(old, now *corev1.Namespace) {
+		if !maps.Equal(old.Labels, now.Labels) {
+			s.queue.Event(framework.Event{Kinds: framework.NamespaceLabels, Old: old, New: now})
+		}
+	}
 	s.sources.on(s.sources.others.Core().V1().Nodes().Informer(), cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(o any) { s.nodeChanged(nil, as[corev1.Node](o)) },
 		UpdateFunc: func(old, o any) { s.nodeChanged(as[corev1.Node](old), as[corev1.Node](o)) },

@@ -50,6 +50,9 @@ var defaultPlugins = []PluginOptions{
 	{Name: plugins.NodeAffinityName, Weight: 2},
 	{Name: plugins.NodePortsName},
 	{Name: plugins.NodeResourcesFitName, Weight: 1},
+	{Name: plugins.PodTopologySpreadName, Weight: 2},
+	{Name: plugins.InterPodAffinityName, Weight: 2},
+	{Name: plugins.DefaultPreemptionName},
 	{Name: plugins.BalancedAllocationName, Weight: 1},
 	{Name: plugins.ImageLocalityName, Weight: 1},
 	{Name: plugins.DefaultBinderName},
@@ -78,7 +81,9 @@ func (s *Scheduler) buildProfiles(options Options) error {
 		}
 		enabled := make([]profile.Enabled, 0, len(wanted))
 		for _, w := range wanted {
-			plugin, err := plugins.New(w.Name, plugins.Dependencies{Client: s.client})
+			plugin, err := plugins.New(w.Name, plugins.Dependencies{
+				Client: s.client, Namespaces: s.sources, Siblings: s.sources.siblings, Budgets: s.sources.budgets, Preempt: s.preempt,
+			})
 			if err != nil {
 				return fmt.Errorf("profile %q: %w", o.SchedulerName, err)
 			}

@@ -18,9 +18,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
-	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 
 	podcache "podium.dev/podium/internal/scheduler/cache"
@@ -47,7 +46,7 @@ type Scheduler struct {
 	queue     *queue.Queue
 	snapshot  *framework.Snapshot // the decisions' own
 	sources   *sources
-	recorder  record.EventRecorder
+	recorder  events.EventRecorder
 	statuses  *statuses
 	verdicts  *verdicts
 	bindings  chan struct{}
@@ -90,10 +89,12 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	if s.invalid != nil {
 		return fmt.Errorf("run the scheduler: %w", s.invalid)
 	}
-	events := record.NewBroadcaster(record.WithContext(ctx))
-	defer events.Shutdown()
-	events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: s.client.CoreV1().Events("")})
-	s.recorder = events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: corev1.DefaultSchedulerName})
+	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: s.client.EventsV1()})
+	defer broadcaster.Shutdown()
+	if err := broadcaster.StartRecordingToSinkWithContext(ctx); err != nil {
+		return fmt.Errorf("run the scheduler: start the recording of events: %w", err)
+	}
+	s.recorder = broadcaster.NewRecorder(scheme.Scheme, corev1.DefaultSchedulerName)
 
 	s.handleEvents()
 	s.sources.start(ctx)

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,6 +20,7 @@ type sources struct {
 	running informers.SharedInformerFactory // of Pods that have not ended
 	others  informers.SharedInformerFactory
 	regs    []cache.ResourceEventHandlerRegistration
+	*lazy
 }
 
 func newSources(client kubernetes.Interface) *sources {
@@ -29,6 +31,7 @@ func newSources(client kubernetes.Interface) *sources {
 		running: informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trim),
 			informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.FieldSelector = running })),
 		others: informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trim)),
+		lazy:   newLazy(client),
 	}
 }
 
@@ -45,6 +48,7 @@ func (s *sources) on(i cache.SharedIndexInformer, h cache.ResourceEventHandlerFu
 func (s *sources) start(ctx context.Context) {
 	s.running.Start(ctx.Done())
 	s.others.Start(ctx.Done())
+	s.lazy.start(ctx)
 }
 
 // synced answers with functions that say whether the handlers have seen the first lists.
@@ -59,6 +63,7 @@ func (s *sources) synced() []cache.InformerSynced {
 func (s *sources) wait() {
 	s.running.Shutdown()
 	s.others.Shutdown()
+	s.lazy.wait()
 }
 
 // trim drops what no decision reads. It is given objects fresh from the wire, which nobody else holds.
@@ -75,6 +80,12 @@ func trim(obj any) (any, error) {
 		o.Status.Conditions, o.Status.Addresses = nil, nil
 	case *corev1.Namespace:
 		o.Spec, o.Status = corev1.NamespaceSpec{}, corev1.NamespaceStatus{}
+	case *appsv1.ReplicaSet:
+		o.Spec.Template, o.Status = corev1.PodTemplateSpec{}, appsv1.ReplicaSetStatus{}
+	case *appsv1.StatefulSet:
+		o.Spec.Template, o.Spec.VolumeClaimTemplates, o.Status = corev1.PodTemplateSpec{}, nil, appsv1.StatefulSetStatus{}
+	case *corev1.ReplicationController:
+		o.Spec.Template, o.Status = nil, corev1.ReplicationControllerStatus{}
 	}
 	return obj, nil
 }

@@ -16,13 +16,23 @@ import (
 
 // statusChange is what a decision without a node writes into the Pod's status.
 type statusChange struct {
-	reason, message string
+	reason, message string // no reason leaves the condition as it is
 	// nominated is the node promised to the Pod, "" to take a promise back; nil leaves it as it is.
 	nominated *string
 }
 
-// statuses writes changes beside the decisions, those of one Pod in order. Of several that wait only the
-// last is written.
+// after answers with one change that does what the earlier and then this one would.
+func (c statusChange) after(earlier statusChange) statusChange {
+	if c.reason == "" {
+		c.reason, c.message = earlier.reason, earlier.message
+	}
+	if c.nominated == nil {
+		c.nominated = earlier.nominated
+	}
+	return c
+}
+
+// statuses writes changes beside the decisions, those of one Pod in order and several that wait as one.
 type statuses struct {
 	client kubernetes.Interface
 	clock  clock.Clock
@@ -49,12 +59,20 @@ func (w *statuses) write(pod *corev1.Pod, change statusChange) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if next := w.waiting[pod.UID]; next != nil {
+		if next.due {
+			change = change.after(next.change)
+		}
 		next.pod, next.change, next.due = pod, change, true
 		return
 	}
 	next := &waitingChange{pod: pod, change: change, due: true}
 	w.waiting[pod.UID] = next
 	w.beside.Go(func() { w.drain(pod.UID, next) })
+}
+
+// clearNomination has the node that was promised to the Pod taken out of its status.
+func (w *statuses) clearNomination(pod *corev1.Pod) {
+	w.write(pod, statusChange{nominated: new(string)})
 }
 
 // drain writes what waits for one Pod until nothing does.
@@ -92,9 +110,12 @@ func (w *statuses) patch(pod *corev1.Pod, change statusChange) []byte {
 		Reason: change.reason, Message: change.message, LastTransitionTime: metav1.NewTime(w.clock.Now()),
 	}
 	status := map[string]any{}
-	if have := condition(pod, corev1.PodScheduled); have == nil || have.Status != c.Status {
+	have := condition(pod, corev1.PodScheduled)
+	switch {
+	case change.reason == "":
+	case have == nil || have.Status != c.Status:
 		status["conditions"] = []corev1.PodCondition{c}
-	} else if have.Reason != c.Reason || have.Message != c.Message || have.ObservedGeneration != c.ObservedGeneration {
+	case have.Reason != c.Reason || have.Message != c.Message || have.ObservedGeneration != c.ObservedGeneration:
 		c.LastTransitionTime = have.LastTransitionTime
 		status["conditions"] = []corev1.PodCondition{c}
 	}

@@ -12,9 +12,11 @@ type NodeInfo struct {
 	Node *corev1.Node
 	// Pods are those on the node, bound or about to be.
 	Pods []*PodInfo
-	// WithAffinity are those of Pods that have any term about other Pods; WithAntiAffinity those with
-	// required anti-affinity.
-	WithAffinity, WithAntiAffinity []*PodInfo
+	// Classes counts the Pods by class.
+	Classes []ClassCount
+	// Affinity counts the Pods that have any term about other Pods, AntiAffinity those with required
+	// anti-affinity.
+	Affinity, AntiAffinity int
 	// Allocatable is what the node has to give, Requested what its Pods take of it. ScoreRequested is what
 	// they count for in scores.
 	Allocatable, Requested, ScoreRequested Resource
@@ -22,6 +24,12 @@ type NodeInfo struct {
 	HostPorts []HostPort
 	// Images are the sizes in bytes of the images on the node, by each of their names.
 	Images map[string]int64
+}
+
+// ClassCount is how many Pods are of a class.
+type ClassCount struct {
+	Class *Class
+	N     int
 }
 
 // NewNodeInfo makes an empty node.
@@ -42,8 +50,7 @@ func (n *NodeInfo) SetNode(node *corev1.Node) (newImages bool) {
 func (n *NodeInfo) Clone() *NodeInfo {
 	c := *n
 	c.Pods = slices.Clone(n.Pods)
-	c.WithAffinity = slices.Clone(n.WithAffinity)
-	c.WithAntiAffinity = slices.Clone(n.WithAntiAffinity)
+	c.Classes = slices.Clone(n.Classes)
 	c.HostPorts = slices.Clone(n.HostPorts)
 	c.Requested, c.ScoreRequested = n.Requested.Clone(), n.ScoreRequested.Clone()
 	return &c
@@ -52,12 +59,7 @@ func (n *NodeInfo) Clone() *NodeInfo {
 // AddPod puts a Pod on the node.
 func (n *NodeInfo) AddPod(p *PodInfo) {
 	n.Pods = append(n.Pods, p)
-	if p.HasAffinity() {
-		n.WithAffinity = append(n.WithAffinity, p)
-	}
-	if len(p.AntiAffinity) > 0 {
-		n.WithAntiAffinity = append(n.WithAntiAffinity, p)
-	}
+	n.count(p.Class, 1)
 	n.HostPorts = append(n.HostPorts, p.HostPorts...)
 	n.Requested.Add(&p.Request, 1)
 	n.ScoreRequested.Add(&p.ScoreRequest, 1)
@@ -74,12 +76,7 @@ func (n *NodeInfo) RemovePod(uid types.UID) bool {
 	n.Pods[i] = n.Pods[last] // the order does not matter
 	n.Pods[last] = nil
 	n.Pods = n.Pods[:last]
-	if p.HasAffinity() {
-		n.WithAffinity = slices.DeleteFunc(n.WithAffinity, hasUID(uid))
-	}
-	if len(p.AntiAffinity) > 0 {
-		n.WithAntiAffinity = slices.DeleteFunc(n.WithAntiAffinity, hasUID(uid))
-	}
+	n.count(p.Class, -1)
 	for _, port := range p.HostPorts {
 		if at := slices.Index(n.HostPorts, port); at >= 0 {
 			n.HostPorts = slices.Delete(n.HostPorts, at, at+1)
@@ -88,6 +85,24 @@ func (n *NodeInfo) RemovePod(uid types.UID) bool {
 	n.Requested.Add(&p.Request, -1)
 	n.ScoreRequested.Add(&p.ScoreRequest, -1)
 	return true
+}
+
+// count counts a Pod of the class in (1) or out (-1).
+func (n *NodeInfo) count(c *Class, sign int) {
+	if c.HasAffinity() {
+		n.Affinity += sign
+	}
+	if len(c.AntiAffinity) > 0 {
+		n.AntiAffinity += sign
+	}
+	i := slices.IndexFunc(n.Classes, func(cc ClassCount) bool { return cc.Class == c })
+	if i < 0 {
+		n.Classes = append(n.Classes, ClassCount{c, sign})
+		return
+	}
+	if n.Classes[i].N += sign; n.Classes[i].N == 0 {
+		n.Classes = slices.Delete(n.Classes, i, i+1)
+	}
 }
 
 func hasUID(uid types.UID) func(*PodInfo) bool {

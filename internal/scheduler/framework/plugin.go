@@ -156,7 +156,7 @@ type Trial interface {
 	Fits() *Status
 }
 
-// Namespaces answers with the labels of namespaces.
+// Namespaces answers with the labels of namespaces; nil for one that is not known.
 type Namespaces interface {
 	Labels(namespace string) labels.Set
 }

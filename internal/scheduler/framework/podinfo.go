@@ -1,14 +1,10 @@
 package framework
 
 import (
-	"fmt"
-	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 )
 
@@ -21,16 +17,12 @@ type PodInfo struct {
 	ScoreRequest Resource
 	// HostPorts are the ports of the node that the Pod takes.
 	HostPorts []HostPort
-	// Affinity and AntiAffinity are the required terms about other Pods.
-	Affinity, AntiAffinity []PodTerm
-	// PreferredAffinity and PreferredAntiAffinity are the preferred ones.
-	PreferredAffinity, PreferredAntiAffinity []WeightedPodTerm
+	// Class is what other Pods' rules see of it, and its own rules about other Pods.
+	Class *Class
 	// NodeAffinity is the required node affinity and the node selector.
 	NodeAffinity nodeaffinity.RequiredNodeAffinity
 	// Priority is the Pod's priority, 0 when it has none.
 	Priority int32
-	// Bad is set when the Pod holds a selector that cannot be read; such a Pod fits nowhere.
-	Bad error
 }
 
 // HostPort is a port of a node that a container takes.
@@ -40,21 +32,6 @@ type HostPort struct {
 	Port     int32
 }
 
-// PodTerm is one term of affinity or anti-affinity between Pods.
-type PodTerm struct {
-	Namespaces sets.Set[string]
-	// NamespaceSelector selects further namespaces by their labels; nil selects none.
-	NamespaceSelector labels.Selector
-	Selector          labels.Selector
-	TopologyKey       string
-}
-
-// WeightedPodTerm is a preferred term.
-type WeightedPodTerm struct {
-	PodTerm
-	Weight int32
-}
-
 // NewPodInfo reads a Pod.
 func NewPodInfo(pod *corev1.Pod) *PodInfo {
 	p := &PodInfo{
@@ -62,20 +39,11 @@ func NewPodInfo(pod *corev1.Pod) *PodInfo {
 		Request:      podRequests(pod),
 		ScoreRequest: podRequestsForScore(pod),
 		HostPorts:    hostPorts(pod),
+		Class:        classOf(pod),
 		NodeAffinity: nodeaffinity.GetRequiredNodeAffinity(pod),
 	}
 	if pod.Spec.Priority != nil {
 		p.Priority = *pod.Spec.Priority
-	}
-	if a := pod.Spec.Affinity; a != nil {
-		if a.PodAffinity != nil {
-			p.Affinity = p.terms(a.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution)
-			p.PreferredAffinity = p.weighted(a.PodAffinity.PreferredDuringSchedulingIgnoredDuringExecution)
-		}
-		if a.PodAntiAffinity != nil {
-			p.AntiAffinity = p.terms(a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution)
-			p.PreferredAntiAffinity = p.weighted(a.PodAntiAffinity.PreferredDuringSchedulingIgnoredDuringExecution)
-		}
 	}
 	return p
 }
@@ -88,10 +56,14 @@ func (p *PodInfo) Name() types.NamespacedName {
 // SameOnNode says whether two states of a Pod that is on a node are the same to every decision, so that the
 // older may stand for the newer. Most of what a node agent reports of a running Pod changes nothing.
 func SameOnNode(a, b *PodInfo) bool {
-	return maps.Equal(a.Pod.Labels, b.Pod.Labels) && a.Priority == b.Priority &&
-		a.Request.equal(&b.Request) && a.ScoreRequest.equal(&b.ScoreRequest) &&
-		(a.Pod.DeletionTimestamp == nil) == (b.Pod.DeletionTimestamp == nil) &&
+	return a.Class == b.Class && a.Priority == b.Priority &&
+		a.Request.equal(&b.Request) && a.ScoreRequest.equal(&b.ScoreRequest) && slices.Equal(a.HostPorts, b.HostPorts) &&
 		a.Pod.Status.StartTime.Equal(b.Pod.Status.StartTime) && disrupted(a.Pod) == disrupted(b.Pod)
+}
+
+// Preempted says whether the Pod is ending because the scheduler preempted it.
+func Preempted(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp != nil && disrupted(pod) == corev1.PodReasonPreemptionByScheduler
 }
 
 // disrupted says why the Pod is about to go, "" when it is not.
@@ -102,58 +74,6 @@ func disrupted(pod *corev1.Pod) string {
 		}
 	}
 	return ""
-}
-
-// HasAffinity says whether the Pod has any term about other Pods.
-func (p *PodInfo) HasAffinity() bool {
-	return len(p.Affinity)+len(p.AntiAffinity)+len(p.PreferredAffinity)+len(p.PreferredAntiAffinity) > 0
-}
-
-func (p *PodInfo) terms(in []corev1.PodAffinityTerm) []PodTerm {
-	out := make([]PodTerm, 0, len(in))
-	for i := range in {
-		out = append(out, p.term(&in[i]))
-	}
-	return out
-}
-
-func (p *PodInfo) weighted(in []corev1.WeightedPodAffinityTerm) []WeightedPodTerm {
-	out := make([]WeightedPodTerm, 0, len(in))
-	for i := range in {
-		out = append(out, WeightedPodTerm{PodTerm: p.term(&in[i].PodAffinityTerm), Weight: in[i].Weight})
-	}
-	return out
-}
-
-// term reads one term. A term that names no namespaces means the Pod's own. The API server has merged
-// matchLabelKeys into the selector.
-func (p *PodInfo) term(in *corev1.PodAffinityTerm) PodTerm {
-	t := PodTerm{TopologyKey: in.TopologyKey, Namespaces: sets.New(in.Namespaces...)}
-	if len(in.Namespaces) == 0 && in.NamespaceSelector == nil {
-		t.Namespaces.Insert(p.Pod.Namespace)
-	}
-	t.Selector = p.selector(in.LabelSelector)
-	if in.NamespaceSelector != nil {
-		t.NamespaceSelector = p.selector(in.NamespaceSelector)
-	}
-	return t
-}
-
-func (p *PodInfo) selector(in *metav1.LabelSelector) labels.Selector {
-	s, err := metav1.LabelSelectorAsSelector(in)
-	if err != nil {
-		p.Bad = fmt.Errorf("read a label selector of pod %s: %w", p.Name(), err)
-		return labels.Nothing()
-	}
-	return s
-}
-
-// Matches says whether the term is about the Pod. namespaceLabels answers with the labels of its namespace.
-func (t *PodTerm) Matches(pod *corev1.Pod, namespaceLabels func(string) labels.Set) bool {
-	if !t.Namespaces.Has(pod.Namespace) && (t.NamespaceSelector == nil || !t.NamespaceSelector.Matches(namespaceLabels(pod.Namespace))) {
-		return false
-	}
-	return t.Selector.Matches(labels.Set(pod.Labels))
 }
 
 // hostPorts lists the node's ports that the Pod's containers take. Ordinary init containers take theirs one

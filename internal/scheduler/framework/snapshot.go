@@ -48,10 +48,10 @@ func (s *Snapshot) count(n *NodeInfo, sign int) {
 	if n == nil {
 		return
 	}
-	if len(n.WithAffinity) > 0 {
+	if n.Affinity > 0 {
 		s.affinity += sign
 	}
-	if len(n.WithAntiAffinity) > 0 {
+	if n.AntiAffinity > 0 {
 		s.antiAffinity += sign
 	}
 }

@@ -1,6 +1,10 @@
 package framework
 
-import "strings"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // Code says what kind of answer a plugin gave.
 type Code int
@@ -45,6 +49,21 @@ func (s *Status) Message() string {
 		return ""
 	}
 	return strings.Join(s.Reasons, ", ")
+}
+
+// NoneAvailable says, as Kubernetes does, that none of the nodes is available, and for how many of them each
+// reason holds.
+func NoneAvailable(nodes int, reasons map[string]int) string {
+	all := make([]string, 0, len(reasons))
+	for reason, n := range reasons {
+		all = append(all, fmt.Sprintf("%d %s", n, reason))
+	}
+	slices.Sort(all)
+	out := fmt.Sprintf("0/%d nodes are available:", nodes)
+	if len(all) > 0 {
+		out += " " + strings.Join(all, ", ") + "."
+	}
+	return out
 }
 
 // Detail explains a refusal in numbers or names, for people. The amounts are set for resources only.

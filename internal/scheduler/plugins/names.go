@@ -16,5 +16,8 @@ const (
 	NodeResourcesFitName   = "NodeResourcesFit"
 	BalancedAllocationName = "NodeResourcesBalancedAllocation"
 	ImageLocalityName      = "ImageLocality"
+	InterPodAffinityName   = "InterPodAffinity"
+	PodTopologySpreadName  = "PodTopologySpread"
+	DefaultPreemptionName  = "DefaultPreemption"
 	DefaultBinderName      = "DefaultBinder"
 )

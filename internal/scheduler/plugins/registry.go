@@ -3,6 +3,9 @@ package plugins
 import (
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/kubernetes"
 
 	"podium.dev/podium/internal/scheduler/framework"
@@ -10,7 +13,14 @@ import (
 
 // Dependencies are what plugins need beyond the snapshot.
 type Dependencies struct {
-	Client kubernetes.Interface
+	Client     kubernetes.Interface
+	Namespaces framework.Namespaces
+	// Siblings answers with what selects the Pods of the same services and owner as the Pod.
+	Siblings func(*corev1.Pod) labels.Selector
+	// Budgets answers with all disruption budgets.
+	Budgets func() []*policyv1.PodDisruptionBudget
+	// Preempt carries a preemption out, beside the decisions.
+	Preempt func(Preemption)
 }
 
 // New makes a plugin by its name, with default settings.
@@ -36,6 +46,12 @@ func New(name string, d Dependencies) (framework.Plugin, error) {
 		return BalancedAllocation{Resources: cpuAndMemory}, nil
 	case ImageLocalityName:
 		return ImageLocality{}, nil
+	case InterPodAffinityName:
+		return &InterPodAffinity{Namespaces: d.Namespaces, HardWeight: 1}, nil
+	case PodTopologySpreadName:
+		return &PodTopologySpread{Defaults: SystemSpread, SystemDefaults: true, Siblings: d.Siblings}, nil
+	case DefaultPreemptionName:
+		return &DefaultPreemption{Budgets: d.Budgets, Carry: d.Preempt}, nil
 	case DefaultBinderName:
 		return DefaultBinder{Client: d.Client}, nil
 	}

@@ -32,10 +32,8 @@ func (c *Cycle) PostFilter(ctx context.Context) framework.PostFilter {
 // Refusal puts the answers together. whole is the refusal of the cluster as a whole, nil if there was none.
 func (c *Cycle) Refusal(whole *framework.Status, post framework.PostFilter) Refusal {
 	r := Refusal{Nominated: post.Nominated, Clear: post.Clear}
-	var b strings.Builder
-	fmt.Fprintf(&b, "0/%d nodes are available:", len(c.snapshot.Nodes))
 	if whole != nil {
-		fmt.Fprintf(&b, " %s.", whole.Message())
+		r.Message = fmt.Sprintf("0/%d nodes are available: %s.", len(c.snapshot.Nodes), whole.Message())
 		r.Plugins = append(r.Plugins, c.blame(whole)...)
 	} else {
 		reasons := map[string]int{}
@@ -57,14 +55,11 @@ func (c *Cycle) Refusal(whole *framework.Status, post framework.PostFilter) Refu
 				r.Plugins = append(r.Plugins, name)
 			}
 		}
-		if text := Histogram(reasons); text != "" {
-			fmt.Fprintf(&b, " %s.", text)
-		}
+		r.Message = framework.NoneAvailable(len(c.snapshot.Nodes), reasons)
 	}
 	if post.Message != "" {
-		b.WriteString(" " + post.Message)
+		r.Message += " " + post.Message
 	}
-	r.Message = b.String()
 	return r
 }
 
@@ -76,16 +71,6 @@ func (c *Cycle) blame(whole *framework.Status) []string {
 		return nil
 	}
 	return []string{whole.Plugin}
-}
-
-// Histogram lists how many nodes each reason holds for, as Kubernetes' messages do.
-func Histogram(reasons map[string]int) string {
-	all := make([]string, 0, len(reasons))
-	for reason, n := range reasons {
-		all = append(all, fmt.Sprintf("%d %s", n, reason))
-	}
-	slices.Sort(all)
-	return strings.Join(all, ", ")
 }
 
 // bracketed writes a list as Kubernetes' messages do.

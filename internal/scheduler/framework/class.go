@@ -1,0 +1,170 @@
+package framework
+
+import (
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"weak"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/sets"
+)
+
+// Class is what Pods have in common that no rule about other Pods can tell apart: the same namespace, labels
+// and terms about other Pods, and being deleted or not. The thousand Pods of a workload are one class, so
+// that a rule is held against it once and not a thousand times, and its selectors are read once.
+//
+// Classes are shared: two Pods are of the same class when they have the same *Class.
+type Class struct {
+	Namespace string
+	Labels    labels.Set
+	// Deleted: the Pods have a deletionTimestamp.
+	Deleted bool
+	// Affinity and AntiAffinity are the required terms about other Pods, the others the preferred ones.
+	Affinity, AntiAffinity                   []PodTerm
+	PreferredAffinity, PreferredAntiAffinity []WeightedPodTerm
+	// Bad is set when a selector cannot be read; such a Pod fits nowhere.
+	Bad error
+}
+
+// PodTerm is one term of affinity or anti-affinity between Pods.
+type PodTerm struct {
+	Namespaces sets.Set[string]
+	// NamespaceSelector selects further namespaces by their labels; nil selects none.
+	NamespaceSelector labels.Selector
+	Selector          labels.Selector
+	TopologyKey       string
+}
+
+// WeightedPodTerm is a preferred term.
+type WeightedPodTerm struct {
+	PodTerm
+	Weight int64
+}
+
+// HasAffinity says whether there is any term about other Pods.
+func (c *Class) HasAffinity() bool {
+	return len(c.Affinity)+len(c.AntiAffinity)+len(c.PreferredAffinity)+len(c.PreferredAntiAffinity) > 0
+}
+
+// Matches says whether the term is about the Pods of a class.
+func (t *PodTerm) Matches(c *Class, namespaces Namespaces) bool {
+	if !t.Namespaces.Has(c.Namespace) && (t.NamespaceSelector == nil || !t.NamespaceSelector.Matches(namespaces.Labels(c.Namespace))) {
+		return false
+	}
+	return t.Selector.Matches(c.Labels)
+}
+
+// classes are those in use. One that no Pod is of any more is forgotten by and by.
+var classes = struct {
+	sync.Mutex
+	all map[string]weak.Pointer[Class]
+}{all: map[string]weak.Pointer[Class]{}}
+
+// classOf answers with the class of a Pod.
+func classOf(pod *corev1.Pod) *Class {
+	key := classKey(pod)
+	classes.Lock()
+	defer classes.Unlock()
+	if c := classes.all[key].Value(); c != nil {
+		return c
+	}
+	c := newClass(pod)
+	classes.all[key] = weak.Make(c)
+	runtime.AddCleanup(c, forgetClass, key)
+	return c
+}
+
+// forgetClass drops a key whose class is gone, unless it has a new one.
+func forgetClass(key string) {
+	classes.Lock()
+	defer classes.Unlock()
+	if classes.all[key].Value() == nil {
+		delete(classes.all, key)
+	}
+}
+
+// classKey is the same for Pods of the same class, and for no others.
+func classKey(pod *corev1.Pod) string {
+	var b strings.Builder
+	b.WriteString(pod.Namespace)
+	if pod.DeletionTimestamp != nil {
+		b.WriteByte('-')
+	}
+	for _, key := range slices.Sorted(maps.Keys(pod.Labels)) {
+		b.WriteByte('\n')
+		b.WriteString(key)
+		b.WriteByte('=')
+		b.WriteString(pod.Labels[key])
+	}
+	if a := pod.Spec.Affinity; a != nil && (a.PodAffinity != nil || a.PodAntiAffinity != nil) {
+		b.WriteByte('\n')
+		if a.PodAffinity != nil {
+			b.WriteString(a.PodAffinity.String())
+		}
+		b.WriteByte('\n')
+		if a.PodAntiAffinity != nil {
+			b.WriteString(a.PodAntiAffinity.String())
+		}
+	}
+	return b.String()
+}
+
+func newClass(pod *corev1.Pod) *Class {
+	c := &Class{Namespace: pod.Namespace, Labels: pod.Labels, Deleted: pod.DeletionTimestamp != nil}
+	if a := pod.Spec.Affinity; a != nil {
+		if a.PodAffinity != nil {
+			c.Affinity = c.terms(a.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution)
+			c.PreferredAffinity = c.weighted(a.PodAffinity.PreferredDuringSchedulingIgnoredDuringExecution)
+		}
+		if a.PodAntiAffinity != nil {
+			c.AntiAffinity = c.terms(a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution)
+			c.PreferredAntiAffinity = c.weighted(a.PodAntiAffinity.PreferredDuringSchedulingIgnoredDuringExecution)
+		}
+	}
+	return c
+}
+
+func (c *Class) terms(in []corev1.PodAffinityTerm) []PodTerm {
+	out := make([]PodTerm, 0, len(in))
+	for i := range in {
+		out = append(out, c.term(&in[i]))
+	}
+	return out
+}
+
+func (c *Class) weighted(in []corev1.WeightedPodAffinityTerm) []WeightedPodTerm {
+	out := make([]WeightedPodTerm, 0, len(in))
+	for i := range in {
+		out = append(out, WeightedPodTerm{PodTerm: c.term(&in[i].PodAffinityTerm), Weight: int64(in[i].Weight)})
+	}
+	return out
+}
+
+// term reads one term. A term that names no namespaces means the Pod's own. The API server has merged
+// matchLabelKeys into the selector.
+func (c *Class) term(in *corev1.PodAffinityTerm) PodTerm {
+	t := PodTerm{TopologyKey: in.TopologyKey, Namespaces: sets.New(in.Namespaces...)}
+	if len(in.Namespaces) == 0 && in.NamespaceSelector == nil {
+		t.Namespaces.Insert(c.Namespace)
+	}
+	t.Selector = c.selector(in.LabelSelector)
+	if in.NamespaceSelector != nil {
+		t.NamespaceSelector = c.selector(in.NamespaceSelector)
+	}
+	return t
+}
+
+func (c *Class) selector(in *metav1.LabelSelector) labels.Selector {
+	s, err := metav1.LabelSelectorAsSelector(in)
+	if err != nil {
+		c.Bad = fmt.Errorf("read a label selector of a pod of namespace %s: %w", c.Namespace, err)
+		return labels.Nothing()
+	}
+	return s
+}

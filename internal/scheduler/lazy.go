@@ -1,0 +1,151 @@
+package scheduler
+
+import (
+	"context"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+)
+
+// lazy holds the watches that only some decisions need: of namespaces when a Pod's affinity selects some by
+// their labels, of budgets when something is preempted, of services and owners when Pods are spread over
+// several nodes. Each starts when it is first asked for, and the decision that asks waits for its first
+// list.
+type lazy struct {
+	factory informers.SharedInformerFactory
+	// changed is told of every change of a namespace.
+	changed func(old, now *corev1.Namespace)
+	handle  sync.Once
+
+	mu      sync.Mutex
+	ctx     context.Context
+	started map[cache.SharedIndexInformer]bool
+}
+
+func newLazy(client kubernetes.Interface) *lazy {
+	return &lazy{
+		factory: informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trim)),
+		started: map[cache.SharedIndexInformer]bool{},
+	}
+}
+
+// need has an informer running and synced. It answers false before the scheduler runs and after its end.
+func (l *lazy) need(i cache.SharedIndexInformer) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ctx == nil || l.ctx.Err() != nil {
+		return false
+	}
+	if !l.started[i] {
+		l.factory.Start(l.ctx.Done())
+		l.started[i] = cache.WaitForCacheSync(l.ctx.Done(), i.HasSynced)
+	}
+	return l.started[i]
+}
+
+// Labels implements framework.Namespaces.
+func (l *lazy) Labels(namespace string) labels.Set {
+	informer := l.factory.Core().V1().Namespaces()
+	i := informer.Informer()
+	l.handle.Do(func() {
+		// It fails only for an informer that has been stopped.
+		_, _ = i.AddEventHandler(cache.ResourceEventHandlerFuncs{UpdateFunc: func(old, now any) {
+			l.changed(as[corev1.Namespace](old), as[corev1.Namespace](now))
+		}})
+	})
+	if !l.need(i) {
+		return nil
+	}
+	ns, err := informer.Lister().Get(namespace)
+	if err != nil {
+		return nil
+	}
+	return ns.Labels
+}
+
+// budgets answers with all disruption budgets.
+func (l *lazy) budgets() []*policyv1.PodDisruptionBudget {
+	informer := l.factory.Policy().V1().PodDisruptionBudgets()
+	if !l.need(informer.Informer()) {
+		return nil
+	}
+	all, err := informer.Lister().List(labels.Everything())
+	if err != nil {
+		return nil // the informer's store does not fail
+	}
+	return all
+}
+
+// siblings answers with what selects the Pods of the same services and owner as the Pod; nothing in
+// particular selects everything.
+func (l *lazy) siblings(pod *corev1.Pod) labels.Selector {
+	own := labels.Set{}
+	services := l.factory.Core().V1().Services()
+	if l.need(services.Informer()) {
+		all, _ := services.Lister().Services(pod.Namespace).List(labels.Everything()) // the store does not fail
+		for _, s := range all {
+			if s.Spec.Selector != nil && labels.SelectorFromSet(s.Spec.Selector).Matches(labels.Set(pod.Labels)) {
+				own = labels.Merge(own, s.Spec.Selector)
+			}
+		}
+	}
+	selector := labels.SelectorFromSet(own)
+	owner := metav1.GetControllerOfNoCopy(pod)
+	if owner == nil {
+		return selector
+	}
+	if requirements, selectable := l.ownerSelector(pod.Namespace, owner).Requirements(); selectable {
+		selector = selector.Add(requirements...)
+	}
+	return selector
+}
+
+// ownerSelector answers with the selector of a Pod's owner; everything when the kind has none that is known.
+func (l *lazy) ownerSelector(namespace string, owner *metav1.OwnerReference) labels.Selector {
+	var selector *metav1.LabelSelector
+	switch owner.APIVersion + "/" + owner.Kind {
+	case "v1/ReplicationController":
+		informer := l.factory.Core().V1().ReplicationControllers()
+		if l.need(informer.Informer()) {
+			if rc, err := informer.Lister().ReplicationControllers(namespace).Get(owner.Name); err == nil {
+				return labels.SelectorFromSet(rc.Spec.Selector)
+			}
+		}
+	case "apps/v1/ReplicaSet":
+		informer := l.factory.Apps().V1().ReplicaSets()
+		if l.need(informer.Informer()) {
+			if rs, err := informer.Lister().ReplicaSets(namespace).Get(owner.Name); err == nil {
+				selector = rs.Spec.Selector
+			}
+		}
+	case "apps/v1/StatefulSet":
+		informer := l.factory.Apps().V1().StatefulSets()
+		if l.need(informer.Informer()) {
+			if ss, err := informer.Lister().StatefulSets(namespace).Get(owner.Name); err == nil {
+				selector = ss.Spec.Selector
+			}
+		}
+	}
+	if selector == nil {
+		return labels.Everything()
+	}
+	out, err := metav1.LabelSelectorAsSelector(selector)
+	if err != nil {
+		return labels.Everything()
+	}
+	return out
+}
+
+func (l *lazy) start(ctx context.Context) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ctx = ctx
+}
+
+func (l *lazy) wait() { l.factory.Shutdown() }

@@ -1,0 +1,268 @@
+package profile_test
+
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// oracle says by brute force, straight from the objects and without any of the scheduler's code, whether a
+// Pod may go to a node.
+type oracle struct {
+	nodes      map[string]*corev1.Node
+	pods       map[string]*corev1.Pod // placed ones, by name
+	namespaces map[string]labels.Set
+}
+
+func (o *oracle) on(node string) []*corev1.Pod {
+	var out []*corev1.Pod
+	for _, p := range o.pods {
+		if p.Spec.NodeName == node {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func (o *oracle) fits(p *corev1.Pod, node *corev1.Node) bool {
+	return o.resources(p, node) && o.ports(p, node) && !keepsOff(p, node) &&
+		(!node.Spec.Unschedulable || tolerated(p, corev1.Taint{Key: "node.kubernetes.io/unschedulable", Effect: "NoSchedule"})) &&
+		selected(p, node) && o.affinity(p, node) && o.antiAffinity(p, node) && o.spread(p, node)
+}
+
+func cpuOf(p *corev1.Pod) int64 {
+	var sum, most int64
+	for _, c := range p.Spec.Containers {
+		sum += c.Resources.Requests.Cpu().MilliValue()
+	}
+	sidecars := int64(0)
+	for _, c := range p.Spec.InitContainers {
+		n := c.Resources.Requests.Cpu().MilliValue()
+		if c.RestartPolicy != nil {
+			sidecars += n
+			most = max(most, sidecars)
+			continue
+		}
+		most = max(most, n+sidecars)
+	}
+	return max(sum+sidecars, most) + p.Spec.Overhead.Cpu().MilliValue()
+}
+
+func extendedOf(p *corev1.Pod) int64 {
+	var sum int64
+	for _, c := range p.Spec.Containers {
+		q := c.Resources.Requests["example.com/thing"]
+		sum += q.Value()
+	}
+	return sum
+}
+
+func (o *oracle) resources(p *corev1.Pod, node *corev1.Node) bool {
+	cpu, things, n := cpuOf(p), extendedOf(p), int64(1)
+	wantsCPU, wantsThings := cpu > 0, things > 0
+	for _, other := range o.on(node.Name) {
+		cpu, things, n = cpu+cpuOf(other), things+extendedOf(other), n+1
+	}
+	has := node.Status.Allocatable
+	thing := has["example.com/thing"]
+	return n <= has.Pods().Value() && (!wantsCPU || cpu <= has.Cpu().MilliValue()) && (!wantsThings || things <= thing.Value())
+}
+
+func (o *oracle) ports(p *corev1.Pod, node *corev1.Node) bool {
+	for _, other := range o.on(node.Name) {
+		for _, a := range p.Spec.Containers[0].Ports {
+			for _, b := range other.Spec.Containers[0].Ports {
+				if a.HostPort != 0 && a.HostPort == b.HostPort && (a.HostIP == "" || b.HostIP == "" || a.HostIP == b.HostIP) {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
+func tolerated(p *corev1.Pod, taint corev1.Taint) bool {
+	return slices.ContainsFunc(p.Spec.Tolerations, func(t corev1.Toleration) bool {
+		return (t.Effect == "" || t.Effect == taint.Effect) && (t.Key == "" && t.Operator == "Exists" || t.Key == taint.Key &&
+			(t.Operator == "Exists" || t.Value == taint.Value))
+	})
+}
+
+// keepsOff says whether a taint keeps the Pod off.
+func keepsOff(p *corev1.Pod, node *corev1.Node) bool {
+	return slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Effect != "PreferNoSchedule" && !tolerated(p, t) })
+}
+
+func selected(p *corev1.Pod, node *corev1.Node) bool {
+	for k, v := range p.Spec.NodeSelector {
+		if node.Labels[k] != v {
+			return false
+		}
+	}
+	a := p.Spec.Affinity
+	if a == nil || a.NodeAffinity == nil || a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
+		return true
+	}
+	for _, term := range a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms {
+		ok := true
+		for _, e := range term.MatchExpressions {
+			value, has := node.Labels[e.Key]
+			switch e.Operator {
+			case corev1.NodeSelectorOpIn:
+				ok = ok && has && slices.Contains(e.Values, value)
+			case corev1.NodeSelectorOpNotIn:
+				ok = ok && !(has && slices.Contains(e.Values, value))
+			case corev1.NodeSelectorOpExists:
+				ok = ok && has
+			}
+		}
+		for _, f := range term.MatchFields {
+			ok = ok && slices.Contains(f.Values, node.Name)
+		}
+		if ok {
+			return true
+		}
+	}
+	return false
+}
+
+// about says whether a term of owner's is about the other Pod.
+func (o *oracle) about(owner *corev1.Pod, t corev1.PodAffinityTerm, other *corev1.Pod) bool {
+	in := slices.Contains(t.Namespaces, other.Namespace) || len(t.Namespaces) == 0 && t.NamespaceSelector == nil && owner.Namespace == other.Namespace
+	if t.NamespaceSelector != nil {
+		s, _ := metav1.LabelSelectorAsSelector(t.NamespaceSelector)
+		in = in || s.Matches(o.namespaces[other.Namespace])
+	}
+	s, _ := metav1.LabelSelectorAsSelector(t.LabelSelector)
+	return in && s.Matches(labels.Set(other.Labels))
+}
+
+func sameDomain(a, b *corev1.Node, key string) bool {
+	x, ok1 := a.Labels[key]
+	y, ok2 := b.Labels[key]
+	return ok1 && ok2 && x == y
+}
+
+func required(p *corev1.Pod) (affinity, anti []corev1.PodAffinityTerm) {
+	if a := p.Spec.Affinity; a != nil {
+		if a.PodAffinity != nil {
+			affinity = a.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+		}
+		if a.PodAntiAffinity != nil {
+			anti = a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+		}
+	}
+	return affinity, anti
+}
+
+func (o *oracle) affinity(p *corev1.Pod, node *corev1.Node) bool {
+	terms, _ := required(p)
+	if len(terms) == 0 {
+		return true
+	}
+	all := func(other *corev1.Pod) bool {
+		return !slices.ContainsFunc(terms, func(t corev1.PodAffinityTerm) bool { return !o.about(p, t, other) })
+	}
+	anywhere, everyTerm := false, true
+	for _, t := range terms {
+		if _, ok := node.Labels[t.TopologyKey]; !ok {
+			return false
+		}
+		here := false
+		for _, other := range o.pods {
+			at := o.nodes[other.Spec.NodeName]
+			if at == nil || !all(other) {
+				continue
+			}
+			here = here || sameDomain(node, at, t.TopologyKey)
+			for _, u := range terms {
+				_, ok := at.Labels[u.TopologyKey]
+				anywhere = anywhere || ok
+			}
+		}
+		everyTerm = everyTerm && here
+	}
+	return everyTerm || !anywhere && all(p)
+}
+
+func (o *oracle) antiAffinity(p *corev1.Pod, node *corev1.Node) bool {
+	_, anti := required(p)
+	for _, other := range o.pods {
+		at := o.nodes[other.Spec.NodeName]
+		if at == nil {
+			continue
+		}
+		for _, t := range anti {
+			if o.about(p, t, other) && sameDomain(node, at, t.TopologyKey) {
+				return false
+			}
+		}
+		_, theirs := required(other)
+		for _, t := range theirs {
+			if o.about(other, t, p) && sameDomain(node, at, t.TopologyKey) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (o *oracle) spread(p *corev1.Pod, node *corev1.Node) bool {
+	var hard []corev1.TopologySpreadConstraint
+	for _, c := range p.Spec.TopologySpreadConstraints {
+		if c.WhenUnsatisfiable == corev1.DoNotSchedule {
+			hard = append(hard, c)
+		}
+	}
+	for _, c := range hard {
+		if !o.spreadBy(p, node, c, hard) {
+			return false
+		}
+	}
+	return true
+}
+
+func (o *oracle) spreadBy(p *corev1.Pod, node *corev1.Node, c corev1.TopologySpreadConstraint, all []corev1.TopologySpreadConstraint) bool {
+	value, ok := node.Labels[c.TopologyKey]
+	if !ok {
+		return false
+	}
+	selector, _ := metav1.LabelSelectorAsSelector(c.LabelSelector)
+	same := func(q *corev1.Pod) bool {
+		for _, key := range c.MatchLabelKeys {
+			if v, has := p.Labels[key]; has && q.Labels[key] != v {
+				return false
+			}
+		}
+		return selector.Matches(labels.Set(q.Labels))
+	}
+	domains := map[string]int{}
+	for _, n := range o.nodes {
+		hasAll := !slices.ContainsFunc(all, func(other corev1.TopologySpreadConstraint) bool { _, has := n.Labels[other.TopologyKey]; return !has })
+		honorsAffinity := c.NodeAffinityPolicy == nil || *c.NodeAffinityPolicy == corev1.NodeInclusionPolicyHonor
+		honorsTaints := c.NodeTaintsPolicy != nil && *c.NodeTaintsPolicy == corev1.NodeInclusionPolicyHonor
+		if !hasAll || honorsAffinity && !selected(p, n) || honorsTaints && keepsOff(p, n) {
+			continue
+		}
+		domains[n.Labels[c.TopologyKey]] += 0
+		for _, other := range o.on(n.Name) {
+			if other.Namespace == p.Namespace && other.DeletionTimestamp == nil && same(other) {
+				domains[n.Labels[c.TopologyKey]]++
+			}
+		}
+	}
+	least := 1 << 30
+	for _, n := range domains {
+		least = min(least, n)
+	}
+	if c.MinDomains != nil && len(domains) < int(*c.MinDomains) || len(domains) == 0 {
+		least = 0
+	}
+	skew := domains[value] - least
+	if same(p) {
+		skew++
+	}
+	return skew <= int(c.MaxSkew)
+}
