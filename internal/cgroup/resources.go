@@ -16,8 +16,8 @@ type Resources struct {
 	CPUPeriod *uint64
 	// CPUSet and MemSet are lists as "0-3,8".
 	CPUSet, MemSet string
-	// Memory is in bytes; -1 is no limit.
-	Memory *int64
+	// Memory is in bytes; -1 is no limit. MemorySwap is of memory and swap together.
+	Memory, MemorySwap *int64
 	// PidsLimit is how many tasks there may be; -1 is no limit.
 	PidsLimit *int64
 	// HugePages are bytes by page size ("2MB").
@@ -28,7 +28,7 @@ type Resources struct {
 
 func (r Resources) empty() bool {
 	return r.CPUShares == nil && r.CPUQuota == nil && r.CPUPeriod == nil && r.CPUSet == "" && r.MemSet == "" &&
-		r.Memory == nil && r.PidsLimit == nil && len(r.HugePages) == 0 && len(r.Unified) == 0
+		r.Memory == nil && r.MemorySwap == nil && r.PidsLimit == nil && len(r.HugePages) == 0 && len(r.Unified) == 0
 }
 
 // translate gives the library's form. The library may write into what it gets, so each call makes it anew.
@@ -49,6 +49,9 @@ func (m *Manager) translate(r Resources) *cgroups.Resources {
 	}
 	if r.Memory != nil {
 		out.Memory = *r.Memory
+	}
+	if r.MemorySwap != nil {
+		out.MemorySwap = *r.MemorySwap
 	}
 	out.PidsLimit = r.PidsLimit
 	for size, limit := range r.HugePages {
