@@ -20,6 +20,7 @@ import (
 	authorizerunion "k8s.io/apiserver/pkg/authorization/union"
 	"k8s.io/utils/clock"
 
+	"podium.dev/podium/internal/admission"
 	"podium.dev/podium/internal/auth/bootstrap"
 	"podium.dev/podium/internal/auth/node"
 	"podium.dev/podium/internal/auth/rbac"
@@ -40,7 +41,7 @@ type security struct {
 // openPaths may be asked for by anybody: whoever watches over the server has no identity in it.
 var openPaths = []string{"/livez", "/readyz", "/healthz"}
 
-// secure sets up authentication and authorization. Neither knows anything before followStores.
+// secure sets up authentication, authorization and admission. None of them knows anything before followStores.
 func (s *Server) secure(cfg Config) error {
 	policy, err := bootstrap.Default()
 	if err != nil {
@@ -70,7 +71,8 @@ func (s *Server) secure(cfg Config) error {
 	s.config.Authentication.Authenticator = s.authenticator()
 	s.config.Authorization.Authorizer = sec.all
 	s.config.RuleResolver = sec.rules
-	return nil
+	s.config.AdmissionControl, err = admission.Chain(admission.Config{Stores: s.store, RBAC: sec.rbac, All: sec.all})
+	return err
 }
 
 func (s *Server) authenticator() authenticator.Request {

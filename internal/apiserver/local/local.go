@@ -64,25 +64,35 @@ func get[T runtime.Object](ctx context.Context, s Stores, r schema.GroupResource
 	if err != nil {
 		return none, err
 	}
-	t, ok := o.(T)
+	t, ok := o.DeepCopyObject().(T) // the cache gives out its own maps and slices
 	if !ok {
 		return none, fmt.Errorf("the store of %s answered with a %T", r, o)
 	}
 	return t, nil
 }
 
-// List answers with the objects of a namespace (all when "") as the watch cache knows them.
+// List answers with the objects of a namespace (all when "") as the watch cache knows them. They must not be
+// changed.
 func List[T runtime.Object](ctx context.Context, s Stores, r schema.GroupResource, namespace string) ([]T, error) {
+	return list[T](ctx, s, r, namespace, "0")
+}
+
+// ListCurrent answers with the objects of a namespace as they are now. They must not be changed.
+func ListCurrent[T runtime.Object](ctx context.Context, s Stores, r schema.GroupResource, namespace string) ([]T, error) {
+	return list[T](ctx, s, r, namespace, "")
+}
+
+func list[T runtime.Object](ctx context.Context, s Stores, r schema.GroupResource, namespace, version string) ([]T, error) {
 	store, err := s.find(r)
 	if err != nil {
 		return nil, err
 	}
-	list, err := store.List(Context(ctx, namespace), &metainternal.ListOptions{ResourceVersion: "0"})
+	found, err := store.List(Context(ctx, namespace), &metainternal.ListOptions{ResourceVersion: version})
 	if err != nil {
 		return nil, err
 	}
 	var all []T
-	return all, meta.EachListItem(list, func(o runtime.Object) error {
+	err = meta.EachListItem(found, func(o runtime.Object) error {
 		t, ok := o.(T)
 		if !ok {
 			return fmt.Errorf("the store of %s answered with a %T", r, o)
@@ -90,6 +100,7 @@ func List[T runtime.Object](ctx context.Context, s Stores, r schema.GroupResourc
 		all = append(all, t)
 		return nil
 	})
+	return all, err
 }
 
 // Sink is told what is stored of a kind, one call at a time. It may keep what it is given, but not change it.
