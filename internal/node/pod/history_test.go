@@ -70,7 +70,7 @@ func (m *model) gone() bool { return m.o.Gone() }
 
 // event is one thing that happens.
 func (m *model) event() {
-	switch m.rng.IntN(24) {
+	switch m.rng.IntN(27) {
 	case 0, 1, 2:
 		if run := m.anyRun(); run != nil {
 			m.exit(run.ID, []int32{0, 0, 1, 42, 137}[m.rng.IntN(5)])
@@ -116,6 +116,19 @@ func (m *model) event() {
 			m.pod = next
 		}
 	case 12:
+		if run := m.anyRun(); run != nil && m.rng.IntN(4) == 0 {
+			m.say("%s is lost", run.ID)
+			run.State = Unknown
+		}
+	case 13:
+		if m.rng.IntN(12) == 0 && m.o.Orders.Evict == nil {
+			m.say("evicted")
+			m.o.Orders.Evict = &Verdict{Reason: "Evicted", Message: "m", Disruption: "d", DisruptionReason: "r"}
+			if m.rng.IntN(2) == 0 {
+				m.o.Orders.Evict.Grace = new(int64)
+			}
+		}
+	case 14:
 		m.now = m.now.Add(time.Duration(m.rng.IntN(700)) * time.Second)
 	default:
 		m.step()
@@ -231,6 +244,8 @@ func (m *model) checkOrder(c *v1.Container) {
 		run := m.o.current(before.Name)
 		switch {
 		case begun:
+		case run == nil && Sidecar(before) && m.logs[before.Name] > 0:
+			// It was there, and is on its way back.
 		case run == nil:
 			m.fail("%s starts before init container %s was made", c.Name, before.Name)
 		case Sidecar(before) && initContainer(m.pod, c.Name) == nil && before == &m.pod.Spec.InitContainers[len(m.pod.Spec.InitContainers)-1] && run.State != Running:

@@ -73,6 +73,7 @@ func (m *model) forget() {
 	}
 	m.o.Orders.Resumed = m.pod.DeletionTimestamp != nil
 	m.o.Probes = map[string]Probe{}
+	m.o.Orders.Evict = nil
 }
 
 func randomPod(rng *rand.Rand) *v1.Pod {
@@ -462,8 +463,11 @@ func (m *model) stopContainer(a StopContainer) {
 // exit ends a container.
 func (m *model) exit(id string, code int32) {
 	run := m.byID(id)
-	if run == nil || run.State != Running {
+	if run == nil || (run.State != Running && run.State != Unknown) {
 		return
+	}
+	if run.State == Unknown && m.rng.IntN(2) == 0 {
+		return // nobody will ever know
 	}
 	run.State, run.FinishedAt, run.ExitCode, run.Reason = Exited, m.now, code, "Error"
 	if code == 0 {
