@@ -21,8 +21,8 @@ import (
 // groupPriority puts the groups in discovery in Kubernetes' order; a group that is not here comes last.
 var groupPriority = map[string]int{
 	"apps": 17800, "events.k8s.io": 17750, "authentication.k8s.io": 17700, "authorization.k8s.io": 17600,
-	"autoscaling": 17500, "batch": 17400, "networking.k8s.io": 17200, "policy": 17100, "rbac.authorization.k8s.io": 17000,
-	"scheduling.k8s.io": 16600, "coordination.k8s.io": 16500, "node.k8s.io": 16300, "discovery.k8s.io": 16200,
+	"autoscaling": 17500, "batch": 17400, "certificates.k8s.io": 17300, "networking.k8s.io": 17200, "policy": 17100,
+	"rbac.authorization.k8s.io": 17000, "storage.k8s.io": 16800, "scheduling.k8s.io": 16600, "coordination.k8s.io": 16500, "node.k8s.io": 16300, "discovery.k8s.io": 16200,
 }
 
 // served is what the server serves: each group version's stores by their path ("pods", "pods/status").

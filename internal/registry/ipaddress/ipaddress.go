@@ -2,6 +2,8 @@
 package ipaddress
 
 import (
+	"strings"
+
 	"context"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -55,6 +57,7 @@ func parent(ref *networkingv1.ParentReference) string {
 	if ref.Group != "" {
 		words += "." + ref.Group
 	}
+	words = strings.ToLower(words)
 	if ref.Namespace != "" {
 		words += "/" + ref.Namespace
 	}

@@ -5,17 +5,26 @@ import (
 	"slices"
 
 	"podium.dev/podium/internal/registry"
+	"podium.dev/podium/internal/registry/certificatesigningrequest"
 	"podium.dev/podium/internal/registry/configmap"
 	"podium.dev/podium/internal/registry/controllerrevision"
+	"podium.dev/podium/internal/registry/cronjob"
+	"podium.dev/podium/internal/registry/csidriver"
+	"podium.dev/podium/internal/registry/csinode"
 	"podium.dev/podium/internal/registry/daemonset"
 	"podium.dev/podium/internal/registry/deployment"
 	"podium.dev/podium/internal/registry/endpoints"
 	"podium.dev/podium/internal/registry/endpointslice"
 	"podium.dev/podium/internal/registry/event"
+	"podium.dev/podium/internal/registry/horizontalpodautoscaler"
+	"podium.dev/podium/internal/registry/ingress"
+	"podium.dev/podium/internal/registry/ingressclass"
 	"podium.dev/podium/internal/registry/ipaddress"
+	"podium.dev/podium/internal/registry/job"
 	"podium.dev/podium/internal/registry/lease"
 	"podium.dev/podium/internal/registry/limitrange"
 	"podium.dev/podium/internal/registry/namespace"
+	"podium.dev/podium/internal/registry/networkpolicy"
 	"podium.dev/podium/internal/registry/node"
 	"podium.dev/podium/internal/registry/persistentvolume"
 	"podium.dev/podium/internal/registry/persistentvolumeclaim"
@@ -33,11 +42,15 @@ import (
 	"podium.dev/podium/internal/registry/serviceaccount"
 	"podium.dev/podium/internal/registry/servicecidr"
 	"podium.dev/podium/internal/registry/statefulset"
+	"podium.dev/podium/internal/registry/storageclass"
+	"podium.dev/podium/internal/registry/volumeattachment"
 )
 
 // All answers with every kind, those of a group together.
 func All() []registry.Kind {
-	return slices.Concat(core(), apps(), networking(), rbac.Kinds(), []registry.Kind{
+	return slices.Concat(core(), apps(), batch(), networking(), storage(), rbac.Kinds(), []registry.Kind{
+		certificatesigningrequest.Kind(),
+		horizontalpodautoscaler.Kind(),
 		lease.Kind(),
 		poddisruptionbudget.Kind(),
 		priorityclass.Kind(),
@@ -78,7 +91,26 @@ func apps() []registry.Kind {
 func networking() []registry.Kind {
 	return []registry.Kind{
 		endpointslice.Kind(),
+		ingress.Kind(),
+		ingressclass.Kind(),
 		ipaddress.Kind(),
+		networkpolicy.Kind(),
 		servicecidr.Kind(),
+	}
+}
+
+func batch() []registry.Kind {
+	return []registry.Kind{
+		cronjob.Kind(),
+		job.Kind(),
+	}
+}
+
+func storage() []registry.Kind {
+	return []registry.Kind{
+		csidriver.Kind(),
+		csinode.Kind(),
+		storageclass.Kind(),
+		volumeattachment.Kind(),
 	}
 }
