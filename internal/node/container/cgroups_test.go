@@ -2,16 +2,24 @@ package container
 
 import (
 	"context"
+	"fmt"
 	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"podium.dev/podium/internal/cgroup"
 	"podium.dev/podium/internal/node/qos"
+	"podium.dev/podium/internal/paths"
 )
 
 // fakeTree keeps cgroups in a map; those named busy have processes.
@@ -95,5 +103,57 @@ func TestCgroups(t *testing.T) {
 	}
 	if got := *tree.groups["kubepods/burstable"].CPUShares; got != 1280 {
 		t.Errorf("restored, the level of burstable Pods weighs %d", got)
+	}
+}
+
+func TestCgroupsOfTheKernel(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("making cgroups needs root")
+	}
+	parent := fmt.Sprintf("/podium-test-%d", os.Getpid())
+	tree, err := cgroup.New(parent)
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() {
+		if err := tree.Remove("/"); err != nil {
+			t.Errorf("cgroups are left: %v", err)
+		}
+	})
+	c := NewPodCgroups(tree, paths.Paths{}, &kubeletconfig.KubeletConfiguration{PodPidsLimit: ptr[int64](99)})
+	pod := newPod()
+	pod.Spec.Containers[0].Resources.Limits = v1.ResourceList{"cpu": resource.MustParse("500m"), "memory": resource.MustParse("64Mi")}
+	pod.Spec.Containers[0].Resources.Requests = v1.ResourceList{"cpu": resource.MustParse("250m")}
+	for range 2 {
+		if got, err := c.Ensure(pod); err != nil || got != parent+"/kubepods/burstable/poduid" {
+			t.Fatalf("%s, %v", got, err)
+		}
+	}
+	memory := map[cgroup.Mode]string{cgroup.V1: "memory.limit_in_bytes", cgroup.V2: "memory.max"}[tree.Mode()]
+	raw, err := os.ReadFile(filepath.Join(tree.Dir("kubepods/burstable/poduid", "memory"), memory))
+	if got := strings.TrimSpace(string(raw)); err != nil || got != "67108864" {
+		t.Errorf("memory limit %s, %v", got, err)
+	}
+	// What is left in it is ended.
+	left := exec.Command("sleep", "1000")
+	if err := left.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- left.Wait() }()
+	procs := filepath.Join(tree.Dir("kubepods/burstable/poduid", "memory"), "cgroup.procs")
+	if err := os.WriteFile(procs, []byte(strconv.Itoa(left.Process.Pid)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := c.Remove(pod.UID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-done; err == nil {
+		t.Error("the process ended by itself")
+	}
+	if tree.Exists("kubepods/burstable/poduid") {
+		t.Error("the cgroup is left")
 	}
 }

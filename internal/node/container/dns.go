@@ -138,7 +138,8 @@ func parseResolver(content string) (*runtimeapi.DNSConfig, error) {
 		switch fields[0] {
 		case "nameserver":
 			if len(fields) < 2 {
-				return nil, fmt.Errorf("Encountered error while parsing resolv conf file. Error: nameserver list is empty ") //nolint:staticcheck // Kubernetes' words
+				//lint:ignore ST1005 these are Kubernetes' words
+				return nil, fmt.Errorf("Encountered error while parsing resolv conf file. Error: nameserver list is empty ")
 			}
 			config.Servers = append(config.Servers, fields[1])
 		case "search":

@@ -101,6 +101,7 @@ func (b *Builder) security(in Input) (*runtimeapi.LinuxContainerSecurityContext,
 	if out.Seccomp, err = b.seccomp(sc.SeccompProfile); err != nil {
 		return nil, err
 	}
+	//lint:ignore SA1019 runtimes from before the field Apparmor read this one
 	if out.Apparmor, out.ApparmorProfile, err = apparmor(pod, in.Container); err != nil {
 		return nil, err
 	}
@@ -181,7 +182,8 @@ func (b *Builder) seccomp(profile *v1.SeccompProfile) (*runtimeapi.SecurityProfi
 		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_RuntimeDefault}, nil
 	case v1.SeccompProfileTypeLocalhost:
 		if profile.LocalhostProfile == nil || *profile.LocalhostProfile == "" {
-			return nil, errors.New("localhostProfile must be set if seccompProfile type is Localhost.") //nolint:staticcheck // Kubernetes' words
+			//lint:ignore ST1005 these are Kubernetes' words
+			return nil, errors.New("localhostProfile must be set if seccompProfile type is Localhost.")
 		}
 		return &runtimeapi.SecurityProfile{
 			ProfileType:  runtimeapi.SecurityProfile_Localhost,

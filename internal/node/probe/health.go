@@ -3,13 +3,13 @@ package probe
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 	"strconv"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -25,24 +25,23 @@ func health(ctx context.Context, action *v1.GRPCAction, t Target, timeout time.D
 	defer cancel()
 	security := insecure.NewCredentials()
 	if action.Mode != nil && *action.Mode == v1.GRPCProbeModeTLS {
-		security = credentials.NewTLS(&tls.Config{InsecureSkipVerify: true}) //nolint:gosec // as with HTTPS probes
+		// As with HTTPS probes, certificates of Pods are their own affair.
+		security = credentials.NewTLS(&tls.Config{InsecureSkipVerify: true})
 	}
 	address := net.JoinHostPort(t.PodIP, strconv.Itoa(int(action.Port)))
-	//nolint:staticcheck // Only a blocking dial tells a server that is not there from one that does not answer.
-	conn, err := grpc.DialContext(ctx, address,
-		grpc.WithBlock(), //nolint:staticcheck // see above
+	conn, err := grpc.NewClient("passthrough:///"+address,
 		grpc.WithUserAgent(handler.UserAgent("probe")),
 		grpc.WithTransportCredentials(security),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return handler.Dialer().DialContext(ctx, "tcp", address)
 		}))
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return failure("timeout: failed to connect service %q within %v: %+v", address, timeout, err)
-	case err != nil:
+	if err != nil {
 		return failure("error: failed to connect service at %q: %+v", address, err)
 	}
 	defer conn.Close()
+	if !connected(ctx, conn) {
+		return failure("timeout: failed to connect service %q within %v: %+v", address, timeout, context.DeadlineExceeded)
+	}
 	request := &healthpb.HealthCheckRequest{}
 	if action.Service != nil {
 		request.Service = *action.Service
@@ -61,4 +60,20 @@ func health(ctx context.Context, action *v1.GRPCAction, t Target, timeout time.D
 		return failure("service unhealthy (responded with %q)", response.GetStatus().String())
 	}
 	return answer{result: succeeded, text: "service healthy"}
+}
+
+// connected waits for a connection, which is tried for until ctx ends: only so is a server that is not there
+// told from one that does not answer.
+func connected(ctx context.Context, conn *grpc.ClientConn) bool {
+	conn.Connect()
+	for {
+		state := conn.GetState()
+		if state == connectivity.Ready {
+			return true
+		}
+		if !conn.WaitForStateChange(ctx, state) {
+			return false
+		}
+		conn.Connect()
+	}
 }
