@@ -104,7 +104,10 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	pods := &podSource{
 		client: n.c.Client, node: n.c.Name,
-		update: func(p *corev1.Pod) { n.workers.UpdatePod(worker.SourceAPI, p) },
+		update: func(p *corev1.Pod) {
+			n.workers.UpdatePod(worker.SourceAPI, p)
+			n.volumes.Update(p)
+		},
 		remove: func(p *corev1.Pod) { n.workers.DeletePod(worker.SourceAPI, p) },
 		all:    func(p []*corev1.Pod) { n.workers.SetPods(worker.SourceAPI, p) },
 	}
