@@ -16,6 +16,17 @@ import (
 // Admit answers why the node does not take the Pod in beside the others that are there, nil when it does. The
 // scheduler has asked the same, but another scheduler, a static Pod or a changed node can have come between.
 func Admit(p *v1.Pod, node *v1.Node, others []*v1.Pod) *Verdict {
+	if v := unsupported(p, node); v != nil {
+		return v
+	}
+	if v := fits(p, node, others); v != nil {
+		return v
+	}
+	return predicates(p, node, others)
+}
+
+// unsupported answers what the Pod asks for that this node can never give.
+func unsupported(p *v1.Pod, node *v1.Node) *Verdict {
 	if want, ok := p.Labels[v1.LabelOSStable]; ok && want != runtime.GOOS {
 		return &Verdict{
 			Reason:  "PodOSSelectorNodeLabelDoesNotMatch",
@@ -32,10 +43,7 @@ func Admit(p *v1.Pod, node *v1.Node, others []*v1.Pod) *Verdict {
 			Message: "SupplementalGroupsPolicy=Strict is not supported in this node",
 		}
 	}
-	if v := fits(p, node, others); v != nil {
-		return v
-	}
-	return predicates(p, node, others)
+	return nil
 }
 
 func supplementalGroups(node *v1.Node) bool {
@@ -45,9 +53,31 @@ func supplementalGroups(node *v1.Node) bool {
 
 // fits answers which of its resources the node has too little of for one Pod more.
 func fits(p *v1.Pod, node *v1.Node, others []*v1.Pod) *Verdict {
+	for _, s := range shortages(p, node, others) {
+		return s.verdict()
+	}
+	return nil
+}
+
+// shortage is a resource that the node has too little of for a Pod.
+type shortage struct {
+	name             v1.ResourceName
+	want, used, room int64
+}
+
+func (s shortage) verdict() *Verdict {
+	return &Verdict{
+		Reason: "OutOf" + string(s.name),
+		Message: fmt.Sprintf("Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d",
+			s.name, s.want, s.used, s.room),
+	}
+}
+
+// shortages answers with all resources that the node has too little of for one Pod more.
+func shortages(p *v1.Pod, node *v1.Node, others []*v1.Pod) (short []shortage) {
 	allocatable := node.Status.Allocatable
 	if room := allocatable.Pods().Value(); int64(len(others))+1 > room {
-		return shortOf(v1.ResourcePods, 1, int64(len(others)), room)
+		short = append(short, shortage{v1.ResourcePods, 1, int64(len(others)), room})
 	}
 	wants := resourcehelper.PodRequests(p, resourcehelper.PodResourcesOptions{})
 	for name, q := range wants {
@@ -57,7 +87,7 @@ func fits(p *v1.Pod, node *v1.Node, others []*v1.Pod) *Verdict {
 		}
 	}
 	if len(wants) == 0 {
-		return nil
+		return short
 	}
 	used := v1.ResourceList{}
 	for _, other := range others {
@@ -70,10 +100,10 @@ func fits(p *v1.Pod, node *v1.Node, others []*v1.Pod) *Verdict {
 	for _, name := range inOrder(wants) {
 		want, have, room := amount(name, wants[name]), amount(name, used[name]), amount(name, allocatable[name])
 		if want > room-have {
-			return shortOf(name, want, have, room)
+			short = append(short, shortage{name, want, have, room})
 		}
 	}
-	return nil
+	return short
 }
 
 // inOrder lists resources as the scheduler checks them: cpu, memory and ephemeral storage first.
@@ -107,14 +137,6 @@ func amount(name v1.ResourceName, q resource.Quantity) int64 {
 		return q.MilliValue()
 	}
 	return q.Value()
-}
-
-func shortOf(name v1.ResourceName, want, used, room int64) *Verdict {
-	return &Verdict{
-		Reason: "OutOf" + string(name),
-		Message: fmt.Sprintf("Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d",
-			name, want, used, room),
-	}
 }
 
 // predicates answers what else of the Pod and the node does not go together.

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
@@ -18,6 +19,11 @@ func (m *Manager) setPods(source string, pods []*v1.Pod) {
 	for uid, w := range m.workers {
 		if w.source == source && !keep[uid] {
 			m.drop(w)
+		}
+	}
+	for uid, in := range m.held {
+		if in.source == source && !keep[uid] {
+			delete(m.held, uid)
 		}
 	}
 	pods = slices.Clone(pods)
@@ -53,7 +59,59 @@ func (m *Manager) update(source string, p *v1.Pod) {
 		}
 		m.names[name] = p.UID
 	}
-	m.start(source, p)
+	m.take(source, p)
+}
+
+// take takes in a Pod that has no worker yet: a new one is admitted first. The lock is held.
+func (m *Manager) take(source string, p *v1.Pod) {
+	ended := p.Status.Phase == v1.PodFailed || p.Status.Phase == v1.PodSucceeded
+	if m.found[p.UID] != nil || p.DeletionTimestamp != nil || ended {
+		m.start(source, p, nil)
+		return
+	}
+	if in, held := m.held[p.UID]; held {
+		in.pod = p
+		m.held[p.UID] = in
+		return
+	}
+	why := m.admit(p)
+	if why == nil || !m.makeRoom(source, p) {
+		m.start(source, p, why)
+	}
+}
+
+// makeRoom ends others for a critical Pod that the node has too little for, and reports whether there will be
+// enough: the Pod is taken in when they have ended. The lock is held.
+func (m *Manager) makeRoom(source string, p *v1.Pod) bool {
+	if m.cfg.Node == nil || m.cfg.Node() == nil {
+		return false
+	}
+	victims := pod.MakeRoom(p, m.cfg.Node(), m.others())
+	if len(victims) == 0 {
+		return false
+	}
+	var ends []<-chan struct{}
+	for _, v := range victims {
+		m.workers[v.UID].eventOf(v, nil, v1.EventTypeWarning, pod.Preempted.Reason, pod.Preempted.Message)
+		ends = append(ends, m.evict(v.UID, pod.Preempted))
+	}
+	m.held[p.UID] = input{source, p}
+	go func(ctx context.Context) {
+		for _, end := range ends {
+			select {
+			case <-end:
+			case <-ctx.Done():
+				return
+			}
+		}
+		m.do(func() {
+			if in, held := m.held[p.UID]; held {
+				delete(m.held, p.UID)
+				m.update(in.source, in.pod)
+			}
+		})
+	}(m.ctx)
+	return true
 }
 
 // wait lines a static Pod up behind those of its name, in place of itself when it is there already.
@@ -90,6 +148,7 @@ func (m *Manager) remove(source string, p *v1.Pod) {
 		delete(m.waiting, name)
 	}
 	delete(m.again, p.UID)
+	delete(m.held, p.UID)
 	if w := m.workers[p.UID]; w != nil && w.source == source {
 		m.drop(w)
 	}
@@ -102,14 +161,12 @@ func (m *Manager) drop(w *worker) {
 	w.post(func() { w.orders.Removed = true })
 }
 
-// start makes the worker of a Pod. The lock is held.
-func (m *Manager) start(source string, p *v1.Pod) *worker {
+// start makes the worker of a Pod, which the node may have refused. The lock is held.
+func (m *Manager) start(source string, p *v1.Pod, refused *pod.Verdict) *worker {
 	had := m.found[p.UID]
 	delete(m.found, p.UID)
 	w := newWorker(m, source, p, had)
-	if had == nil && p.DeletionTimestamp == nil && p.Status.Phase != v1.PodFailed && p.Status.Phase != v1.PodSucceeded {
-		w.orders.Reject = m.admit(p)
-	}
+	w.orders.Reject = refused
 	m.workers[p.UID] = w
 	go w.run(m.ctx)
 	return w
@@ -117,12 +174,7 @@ func (m *Manager) start(source string, p *v1.Pod) *worker {
 
 // admit answers why the node does not take a Pod in, nil when it does. The lock is held.
 func (m *Manager) admit(p *v1.Pod) *pod.Verdict {
-	var others []*v1.Pod
-	for _, w := range m.workers {
-		if w.takesRoom() {
-			others = append(others, w.shared.Load().pod)
-		}
-	}
+	others := m.others()
 	if m.cfg.Node != nil {
 		if node := m.cfg.Node(); node != nil {
 			if v := pod.Admit(p, node, others); v != nil {
@@ -136,6 +188,17 @@ func (m *Manager) admit(p *v1.Pod) *pod.Verdict {
 		}
 	}
 	return nil
+}
+
+// others are the Pods that take room on the node. The lock is held.
+func (m *Manager) others() []*v1.Pod {
+	var others []*v1.Pod
+	for _, w := range m.workers {
+		if w.takesRoom() {
+			others = append(others, w.shared.Load().pod)
+		}
+	}
+	return others
 }
 
 // ended takes in that a worker has nothing left to do: its Pod is gone. What waited for it starts.

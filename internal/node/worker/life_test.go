@@ -488,3 +488,36 @@ func TestHashIsThatOfTheBuilder(t *testing.T) {
 		t.Errorf("hash: %x and %s", got, pod.Hash(c))
 	}
 }
+
+func TestCriticalPodsAreMadeRoomFor(t *testing.T) {
+	room := &v1.Node{Status: v1.NodeStatus{Allocatable: v1.ResourceList{
+		v1.ResourcePods: resource.MustParse("10"), v1.ResourceCPU: resource.MustParse("1"),
+	}}}
+	n := newNode(t, func(c *Config) { c.Node = func() *v1.Node { return room } })
+	asks := func(q string) func(*v1.Pod) {
+		return func(p *v1.Pod) {
+			p.Spec.Containers[0].Resources.Requests = v1.ResourceList{v1.ResourceCPU: resource.MustParse(q)}
+		}
+	}
+	n.runtime.deaf["c"] = true
+	n.create(newPod(asks("800m")))
+	n.running("web")
+	n.create(newPod(asks("500m"), func(p *v1.Pod) {
+		p.Name, p.UID, p.Spec.Priority = "critical", "uid-critical", ptr.To[int32](2_000_000_000)
+	}))
+	n.eventually(func() string {
+		if n.runtime.count("StopContainer c 30") == 1 {
+			return ""
+		}
+		return "nobody makes room"
+	})
+	if n.runtime.count("RunPodSandbox critical") != 0 {
+		t.Error("the critical pod did not wait")
+	}
+	n.saw("Warning Preempting: Preempted in order to admit critical pod")
+	n.advance(30 * time.Second)
+	n.running("critical")
+	n.becomes("web", "preempted", func(st *v1.PodStatus) bool {
+		return st.Phase == v1.PodFailed && st.Reason == "Preempting" && isTrue(st, v1.DisruptionTarget)
+	})
+}

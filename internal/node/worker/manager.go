@@ -77,7 +77,9 @@ type Manager struct {
 	names   map[string]types.UID
 	waiting map[string][]input
 	again   map[types.UID]input
-	spoken  map[string]bool
+	// held are critical Pods that wait for others to make room.
+	held   map[types.UID]input
+	spoken map[string]bool
 	// found is what the runtime had when the daemon came up and no worker has claimed yet.
 	found map[types.UID]*found
 	swept bool
@@ -101,6 +103,7 @@ func New(cfg Config) *Manager {
 		names:   map[string]types.UID{},
 		waiting: map[string][]input{},
 		again:   map[types.UID]input{},
+		held:    map[types.UID]input{},
 		spoken:  map[string]bool{},
 	}
 	m.report = newReporter(cfg.Client, cfg.Clock)
@@ -148,6 +151,11 @@ func (m *Manager) Wake(uid types.UID) {
 func (m *Manager) Evict(uid types.UID, why pod.Verdict) <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.evict(uid, why)
+}
+
+// evict is Evict with the lock held.
+func (m *Manager) evict(uid types.UID, why pod.Verdict) <-chan struct{} {
 	w := m.workers[uid]
 	if w == nil {
 		return nil

@@ -167,7 +167,7 @@ func (m *Manager) sweep() {
 	}
 	m.swept = true
 	for uid, f := range m.found {
-		w := m.start(orphan, orphanPod(uid, f))
+		w := m.start(orphan, orphanPod(uid, f), nil)
 		w.post(func() { w.orders.Removed = true })
 	}
 	keep := map[types.UID]bool{}

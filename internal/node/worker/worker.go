@@ -51,7 +51,8 @@ type worker struct {
 type shared struct {
 	pod    *v1.Pod
 	status v1.PodStatus
-	ending bool
+	// over is that the Pod is past its live stage and nothing of it runs: it takes no room any more.
+	over bool
 }
 
 func newWorker(m *Manager, source string, p *v1.Pod, had *found) *worker {
@@ -66,7 +67,8 @@ func newWorker(m *Manager, source string, p *v1.Pod, had *found) *worker {
 			Warned: map[string]bool{},
 		},
 	}
-	w.shared.Store(&shared{pod: p, status: p.Status})
+	ended := p.Status.Phase == v1.PodSucceeded || p.Status.Phase == v1.PodFailed
+	w.shared.Store(&shared{pod: p, status: p.Status, over: ended && had == nil})
 	if had != nil {
 		w.orders.Resumed = p.DeletionTimestamp != nil
 		w.mail = append(w.mail, func() { w.load(had) })
@@ -206,7 +208,7 @@ func (w *worker) tell(o *pod.Observed, ending bool) {
 	if w.orders.Reject != nil && old.status.Phase != v1.PodFailed {
 		w.event(nil, v1.EventTypeWarning, w.orders.Reject.Reason, w.orders.Reject.Message)
 	}
-	w.shared.Store(&shared{pod: w.pod, status: w.status, ending: ending})
+	w.shared.Store(&shared{pod: w.pod, status: w.status, over: ending && o.Quiet()})
 	w.trace.mark(&w.status, o.Now)
 	if w.source != orphan && !w.orders.Halt {
 		w.publish(o)
@@ -253,11 +255,7 @@ func (w *worker) finish() {
 
 // takesRoom reports whether the Pod's requests count against the node. The Manager's lock is held.
 func (w *worker) takesRoom() bool {
-	s := w.shared.Load()
-	if w.orders.Reject != nil {
-		return false
-	}
-	return s.status.Phase != v1.PodSucceeded && s.status.Phase != v1.PodFailed
+	return w.orders.Reject == nil && !w.shared.Load().over
 }
 
 // view is the Pod with its status, as others may have it; nil for one that is not a Pod of any source.
