@@ -167,7 +167,7 @@ func get(o options) (int, error) {
 	}
 	defer resp.Body.Close()
 	if o.fail && resp.StatusCode >= 400 {
-		return exitStatus, fmt.Errorf("The requested URL returned error: %d", resp.StatusCode) //nolint:staticcheck // curl's words
+		return exitStatus, fmt.Errorf("the requested URL returned error: %d", resp.StatusCode)
 	}
 	var head bytes.Buffer
 	fmt.Fprintf(&head, "%s %s\r\n", resp.Proto, resp.Status)

@@ -317,13 +317,6 @@ func (b *builtin) strays() error {
 	return errors.Join(errs...)
 }
 
-// restore puts the rules back as the ledger says.
-func (b *builtin) restore() error {
-	b.ports.Lock()
-	defer b.ports.Unlock()
-	return b.rules.apply(b.allTargets(""))
-}
-
 func (b *builtin) bridgeIndex() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

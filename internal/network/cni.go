@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -78,18 +79,30 @@ func loadCNI(dir string) (*libcni.NetworkConfigList, error) {
 	return nil, errors.Join(errs...)
 }
 
+// loadCNIFile reads a list of plugins, or, in a file with another ending than .conflist, a single plugin, which is
+// made a list of one: the old form, which many guides still have.
 func loadCNIFile(path string) (*libcni.NetworkConfigList, error) {
 	if filepath.Ext(path) == ".conflist" {
 		return libcni.NetworkConfFromFile(path)
 	}
-	one, err := libcni.ConfFromFile(path)
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	one, err := libcni.NetworkPluginConfFromBytes(raw)
 	if err != nil {
 		return nil, err
 	}
 	if one.Network.Type == "" {
 		return nil, errors.New("it names no plugin type (a list of plugins needs the ending .conflist)")
 	}
-	return libcni.ConfListFromConf(one)
+	list, err := json.Marshal(map[string]any{
+		"cniVersion": one.Network.CNIVersion, "name": one.Network.Name, "plugins": []json.RawMessage{raw},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return libcni.NetworkConfFromBytes(list)
 }
 
 // watch tells, until ctx ends, when the configuration changed. The folder is made when missing, as there is nothing

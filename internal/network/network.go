@@ -155,7 +155,7 @@ func (n *Network) undo(ctx context.Context, rec *record, netNSPath string) error
 }
 
 // Retain drops what an earlier run of the daemon left for sandboxes that are no longer: all but liveIDs and those set
-// up by this run. It also puts the host ports back as the leases say.
+// up by this run.
 func (n *Network) Retain(ctx context.Context, liveIDs []string) error {
 	live := make(map[string]bool, len(liveIDs))
 	for _, id := range liveIDs {

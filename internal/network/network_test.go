@@ -167,7 +167,7 @@ func TestServiceAddressLeadsToTheAPIServer(t *testing.T) {
 			serve(t, where, "api", "tcp4", api)
 			a, _ := pod(t, n, "a")
 			for _, ns := range []string{a, ownNS} {
-				if got := ask(t, ns, "tcp", "10.96.0.1:443"); !strings.HasPrefix(got, "api from ") {
+				if got := ask(t, ns, "tcp", "10.96.0.1:443", 5*time.Second); !strings.HasPrefix(got, "api from ") {
 					t.Errorf("from %s: %q", ns, got)
 				}
 			}
