@@ -64,6 +64,8 @@ type entry struct {
 	pod *v1.Pod
 	// claims are where the volumes are whose place only their claim tells, by name.
 	claims map[string]string
+	// made are the volumes that are there, by name.
+	made map[string]bool
 }
 
 // NewManager makes a Manager; nothing is touched before its first call.
@@ -89,7 +91,7 @@ func (m *Manager) begin(uid types.UID, create bool) (e *entry, end func()) {
 		m.mu.Lock()
 		e := m.pods[uid]
 		if e == nil && create {
-			e = &entry{claims: map[string]string{}}
+			e = &entry{claims: map[string]string{}, made: map[string]bool{}}
 			m.pods[uid] = e
 		}
 		m.mu.Unlock()
@@ -145,11 +147,8 @@ func (m *Manager) setUp(ctx context.Context, e *entry, pod *v1.Pod, wanted func(
 		r := <-results
 		if r.err != nil {
 			failed = append(failed, fmt.Errorf("MountVolume.SetUp failed for volume %q : %w", r.name, r.err))
-		}
-		if r.path != "" {
-			m.mu.Lock()
-			e.claims[r.name] = r.path
-			m.mu.Unlock()
+		} else {
+			m.note(e, r)
 		}
 		if !r.due.IsZero() && (due.IsZero() || r.due.Before(due)) {
 			due = r.due
@@ -159,6 +158,16 @@ func (m *Manager) setUp(ctx context.Context, e *entry, pod *v1.Pod, wanted func(
 		m.queue.AddAfter(pod.UID, due.Sub(m.cfg.Clock.Now()))
 	}
 	return utilerrors.NewAggregate(failed)
+}
+
+// note takes in a volume that was made.
+func (m *Manager) note(e *entry, r made) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e.made[r.name] = true
+	if r.path != "" {
+		e.claims[r.name] = r.path
+	}
 }
 
 // made is how one volume went: where it is, if only its claim tells, and when it has to be made anew.

@@ -230,6 +230,24 @@ func TestDownwardVolumeFollowsThePod(t *testing.T) {
 	eventually(t, "update", func() bool { return content(t, dir+"/in/labels") == `a="c"` })
 }
 
+func TestVolumeOfALaterContainer(t *testing.T) {
+	m, _ := newManager(t)
+	pod := podWith(v1.Volume{Name: "v", VolumeSource: v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{}}})
+	mounts := pod.Spec.Containers[0].VolumeMounts
+	pod.Spec.Containers[0].VolumeMounts = nil
+	if err := m.SetUp(ctx, pod); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.HostPath(pod, "v"); err == nil {
+		t.Error("a volume that no one uses was made")
+	}
+	later := pod.DeepCopy()
+	later.Spec.EphemeralContainers = []v1.EphemeralContainer{{EphemeralContainerCommon: v1.EphemeralContainerCommon{Name: "e", VolumeMounts: mounts}}}
+	later.Generation++
+	m.Update(later)
+	eventually(t, "the volume", func() bool { _, err := m.HostPath(later, "v"); return err == nil })
+}
+
 func TestEmptyDirIsKept(t *testing.T) {
 	m, _ := newManager(t)
 	pod := podWith(v1.Volume{Name: "v", VolumeSource: v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{}}})

@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -41,22 +42,31 @@ func (m *Manager) objectChanged(kind, namespace, name string) {
 	}
 }
 
-// Update takes note of a changed Pod: volumes that show its labels and annotations follow. Of a Pod without
-// volumes set up it takes none.
+// Update takes note of a changed Pod: volumes that show its labels and annotations follow, and those that a new
+// ephemeral container is the first to use are made. Of a Pod without volumes set up it takes none.
 func (m *Manager) Update(pod *v1.Pod) {
 	m.mu.Lock()
 	e := m.pods[pod.UID]
-	known := e != nil && e.pod != nil
-	if known {
+	wanted := false
+	if e != nil && e.pod != nil && shownChanged(e.pod, pod) {
+		used := usedVolumes(pod)
+		wanted = slices.ContainsFunc(pod.Spec.Volumes, func(v v1.Volume) bool { return used[v.Name] && (dynamic(&v) || !e.made[v.Name]) })
+	}
+	if e != nil && e.pod != nil {
 		e.pod = pod
 	}
 	m.mu.Unlock()
-	if known && slices.ContainsFunc(pod.Spec.Volumes, func(v v1.Volume) bool { return dynamic(&v) }) {
+	if wanted {
 		m.queue.Add(pod.UID)
 	}
 }
 
-// refresh makes the dynamic volumes of a Pod anew; what fails is tried again later, and told once a try.
+// shownChanged reports whether what volumes may show of a Pod is another: most changes of a Pod are of its status.
+func shownChanged(was, is *v1.Pod) bool {
+	return was.Generation != is.Generation || !maps.Equal(was.Labels, is.Labels) || !maps.Equal(was.Annotations, is.Annotations)
+}
+
+// refresh makes the dynamic volumes of a Pod anew, and those that are new to it; what fails is tried again later, and told once a try.
 func (m *Manager) refresh(ctx context.Context, uid types.UID) {
 	e, end := m.begin(uid, false)
 	defer end()
@@ -64,14 +74,14 @@ func (m *Manager) refresh(ctx context.Context, uid types.UID) {
 		return
 	}
 	m.mu.Lock()
-	pod := e.pod
+	pod, made := e.pod, maps.Clone(e.made)
 	m.mu.Unlock()
 	if pod == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
-	err := m.setUp(ctx, e, pod, dynamic)
+	err := m.setUp(ctx, e, pod, func(v *v1.Volume) bool { return dynamic(v) || !made[v.Name] })
 	if err == nil {
 		m.queue.Forget(uid)
 		return
