@@ -89,6 +89,11 @@ func (s *Server) authenticator() authenticator.Request {
 	return requestunion.NewFailOnError(group.NewAuthenticatedGroupAdder(known), anonymous.NewAuthenticator(open))
 }
 
+// installDiscovery publishes the keys of service-account tokens.
+func (s *Server) installDiscovery(cfg Config) error {
+	return token.InstallDiscovery(s.generic.Handler.NonGoRestfulMux, s.config.ExternalAddress, cfg.PKI.TokenKeys())
+}
+
 // followStores keeps the authorizers in step with what is stored, until the context ends.
 func (s *Server) followStores(ctx context.Context) error {
 	if err := s.security.rbac.Follow(ctx, s.store); err != nil {

@@ -16,11 +16,15 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apiserver/pkg/authentication/request/bearertoken"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	genericfilters "k8s.io/apiserver/pkg/server/filters"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 
+	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apiserver/nodes"
+	"podium.dev/podium/internal/apiserver/review"
 	"podium.dev/podium/internal/pki"
 	"podium.dev/podium/internal/registry"
 	"podium.dev/podium/internal/store"
@@ -123,7 +127,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the API server: %w", err)
 	}
-	if err := s.install(all); err != nil {
+	if err := errors.Join(s.install(all), s.installOpenAPI(), s.installDiscovery(cfg)); err != nil {
 		return nil, err
 	}
 	return s, s.followStores(s.ctx)
@@ -200,7 +204,11 @@ func reachable(bind string) string {
 // build makes the stores of all kinds.
 func (s *Server) build(cfg Config) (served, error) {
 	all := served{}
-	env := registry.Env{Lookup: s.store, Tokens: s.security.signer}
+	connector, err := nodes.NewConnector(s.store, cfg.PKI)
+	if err != nil {
+		return nil, err
+	}
+	env := registry.Env{Lookup: s.store, Tokens: s.security.signer, Nodes: connector}
 	for _, k := range cfg.Kinds {
 		main, stores, err := k.Storage(env, s.scheme, s.storages)
 		if err != nil {
@@ -218,7 +226,22 @@ func (s *Server) build(cfg Config) (served, error) {
 			}
 		}
 	}
-	return all, nil
+	for gv, reviews := range review.Storage(review.Config{
+		Authenticator: bearertoken.New(s.security.tokens),
+		Audiences:     s.config.Authentication.APIAudiences,
+		Authorizer:    s.security.all,
+		Rules:         s.security.rules,
+	}) {
+		for path, store := range reviews {
+			if err := all.add(gv, path, store); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if s.stores[local.Core("nodes")] != nil {
+		err = all.add(schema.GroupVersion{Version: "v1"}, "nodes/proxy", nodes.NewProxy(connector))
+	}
+	return all, err
 }
 
 // store answers with the main store of a kind, or nil.
