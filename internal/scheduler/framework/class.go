@@ -103,14 +103,10 @@ func classKey(pod *corev1.Pod) string {
 		b.WriteString(pod.Labels[key])
 	}
 	if a := pod.Spec.Affinity; a != nil && (a.PodAffinity != nil || a.PodAntiAffinity != nil) {
+		// The wire form holds everything, in one order. Writing it into memory does not fail.
+		terms, _ := (&corev1.Affinity{PodAffinity: a.PodAffinity, PodAntiAffinity: a.PodAntiAffinity}).Marshal()
 		b.WriteByte('\n')
-		if a.PodAffinity != nil {
-			b.WriteString(a.PodAffinity.String())
-		}
-		b.WriteByte('\n')
-		if a.PodAntiAffinity != nil {
-			b.WriteString(a.PodAntiAffinity.String())
-		}
+		b.Write(terms)
 	}
 	return b.String()
 }

@@ -5,7 +5,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 )
 
 // PodInfo is a Pod with what decisions need of it. It is never changed once made.
@@ -19,10 +18,12 @@ type PodInfo struct {
 	HostPorts []HostPort
 	// Class is what other Pods' rules see of it, and its own rules about other Pods.
 	Class *Class
-	// NodeAffinity is the required node affinity and the node selector.
-	NodeAffinity nodeaffinity.RequiredNodeAffinity
+	// Nodes is the node selector and the required node affinity.
+	Nodes NodeSelector
 	// Priority is the Pod's priority, 0 when it has none.
 	Priority int32
+	// Bad is set when a selector cannot be read; such a Pod fits nowhere.
+	Bad error
 }
 
 // HostPort is a port of a node that a container takes.
@@ -34,13 +35,17 @@ type HostPort struct {
 
 // NewPodInfo reads a Pod.
 func NewPodInfo(pod *corev1.Pod) *PodInfo {
+	requests := podRequests(pod)
 	p := &PodInfo{
 		Pod:          pod,
-		Request:      podRequests(pod),
-		ScoreRequest: podRequestsForScore(pod),
+		Request:      requests,
+		ScoreRequest: podRequestsForScore(pod, requests),
 		HostPorts:    hostPorts(pod),
 		Class:        classOf(pod),
-		NodeAffinity: nodeaffinity.GetRequiredNodeAffinity(pod),
+	}
+	p.Nodes, p.Bad = NewNodeSelector(pod)
+	if p.Class.Bad != nil {
+		p.Bad = p.Class.Bad
 	}
 	if pod.Spec.Priority != nil {
 		p.Priority = *pod.Spec.Priority

@@ -123,9 +123,25 @@ func podRequests(pod *corev1.Pod) Resource {
 	return NewResource(resourcehelper.PodRequests(pod, requestOptions(nil)))
 }
 
-// podRequestsForScore is podRequests with a small amount in place of nothing.
-func podRequestsForScore(pod *corev1.Pod) Resource {
+// podRequestsForScore is podRequests, which is given, with a small amount in place of nothing.
+func podRequestsForScore(pod *corev1.Pod, requests Resource) Resource {
+	if requestsBoth(pod.Spec.Containers) && requestsBoth(pod.Spec.InitContainers) {
+		return requests
+	}
 	return NewResource(resourcehelper.PodRequests(pod, requestOptions(inPlaceOfNothing)))
+}
+
+// requestsBoth says whether each container says how much CPU and memory it requests.
+func requestsBoth(containers []corev1.Container) bool {
+	for i := range containers {
+		r := containers[i].Resources.Requests
+		_, cpu := r[corev1.ResourceCPU]
+		_, memory := r[corev1.ResourceMemory]
+		if !cpu || !memory {
+			return false
+		}
+	}
+	return true
 }
 
 var inPlaceOfNothing = corev1.ResourceList{

@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
-	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 
 	"podium.dev/podium/internal/scheduler/framework"
 )
@@ -17,14 +16,16 @@ import (
 // NodeAffinity keeps a Pod to the nodes that its node selector and its required node affinity select, and
 // draws it to those that its preferred affinity does.
 type NodeAffinity struct {
-	// Added is an affinity that every Pod has; nil for none.
-	Added *AddedAffinity
+	// Added and AddedPreferred are an affinity that the scheduler's configuration adds to every Pod; nil
+	// for none.
+	Added          *framework.NodeSelector
+	AddedPreferred []PreferredTerm
 }
 
-// AddedAffinity is the affinity that a scheduler's configuration adds to every Pod.
-type AddedAffinity struct {
-	Required  *nodeaffinity.NodeSelector
-	Preferred *nodeaffinity.PreferredSchedulingTerms
+// PreferredTerm is a term and the weight of the nodes that it selects.
+type PreferredTerm struct {
+	framework.NodeTerm
+	Weight int64
 }
 
 var (
@@ -40,7 +41,7 @@ func (NodeAffinity) Name() string { return NodeAffinityName }
 func (n NodeAffinity) PreFilter(pod *framework.PodInfo, _ *framework.Snapshot) framework.PreFilter {
 	required := requiredNodeAffinity(pod.Pod)
 	if required == nil {
-		return framework.PreFilter{Skip: len(pod.Pod.Spec.NodeSelector) == 0 && (n.Added == nil || n.Added.Required == nil)}
+		return framework.PreFilter{Skip: len(pod.Pod.Spec.NodeSelector) == 0 && n.Added == nil}
 	}
 	only := sets.New[string]()
 	for i := range required.NodeSelectorTerms {
@@ -83,40 +84,49 @@ func namedNodes(term *corev1.NodeSelectorTerm) (names sets.Set[string], all bool
 
 // Filter implements framework.Filterer.
 func (n NodeAffinity) Filter(_ framework.State, pod *framework.PodInfo, node *framework.NodeInfo) *framework.Status {
-	if n.Added != nil && n.Added.Required != nil && !n.Added.Required.Match(node.Node) {
+	if n.Added != nil && !n.Added.Matches(node.Node) {
 		return refusedAddedAffinity
 	}
-	// An affinity that cannot be read selects nothing; validation keeps such out.
-	if ok, err := pod.NodeAffinity.Match(node.Node); !ok || err != nil {
+	if !pod.Nodes.Matches(node.Node) {
 		return refusedNodeAffinity
 	}
 	return nil
 }
 
-// PreScore implements framework.PreScorer.
+// PreScore implements framework.PreScorer: it reads the Pod's preferred terms.
 func (n NodeAffinity) PreScore(pod *framework.PodInfo, _ *framework.Snapshot, _ []*framework.NodeInfo) framework.PreScore {
-	var terms []corev1.PreferredSchedulingTerm
+	terms := n.AddedPreferred
 	if a := pod.Pod.Spec.Affinity; a != nil && a.NodeAffinity != nil {
-		terms = a.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution
+		own, err := ReadPreferred(a.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution)
+		if err != nil {
+			return framework.PreScore{Skip: true} // validation keeps such out
+		}
+		terms = slices.Concat(terms, own)
 	}
-	if len(terms) == 0 {
-		return framework.PreScore{Skip: n.Added == nil || n.Added.Preferred == nil}
+	return framework.PreScore{State: terms, Skip: len(terms) == 0}
+}
+
+// ReadPreferred reads preferred terms. Those of weight 0 and those that are empty count for nothing.
+func ReadPreferred(in []corev1.PreferredSchedulingTerm) ([]PreferredTerm, error) {
+	var out []PreferredTerm
+	for i := range in {
+		t, err := framework.NewNodeTerm(&in[i].Preference)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, PreferredTerm{t, int64(in[i].Weight)})
 	}
-	preferred, err := nodeaffinity.NewPreferredSchedulingTerms(terms)
-	if err != nil {
-		return framework.PreScore{Skip: true} // validation keeps such out
-	}
-	return framework.PreScore{State: preferred}
+	return out, nil
 }
 
 // Score implements framework.Scorer: the sum of the weights of the terms that select the node.
 func (n NodeAffinity) Score(state any, _ *framework.PodInfo, _ *framework.Snapshot, node *framework.NodeInfo) int64 {
+	terms, _ := state.([]PreferredTerm)
 	var sum int64
-	if n.Added != nil && n.Added.Preferred != nil {
-		sum += n.Added.Preferred.Score(node.Node)
-	}
-	if preferred, _ := state.(*nodeaffinity.PreferredSchedulingTerms); preferred != nil {
-		sum += preferred.Score(node.Node)
+	for i := range terms {
+		if terms[i].Matches(node.Node) {
+			sum += terms[i].Weight
+		}
 	}
 	return sum
 }
@@ -142,11 +152,7 @@ func (n NodeAffinity) Hints() []framework.Hint {
 }
 
 func (n NodeAffinity) selects(pod *framework.PodInfo, node *corev1.Node) bool {
-	if n.Added != nil && n.Added.Required != nil && !n.Added.Required.Match(node) {
-		return false
-	}
-	ok, err := pod.NodeAffinity.Match(node)
-	return ok && err == nil
+	return (n.Added == nil || n.Added.Matches(node)) && pod.Nodes.Matches(node)
 }
 
 // Explain implements framework.Explainer.

@@ -112,10 +112,8 @@ func readConstraint(in *corev1.TopologySpreadConstraint, pod *corev1.Pod) (const
 
 // counts says whether the node's Pods count for the constraint: not when the Pod could not go there anyway.
 func (c *constraint) counts(pod *framework.PodInfo, node *corev1.Node) bool {
-	if c.honorAffinity {
-		if ok, err := pod.NodeAffinity.Match(node); !ok || err != nil {
-			return false
-		}
+	if c.honorAffinity && !pod.Nodes.Matches(node) {
+		return false
 	}
 	return !c.honorTaints || untolerated(node, pod.Pod) == nil
 }

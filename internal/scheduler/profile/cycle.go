@@ -30,8 +30,8 @@ func (p *Profile) Begin(pod *framework.PodInfo, snapshot *framework.Snapshot) (*
 		states: make([]framework.State, len(p.preFilters)), skip: make([]bool, len(p.preFilters)),
 		refused: make([]*framework.Status, len(snapshot.Nodes)),
 	}
-	if pod.Class.Bad != nil {
-		return c, framework.Fail("", pod.Class.Bad)
+	if pod.Bad != nil {
+		return c, framework.Fail("", pod.Bad)
 	}
 	refuse := func(s *framework.Status) (*Cycle, *framework.Status) {
 		for i := range c.refused {
