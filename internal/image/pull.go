@@ -40,6 +40,9 @@ func (s *Service) Pull(ctx context.Context, ref string, auth *runtimeapi.AuthCon
 }
 
 func (s *Service) pull(ctx context.Context, named reference.Named, auth *runtimeapi.AuthConfig, report func(Progress)) (img Image, err error) {
+	if err := s.checkSettings(reference.Domain(named)); err != nil {
+		return Image{}, err
+	}
 	ctx, done, err := s.hold(ctx)
 	if err != nil {
 		return Image{}, err

@@ -316,6 +316,10 @@ func TestPullByMirror(t *testing.T) {
 	if _, err := s.Find(t.Context(), "nginx"); !errdefs.IsNotFound(err) {
 		t.Errorf("another tag: %v", err)
 	}
+	check(t, os.WriteFile(filepath.Join(dir, "hosts.toml"), []byte("server = \"https://x\"\n[host.\n"), 0o644))
+	if _, err := s.Pull(t.Context(), "nginx:1.15", nil, nil); err == nil || !strings.Contains(err.Error(), "hosts.toml, line 2, column") || Code(err) != codes.InvalidArgument {
+		t.Errorf("a broken hosts.toml: %v", err)
+	}
 }
 
 func TestPullOverTLS(t *testing.T) {

@@ -3,14 +3,19 @@ package image
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/core/remotes/docker/config"
+	"github.com/pelletier/go-toml/v2"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -34,6 +39,32 @@ func (s *Service) resolver(ctx context.Context, auth *runtimeapi.AuthConfig) rem
 		Hosts:   config.ConfigureHosts(ctx, options),
 		Headers: http.Header{"User-Agent": []string{userAgent}},
 	})
+}
+
+// checkSettings says what is wrong with the hosts.toml file of a registry, if there is one: the library passes over a
+// file it cannot read, and would go to another registry than the one that was meant.
+func (s *Service) checkSettings(registry string) error {
+	dir, err := config.HostDirFromRoot(s.cfg.Paths.Registries)(registry)
+	if err != nil {
+		return nil
+	}
+	path := filepath.Join(dir, "hosts.toml")
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = toml.Unmarshal(raw, new(map[string]any))
+	}
+	var where *toml.DecodeError
+	if errors.As(err, &where) {
+		row, column := where.Position()
+		return invalid(fmt.Errorf("registry settings %s, line %d, column %d: %w", path, row, column, err))
+	}
+	if err != nil {
+		return fmt.Errorf("registry settings %s: %w", path, err)
+	}
+	return nil
 }
 
 // credentials reads what CRI hands over: user and password, both in one "auth" field, or an identity token, which has

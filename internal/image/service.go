@@ -142,8 +142,28 @@ func (s *Service) restore() error {
 	if err := s.readUses(); err != nil {
 		return err
 	}
-	// Also for folders of snapshots whose making a crash cut short.
 	s.requestCollect()
+	return s.dropFolders()
+}
+
+// dropFolders removes the folders of layers whose making a crash cut short, before the next layer is made: it would
+// get the number of one of them, and could not have its place.
+func (s *Service) dropFolders() error {
+	cleaner, ok := s.overlay.(snapshots.Cleaner)
+	if !ok {
+		return nil
+	}
+	err := cleaner.Cleanup(s.ctx)
+	if errdefs.IsNotFound(err) {
+		// There has never been a whole layer, so all there is are such folders.
+		dir := filepath.Join(s.cfg.Paths.ImageStore, "snapshots", "snapshots")
+		if err = os.RemoveAll(dir); err == nil {
+			err = os.Mkdir(dir, 0o700)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("remove unfinished layers: %w", err)
+	}
 	return nil
 }
 

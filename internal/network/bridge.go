@@ -32,9 +32,11 @@ type bridge struct {
 func (b *bridge) ensure(h *netlink.Handle, keep func(netip.Prefix) bool) (index int, err error) {
 	link, err := h.LinkByName(b.name)
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
-		if link, err = b.create(h); err != nil {
+		link, err = b.create(h)
+		if err != nil {
 			return 0, err
 		}
+		defer func() { err = errors.Join(err, b.yield(h, link)) }()
 	}
 	if err != nil {
 		return 0, fmt.Errorf("look for the bridge %s: %w", b.name, err)
@@ -58,10 +60,10 @@ func (b *bridge) ensure(h *netlink.Handle, keep func(netip.Prefix) bool) (index 
 // change it, to the confusion of all Pods, as Pods come and go.
 func (b *bridge) create(h *netlink.Handle) (netlink.Link, error) {
 	for _, p := range b.cidrs {
-		if name, err := overlappingLink(h, p, b.name); err != nil {
+		if name, _, err := overlappingLink(h, p, b.name); err != nil {
 			return nil, err
 		} else if name != "" {
-			return nil, fmt.Errorf("make the bridge %s: the Pod range %s is in use on the link %s: give another with --pod-cidr", b.name, p, name)
+			return nil, b.taken(p, name)
 		}
 	}
 	attrs := netlink.NewLinkAttrs()
@@ -75,6 +77,25 @@ func (b *bridge) create(h *netlink.Handle) (netlink.Link, error) {
 		return nil, fmt.Errorf("look for the bridge %s just made: %w", b.name, err)
 	}
 	return link, nil
+}
+
+// yield takes a bridge just made away again when another node of this machine, started at the same time, took the same
+// range and was the first.
+func (b *bridge) yield(h *netlink.Handle, link netlink.Link) error {
+	for _, p := range b.cidrs {
+		name, index, err := overlappingLink(h, p, b.name)
+		if err != nil {
+			return err
+		}
+		if name != "" && index < link.Attrs().Index {
+			return errors.Join(b.taken(p, name), delLink(b.name))
+		}
+	}
+	return nil
+}
+
+func (b *bridge) taken(p netip.Prefix, by string) error {
+	return fmt.Errorf("make the bridge %s: the Pod range %s is in use on the link %s: give another with --pod-cidr", b.name, p, by)
 }
 
 // address gives the bridge the gateway's addresses and takes away what an earlier configuration left.
@@ -140,10 +161,10 @@ func (b *bridge) settle() error {
 }
 
 // overlappingLink names a link, other than except, with an address in p; "" when there is none.
-func overlappingLink(h *netlink.Handle, p netip.Prefix, except string) (string, error) {
+func overlappingLink(h *netlink.Handle, p netip.Prefix, except string) (name string, index int, err error) {
 	addrs, err := h.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
-		return "", fmt.Errorf("list the machine's addresses: %w", err)
+		return "", 0, fmt.Errorf("list the machine's addresses: %w", err)
 	}
 	for _, a := range addrs {
 		q, ok := prefixOf(a.IPNet)
@@ -152,10 +173,10 @@ func overlappingLink(h *netlink.Handle, p netip.Prefix, except string) (string, 
 		}
 		link, err := h.LinkByIndex(a.LinkIndex)
 		if err == nil && link.Attrs().Name != except {
-			return link.Attrs().Name, nil
+			return link.Attrs().Name, a.LinkIndex, nil
 		}
 	}
-	return "", nil
+	return "", 0, nil
 }
 
 // uplinkMTU is the MTU of the link with the default route, or 1500.
