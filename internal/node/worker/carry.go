@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -13,6 +14,9 @@ import (
 // carry carries out one action: what takes time is begun, and its end will be posted. It reports whether the
 // action was through at once and may have made more possible.
 func (w *worker) carry(a pod.Action) (again bool) {
+	if log := w.log().V(4); log.Enabled() {
+		log.Info("Acting", "action", fmt.Sprintf("%T", a))
+	}
 	switch a := a.(type) {
 	case pod.SetUpVolumes:
 		w.setUpVolumes()

@@ -128,7 +128,7 @@ func TestConfigAndCreateFail(t *testing.T) {
 	n.saw(`Warning Failed spec.containers{c}: Error: configmap "a" not found`)
 	n.script(func() { n.build = nil })
 	n.runtime.script(func() { n.runtime.fail["CreateContainer"] = errors.New("no room") })
-	n.advance(retryStart)
+	n.m.Retry("uid-web") // the configmap has come
 	waits("CreateContainerError", "no room")
 	n.runtime.script(func() {
 		delete(n.runtime.fail, "CreateContainer")

@@ -146,6 +146,25 @@ func (m *Manager) Wake(uid types.UID) {
 	}
 }
 
+// Retry has what failed for want of an object be tried again at once: the Pod's volumes, and containers whose
+// configuration could not be made.
+func (m *Manager) Retry(uid types.UID) {
+	m.mu.Lock()
+	w := m.workers[uid]
+	m.mu.Unlock()
+	if w == nil {
+		return
+	}
+	w.post(func() {
+		w.work.Volumes.Retry = time.Time{}
+		for _, s := range w.work.Starts {
+			if s.Reason == configError {
+				s.Retry = time.Time{}
+			}
+		}
+	})
+}
+
 // Evict ends a Pod for a reason of the node's. The channel is closed when nothing of it runs any more; it is
 // nil for a Pod that the node does not have.
 func (m *Manager) Evict(uid types.UID, why pod.Verdict) <-chan struct{} {

@@ -57,6 +57,15 @@ type entry struct {
 	runs, gone bool
 	// dirty is that there is something to compare or to write, busy that a goroutine does.
 	dirty, busy bool
+	trace     *tracer
+	// sent is what was written last, got what the API made of it. Where the API keeps its own mind it is
+	// not written to again and again.
+	sent, got *v1.PodStatus
+}
+
+// insists reports whether the API has answered to just this status with just the one it has.
+func (e *entry) insists(st, has *v1.PodStatus) bool {
+	return e.sent != nil && apiequality.Semantic.DeepEqual(e.sent, st) && apiequality.Semantic.DeepEqual(e.got, has)
 }
 
 func newReporter(client kubernetes.Interface, clock clock.WithTicker) *reporter {
@@ -77,12 +86,12 @@ func (r *reporter) start(ctx context.Context) {
 }
 
 // set says what is to be told of a Pod from now on.
-func (r *reporter) set(p *v1.Pod, static bool, st v1.PodStatus, runs, gone bool) {
+func (r *reporter) set(p *v1.Pod, static bool, st v1.PodStatus, runs, gone bool, trace *tracer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.entries[p.UID]
 	if e == nil {
-		e = &entry{uid: p.UID, static: static, name: fullName(p)}
+		e = &entry{uid: p.UID, static: static, name: fullName(p), trace: trace}
 		r.entries[p.UID] = e
 	}
 	if static {
@@ -206,7 +215,7 @@ func (r *reporter) next(e *entry) (object *v1.Pod, merged *v1.PodStatus, remove,
 			continue
 		}
 		st := pod.Publish(object, &object.Status, &e.status, e.runs, metav1.NewTime(r.clock.Now()))
-		if !apiequality.Semantic.DeepEqual(&object.Status, &st) {
+		if !apiequality.Semantic.DeepEqual(&object.Status, &st) && !e.insists(&st, &object.Status) {
 			merged = &st
 		}
 		ended := st.Phase == v1.PodSucceeded || st.Phase == v1.PodFailed
@@ -225,7 +234,11 @@ func (r *reporter) write(ctx context.Context, e *entry, object *v1.Pod, merged *
 	if merged != nil {
 		update := *object
 		update.Status = *merged
-		got, err := pods.UpdateStatus(ctx, &update, metav1.UpdateOptions{FieldManager: fieldManager})
+		var got *v1.Pod
+		err := e.trace.step(r.clock, "report", "", func() (err error) {
+			got, err = pods.UpdateStatus(ctx, &update, metav1.UpdateOptions{FieldManager: fieldManager})
+			return err
+		})
 		switch {
 		case apierrors.IsConflict(err):
 			return r.reread(ctx, e, object)
@@ -236,13 +249,16 @@ func (r *reporter) write(ctx context.Context, e *entry, object *v1.Pod, merged *
 			return err
 		}
 		object = r.wrote(e, got)
+		r.keep(e, merged, &got.Status)
 	}
 	if !remove {
 		return nil
 	}
 	none := int64(0)
-	err := pods.Delete(ctx, object.Name, metav1.DeleteOptions{
-		GracePeriodSeconds: &none, Preconditions: metav1.NewUIDPreconditions(string(object.UID)),
+	err := e.trace.step(r.clock, "delete", "", func() error {
+		return pods.Delete(ctx, object.Name, metav1.DeleteOptions{
+			GracePeriodSeconds: &none, Preconditions: metav1.NewUIDPreconditions(string(object.UID)),
+		})
 	})
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		r.vanished(e, object)
@@ -262,6 +278,16 @@ func (r *reporter) wrote(e *entry, got *v1.Pod) *v1.Pod {
 		}
 	}
 	return got
+}
+
+// keep remembers what was written, if the API made something else of it.
+func (r *reporter) keep(e *entry, sent, got *v1.PodStatus) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e.sent, e.got = nil, nil
+	if !apiequality.Semantic.DeepEqual(sent, got) {
+		e.sent, e.got = sent, got
+	}
 }
 
 // reread reads the object anew after a conflict.

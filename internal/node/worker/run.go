@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -29,9 +30,13 @@ const (
 
 // Run works until ctx ends, and leaves the containers running.
 func (m *Manager) Run(ctx context.Context) error {
-	events := make(chan *runtimeapi.ContainerEventResponse, 64)
 	lost := make(chan struct{}, 1)
-	go m.follow(ctx, events, lost)
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	events := make(chan *runtimeapi.ContainerEventResponse, 64)
+	wait.Go(func() { m.follow(ctx, events, lost) })
+	// The events are read whatever else goes on: the runtime may wait for that.
+	wait.Go(func() { m.listen(ctx, events) })
 	if !m.restore(ctx) {
 		return ctx.Err()
 	}
@@ -39,14 +44,24 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer resync.Stop()
 	for {
 		select {
-		case e := <-events:
-			m.heard(e)
 		case <-lost:
 			m.resync(ctx)
 		case <-resync.C():
 			m.resync(ctx)
 		case <-ctx.Done():
 			return ctx.Err()
+		}
+	}
+}
+
+// listen takes in the events of the runtime until ctx ends.
+func (m *Manager) listen(ctx context.Context, events <-chan *runtimeapi.ContainerEventResponse) {
+	for {
+		select {
+		case e := <-events:
+			m.heard(e)
+		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -135,7 +150,7 @@ func (m *Manager) heard(e *runtimeapi.ContainerEventResponse) {
 			w.refreshSandbox(id)
 			return
 		}
-		w.refresh(id)
+		w.refresh(id, box.GetId())
 	})
 }
 

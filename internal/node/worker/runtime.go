@@ -17,9 +17,15 @@ import (
 // found is what a listing of the runtime shows of a Pod.
 type found struct {
 	namespace, name string
-	// sandboxes are by ID whether they are ready, containers by ID what state they are in.
+	// sandboxes are by ID whether they are ready, containers by ID.
 	sandboxes  map[string]bool
-	containers map[string]runtimeapi.ContainerState
+	containers map[string]listed
+}
+
+// listed is what a listing shows of a container.
+type listed struct {
+	sandbox string
+	state   runtimeapi.ContainerState
 }
 
 // list lists what the runtime has, by the UID of the Pod.
@@ -44,7 +50,7 @@ func (m *Manager) list(ctx context.Context) (map[string]*found, error) {
 		if f == nil {
 			f = &found{
 				namespace: labels[kubelettypes.KubernetesPodNamespaceLabel], name: labels[kubelettypes.KubernetesPodNameLabel],
-				sandboxes: map[string]bool{}, containers: map[string]runtimeapi.ContainerState{},
+				sandboxes: map[string]bool{}, containers: map[string]listed{},
 			}
 			all[uid] = f
 		}
@@ -57,7 +63,7 @@ func (m *Manager) list(ctx context.Context) (map[string]*found, error) {
 	}
 	for _, c := range containers {
 		if f := of(c.GetLabels()); f != nil {
-			f.containers[c.GetId()] = c.GetState()
+			f.containers[c.GetId()] = listed{c.GetPodSandboxId(), c.GetState()}
 		}
 	}
 	return all, nil
@@ -68,8 +74,8 @@ func (w *worker) load(f *found) {
 	for id := range f.sandboxes {
 		w.refreshSandbox(id)
 	}
-	for id := range f.containers {
-		w.refresh(id)
+	for id, c := range f.containers {
+		w.refresh(id, c.sandbox)
 	}
 	w.resumeHooks()
 }
@@ -86,8 +92,8 @@ func (w *worker) compare(f *found) {
 		}
 	}
 	for _, c := range slices.Clone(w.containers) {
-		if state, ok := f.containers[c.ID]; !ok || convertState(state) != c.State {
-			w.refresh(c.ID)
+		if have, ok := f.containers[c.ID]; !ok || convertState(have.state) != c.State {
+			w.refresh(c.ID, c.SandboxID)
 		}
 	}
 	for id := range f.sandboxes {
@@ -95,9 +101,9 @@ func (w *worker) compare(f *found) {
 			w.refreshSandbox(id)
 		}
 	}
-	for id := range f.containers {
+	for id, c := range f.containers {
 		if w.container(id) == nil {
-			w.refresh(id)
+			w.refresh(id, c.sandbox)
 		}
 	}
 }
@@ -118,8 +124,8 @@ func (w *worker) findSandboxes() {
 	}
 }
 
-// refresh reads a container anew from the runtime.
-func (w *worker) refresh(id string) {
+// refresh reads a container, which is in the sandbox, anew from the runtime.
+func (w *worker) refresh(id, sandbox string) {
 	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
 	defer cancel()
 	resp, err := w.m.cfg.Runtime.ContainerStatus(ctx, id, false)
@@ -136,7 +142,7 @@ func (w *worker) refresh(id string) {
 	if old != nil && old.State == pod.Exited && status.GetState() == runtimeapi.ContainerState_CONTAINER_EXITED {
 		return // it does not change any more
 	}
-	c := convertContainer(status, w.sandboxOf(ctx, id, old))
+	c := convertContainer(status, sandbox)
 	if c.State == pod.Exited {
 		c.Message = endMessage(ctx, status, c.Message)
 	}
@@ -147,22 +153,6 @@ func (w *worker) refresh(id string) {
 		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.Attempt, a.Attempt))
 	})
 	w.containers = next
-}
-
-// sandboxOf is the sandbox that a container is in. The status of a container does not say it, so a container
-// that is new here is looked up in a list.
-func (w *worker) sandboxOf(ctx context.Context, id string, old *pod.Container) string {
-	if old != nil && old.SandboxID != "" {
-		return old.SandboxID
-	}
-	list, err := w.m.cfg.Runtime.ListContainers(ctx, &runtimeapi.ContainerFilter{Id: id})
-	if err == nil && len(list) == 1 {
-		return list[0].GetPodSandboxId()
-	}
-	if len(w.sandboxes) > 0 {
-		return w.sandboxes[0].ID
-	}
-	return ""
 }
 
 // refreshSandbox reads a sandbox anew from the runtime.

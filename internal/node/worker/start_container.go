@@ -40,7 +40,7 @@ func (w *worker) startContainer(a pod.StartContainer) {
 	delete(w.work.Pulls, c.Name)
 	w.begin("start/"+c.Name, 0, func(ctx context.Context) func() {
 		id, err := w.bringUp(ctx, p, &sandbox, a, ips)
-		return func() { w.started(p, c, id, err) }
+		return func() { w.started(p, c, id, sandbox.ID, err) }
 	})
 }
 
@@ -131,7 +131,7 @@ func (w *worker) configure(ctx context.Context, p *v1.Pod, a pod.StartContainer,
 }
 
 // started takes in how the start of a container ended.
-func (w *worker) started(p *v1.Pod, c *v1.Container, id string, err *startError) {
+func (w *worker) started(p *v1.Pod, c *v1.Container, id, sandbox string, err *startError) {
 	if id != "" {
 		switch {
 		case !hasPostStart(c):
@@ -140,7 +140,7 @@ func (w *worker) started(p *v1.Pod, c *v1.Container, id string, err *startError)
 		default:
 			w.m.unmark(id)
 		}
-		w.refresh(id)
+		w.refresh(id, sandbox)
 	}
 	if err == nil {
 		delete(w.work.Starts, c.Name)

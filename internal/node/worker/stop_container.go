@@ -32,7 +32,9 @@ func (w *worker) stopContainer(a pod.StopContainer) {
 			return ignoreNotFound(w.m.cfg.Runtime.StopContainer(ctx, a.ID, a.Grace))
 		})
 		return func() {
-			w.refresh(a.ID)
+			if c := w.container(a.ID); c != nil {
+				w.refresh(a.ID, c.SandboxID)
+			}
 			k := w.work.Kills[a.ID]
 			if k == nil || !k.Until.Equal(until) {
 				return // another call took the place of this one

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/utils/clock"
 )
 
 // Bounds of what is kept: the steps of one Pod, and Pods.
@@ -116,13 +117,18 @@ func (t *tracer) mark(st *v1.PodStatus, now time.Time) {
 }
 
 // step runs one step of the Pod's life and times it: the one place where that is done.
-func (w *worker) step(name, container string, f func() error) error {
-	begun := w.m.cfg.Clock.Now()
+func (t *tracer) step(c clock.PassiveClock, name, container string, f func() error) error {
+	begun := c.Now()
 	err := f()
-	s := Step{Name: name, Container: container, Start: begun, Took: w.m.cfg.Clock.Since(begun)}
+	s := Step{Name: name, Container: container, Start: begun, Took: c.Since(begun)}
 	if err != nil {
 		s.Err = err.Error()
 	}
-	w.trace.add(s)
+	t.add(s)
 	return err
+}
+
+// step is a step of the worker's Pod.
+func (w *worker) step(name, container string, f func() error) error {
+	return w.trace.step(w.m.cfg.Clock, name, container, f)
 }

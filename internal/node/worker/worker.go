@@ -218,7 +218,7 @@ func (w *worker) tell(o *pod.Observed, ending bool) {
 // publish has the status written.
 func (w *worker) publish(o *pod.Observed) {
 	quiet := o.Quiet()
-	w.m.report.set(w.pod, w.source != SourceAPI, w.status, !quiet, o.Gone())
+	w.m.report.set(w.pod, w.source != SourceAPI, w.status, !quiet, o.Gone(), w.trace)
 }
 
 // quiet takes in that nothing of the Pod runs any more. The worker of a Pod that has left the node is done.
