@@ -90,24 +90,25 @@ func (r *Runtime) attachStreams(ctx context.Context, id string, in io.Reader, ou
 		defer stop()
 		go feed(stdin, in)
 	}
+	if outW == nil && errW == nil { // only stdin: until the container ends
+		select {
+		case <-c.ended:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	left := make(chan struct{})
 	go func() {
-		copies.Wait()
+		copies.Wait() // the shim closes the pipes when the container has ended
 		close(left)
 	}()
-	if outW == nil && errW == nil {
-		left = nil // only stdin: until the container ends
-	}
 	select {
 	case <-left:
-	case <-c.ended:
-		if left != nil {
-			<-left
-		}
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	return nil
 }
 
 // sizes are of use for a terminal only.

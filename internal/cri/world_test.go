@@ -29,7 +29,7 @@ const patience = 30 * time.Second
 
 // world is a real runtime with images made of busybox and a network that gives addresses and no more.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	cfg     Config
 	r       *Runtime
 	api     internalapi.RuntimeService
@@ -40,7 +40,10 @@ type world struct {
 }
 
 // realWorld runs real containers. At the end nothing may be left of it.
-func realWorld(t *testing.T) *world {
+func realWorld(t *testing.T) *world { return realWorldTB(t) }
+
+// realWorldTB is realWorld for benchmarks too.
+func realWorldTB(t testing.TB) *world {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
@@ -49,6 +52,15 @@ func realWorld(t *testing.T) *world {
 	if err != nil {
 		t.Skip("needs busybox (apt-get install busybox-static)")
 	}
+	w := newWorldAt(t, t.TempDir(), busybox)
+	t.Cleanup(w.checkClean)
+	w.open()
+	return w
+}
+
+// newWorldAt is a world in a folder, not opened yet.
+func newWorldAt(t testing.TB, dir, busybox string) *world {
+	t.Helper()
 	shims, err := filepath.Abs("../shim/embedded")
 	if err != nil {
 		t.Fatal(err)
@@ -56,15 +68,12 @@ func realWorld(t *testing.T) *world {
 	if _, err := os.Stat(filepath.Join(shims, "shim.bin")); err != nil {
 		t.Skip("the shim is not built: run hack/build-shim.sh")
 	}
-	dir := t.TempDir()
-	w := &world{t: t, images: newTestImages(t, busybox), network: &testNetwork{}, logs: filepath.Join(dir, "logs")}
+	w := &world{t: t, images: newTestImages(t, filepath.Join(dir, "images"), busybox), network: &testNetwork{}, logs: filepath.Join(dir, "logs")}
 	w.cfg = Config{Paths: paths.For(dir), Images: w.images, Network: w.network, ShimPath: shims}
-	w.cfg.Paths.CgroupParent = fmt.Sprintf("/podium-test-%d", os.Getpid())
+	w.cfg.Paths.CgroupParent = w.cfg.Paths.CgroupParent + "-test"
 	if w.cgroups, err = cgroup.New(w.cfg.Paths.CgroupParent); err != nil {
 		t.Skip(err)
 	}
-	t.Cleanup(w.checkClean)
-	w.open()
 	return w
 }
 
@@ -147,7 +156,7 @@ func (w *world) checkClean() {
 }
 
 // processesIn are those whose working directory is inside dir: the shims.
-func processesIn(t *testing.T, dir string) []string {
+func processesIn(t testing.TB, dir string) []string {
 	procs, err := filepath.Glob("/proc/[0-9]*/cwd")
 	if err != nil {
 		t.Fatal(err)
@@ -304,9 +313,9 @@ type testImages struct {
 	keys map[string]bool
 }
 
-func newTestImages(t *testing.T, busybox string) *testImages {
+func newTestImages(t testing.TB, dir, busybox string) *testImages {
 	t.Helper()
-	i := &testImages{dir: t.TempDir(), keys: map[string]bool{}}
+	i := &testImages{dir: dir, keys: map[string]bool{}}
 	i.img = image.Image{
 		ID: "sha256:" + strings.Repeat("ab", 32), Tags: []string{testImage}, Digests: []string{"podium.test/busybox@sha256:" + strings.Repeat("cd", 32)},
 		Config: ocispec.ImageConfig{Env: []string{"PATH=/bin:/usr/bin", "FROM=image"}, Cmd: []string{"sh"}, WorkingDir: "/work", StopSignal: "SIGTERM"},
@@ -328,12 +337,15 @@ func newTestImages(t *testing.T, busybox string) *testImages {
 		"data/file":   "from the image\n",
 	}
 	for name, content := range files {
+		if have, err := os.ReadFile(filepath.Join(lower, name)); err == nil && string(have) == content {
+			continue // another process runs it
+		}
 		if err := os.WriteFile(filepath.Join(lower, name), []byte(content), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, applet := range []string{"sh", "cat", "sleep", "echo", "id", "env", "pwd", "hostname", "ls", "ps", "touch", "mount", "umount", "true", "dd", "head", "stat", "nc", "kill", "grep", "sync", "tail", "mkdir", "sort", "wc", "ip", "readlink", "stty", "tee", "awk", "setsid", "unshare"} {
-		if err := os.Symlink("busybox", filepath.Join(lower, "bin", applet)); err != nil {
+		if err := os.Symlink("busybox", filepath.Join(lower, "bin", applet)); err != nil && !errors.Is(err, os.ErrExist) {
 			t.Fatal(err)
 		}
 	}
@@ -372,6 +384,17 @@ func (i *testImages) RemoveRootfs(_ context.Context, key string) error {
 }
 
 func (i *testImages) Usage(context.Context, string) (int64, int64, error) { return 4096, 1, nil }
+
+// adopt takes over the snapshots of a process that was killed.
+func (i *testImages) adopt() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, k := range names(i.dir) {
+		if k != "lower" {
+			i.keys[k] = true
+		}
+	}
+}
 
 func (i *testImages) left() []string {
 	i.mu.Lock()

@@ -3,14 +3,17 @@
 package oci
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	pathrs "github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"github.com/moby/sys/user"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"podium.dev/podium/internal/shim/bundle"
 )
@@ -18,14 +21,16 @@ import (
 // resolveUser looks the bundle's user up in the /etc/passwd and /etc/group of the mounted root file system. A UID
 // that /etc/passwd does not have is taken as it is, with group 0.
 func resolveUser(rootfs string, u bundle.User) (specs.User, error) {
-	passwd, closePasswd := openIn(rootfs, "/etc/passwd")
-	defer closePasswd()
-	group, closeGroup := openIn(rootfs, "/etc/group")
-	defer closeGroup()
-
-	found, err := user.GetExecUser(u.Name, &user.ExecUser{}, passwd, group)
+	passwd, group := readIn(rootfs, "/etc/passwd"), readIn(rootfs, "/etc/group")
+	found, err := user.GetExecUser(u.Name, &user.ExecUser{}, bytes.NewReader(passwd), bytes.NewReader(group))
 	if err != nil {
 		return specs.User{}, fmt.Errorf("unable to find user %s: %w", u.Name, err)
+	}
+	// With a group named, the user's other groups are left out: they are looked up for the user alone.
+	name, _, _ := strings.Cut(u.Name, ":")
+	alone, err := user.GetExecUser(name, &user.ExecUser{}, bytes.NewReader(passwd), bytes.NewReader(group))
+	if err != nil {
+		return specs.User{}, fmt.Errorf("unable to find user %s: %w", name, err)
 	}
 	out := specs.User{UID: uint32(found.Uid), GID: uint32(found.Gid)}
 	out.AdditionalGids = []uint32{out.GID}
@@ -38,7 +43,7 @@ func resolveUser(rootfs string, u bundle.User) (specs.User, error) {
 		out.AdditionalGids = append(out.AdditionalGids, g)
 	}
 	if !u.Strict {
-		for _, g := range found.Sgids {
+		for _, g := range alone.Sgids {
 			add(uint32(g))
 		}
 	}
@@ -48,19 +53,23 @@ func resolveUser(rootfs string, u bundle.User) (specs.User, error) {
 	return out, nil
 }
 
-// openIn opens a file inside root, never following a link out of it. A file that is not there reads as nil, which
-// package user takes for «no entries».
-func openIn(root, path string) (io.Reader, func()) {
+// maxAccounts is how much of such a file is read.
+const maxAccounts = 4 << 20
+
+// readIn reads a file inside root, never following a link out of it. One that is not there is empty.
+func readIn(root, path string) []byte {
 	f, err := pathrs.OpenInRoot(root, path)
 	if err != nil {
-		return nil, func() {}
+		return nil
 	}
 	defer f.Close()
-	r, err := pathrs.Reopen(f, os.O_RDONLY)
+	r, err := pathrs.Reopen(f, os.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
-		return nil, func() {}
+		return nil
 	}
-	return r, func() { _ = r.Close() }
+	defer r.Close()
+	data, _ := io.ReadAll(io.LimitReader(r, maxAccounts))
+	return data
 }
 
 // restrictOOMScore keeps oom_score_adj from asking for what this process may not give: without CAP_SYS_RESOURCE it

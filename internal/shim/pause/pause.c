@@ -201,6 +201,7 @@ void start(word *stack)
 	int lifeline = number(argv[1]);
 	ready = number(argv[2]);
 	const char *hostname = argv[3];
+	call(prctl, PR_SET_NAME, "pause", 0, 0, 0);
 	if (hostname[0])
 		check(call(sethostname, hostname, length(hostname), 0, 0, 0), "set hostname", hostname);
 	for (int i = 6; i < argc; i++)
