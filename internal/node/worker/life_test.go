@@ -137,6 +137,10 @@ func TestConfigAndCreateFail(t *testing.T) {
 	n.advance(retryStart)
 	waits("RunContainerError", "exec: no such file")
 	// The second start, which comes at once, fails too; then the back-off shows.
+	n.becomes("web", "started twice", func(st *v1.PodStatus) bool {
+		w := first0(st).State.Waiting
+		return first0(st).RestartCount == 1 && w != nil && w.Reason == "RunContainerError"
+	})
 	n.clock.Step(6 * time.Second)
 	waits("CrashLoopBackOff", "back-off 10s restarting failed container=c pod=web_ns(uid-web)")
 	n.runtime.script(func() { delete(n.runtime.fail, "StartContainer") })

@@ -57,7 +57,7 @@ type entry struct {
 	runs, gone bool
 	// dirty is that there is something to compare or to write, busy that a goroutine does.
 	dirty, busy bool
-	trace     *tracer
+	trace       *tracer
 	// sent is what was written last, got what the API made of it. Where the API keeps its own mind it is
 	// not written to again and again.
 	sent, got *v1.PodStatus
