@@ -32,7 +32,9 @@ func (fakeDaemon) PullImage(_ context.Context, ref string, progress func(string)
 func (fakeDaemon) LoadImage(_ context.Context, archive string) ([]Image, error) {
 	return []Image{{ID: archive}}, nil
 }
-func (fakeDaemon) RemoveImage(_ context.Context, ref string) error { return errors.New(ref + " is in use") }
+func (fakeDaemon) RemoveImage(_ context.Context, ref string) error {
+	return errors.New(ref + " is in use")
+}
 func (fakeDaemon) ExportImage(_ context.Context, ref string, to io.Writer) error {
 	_, err := io.WriteString(to, "tar of "+ref)
 	return err

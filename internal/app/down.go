@@ -1,0 +1,172 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+	internalapi "k8s.io/cri-api/pkg/apis"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
+
+	"podium.dev/podium/internal/cgroup"
+	"podium.dev/podium/internal/control"
+	"podium.dev/podium/internal/cri"
+	"podium.dev/podium/internal/image"
+	"podium.dev/podium/internal/network"
+	"podium.dev/podium/internal/node/container"
+	"podium.dev/podium/internal/paths"
+)
+
+// defaultGrace is how long a container is given whose Pod does not say (terminationGracePeriodSeconds' default).
+const defaultGrace = 30
+
+// Down stops the daemon of the root, if one runs, then its Pods, each with its grace period, and takes away all
+// that the node made on the machine. purge removes its folders too. It can be called again after a failure,
+// and without a daemon ever having run. progress is told a line for each step that is done.
+func Down(ctx context.Context, p paths.Paths, purge bool, progress func(string)) error {
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("podium down must be root to stop processes and unmount, and runs as user %d; run it with sudo", os.Geteuid())
+	}
+	if _, err := os.Stat(p.Root); errors.Is(err, os.ErrNotExist) {
+		progress("there is no node at " + p.Root)
+		return nil
+	}
+	switch err := control.NewClient(p.ControlSocket).Stop(ctx); {
+	case err == nil:
+		progress("asked the daemon to stop")
+	case !errors.Is(err, control.ErrNotRunning):
+		return fmt.Errorf("ask the daemon of %s to stop: %w", p.Root, err)
+	}
+	hold, err := waitUnlocked(p)
+	if err != nil {
+		return err
+	}
+	defer hold.release()
+	closeLog, err := logTo(Config{Paths: p}.LogFile(), 0)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	if err := stopPods(ctx, p, progress); err != nil {
+		return fmt.Errorf("stop the Pods of %s: %w; call podium down again", p.Root, err)
+	}
+	if err := clearMachine(ctx, p); err != nil {
+		return fmt.Errorf("take away what the node made on this machine: %w; call podium down again", err)
+	}
+	progress("nothing of the node is left on the machine")
+	if !purge {
+		return nil
+	}
+	if err := purgeFolders(p); err != nil {
+		return fmt.Errorf("remove the node's folders: %w", err)
+	}
+	progress("removed " + p.Root)
+	return nil
+}
+
+// stopPods stops every container by its grace period and removes every sandbox.
+func stopPods(ctx context.Context, p paths.Paths, progress func(string)) (err error) {
+	images, err := image.Open(ctx, image.Config{Paths: p})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, images.Close()) }()
+	runtime, err := cri.New(ctx, cri.Config{Paths: p, Images: images, Network: noNetwork{}})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, runtime.Close()) }()
+	local := runtime.Local()
+	running, err := local.ListContainers(ctx, &runtimeapi.ContainerFilter{
+		State: &runtimeapi.ContainerStateValue{State: runtimeapi.ContainerState_CONTAINER_RUNNING},
+	})
+	if err != nil {
+		return err
+	}
+	if err := stopContainers(ctx, local, running); err != nil {
+		return err
+	}
+	if len(running) > 0 {
+		progress(fmt.Sprintf("stopped %d containers", len(running)))
+	}
+	return errors.Join(runtime.StopAll(ctx, 0), runtime.RemoveAll(ctx))
+}
+
+// stopContainers stops containers side by side, each by the grace period of its Pod.
+func stopContainers(ctx context.Context, runtime internalapi.RuntimeService, running []*runtimeapi.Container) error {
+	errs := make([]error, len(running))
+	var all sync.WaitGroup
+	for i, c := range running {
+		grace := int64(defaultGrace)
+		if g := container.NotesOf(c.Labels, c.Annotations).TerminationGracePeriod; g != nil {
+			grace = *g
+		}
+		all.Go(func() { errs[i] = runtime.StopContainer(ctx, c.Id, grace) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// noNetwork stands where a runtime that only stops needs a network: what there is of it is taken away whole.
+type noNetwork struct{}
+
+func (noNetwork) Setup(context.Context, network.Request) (network.Result, error) {
+	return network.Result{}, errors.New("the node is going down")
+}
+func (noNetwork) Teardown(context.Context, string, string) error { return nil }
+func (noNetwork) Ready() error                                   { return nil }
+
+// clearMachine takes away mounts, links, rules and cgroups.
+func clearMachine(ctx context.Context, p paths.Paths) error {
+	err := network.Remove(ctx, p)
+	for _, dir := range []string{filepath.Join(p.Kubelet, "pods"), p.Run, p.ImageStore} {
+		err = errors.Join(err, unmountBelow(dir))
+	}
+	groups, gerr := cgroup.New(p.CgroupParent)
+	if gerr != nil {
+		return errors.Join(err, gerr)
+	}
+	err = errors.Join(err, groups.Remove("kubepods"))
+	if p.CgroupParent != "/" {
+		err = errors.Join(err, groups.Remove("/"))
+	}
+	return err
+}
+
+// unmountBelow unmounts all that is mounted below a folder, the last mounted first.
+func unmountBelow(dir string) error {
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	if err != nil {
+		return fmt.Errorf("list what is mounted below %s: %w", dir, err)
+	}
+	var errs []error
+	for i := len(mounts) - 1; i >= 0; i-- {
+		if err := unix.Unmount(mounts[i].Mountpoint, 0); err != nil && !errors.Is(err, unix.EINVAL) {
+			errs = append(errs, fmt.Errorf("unmount %s: %w", mounts[i].Mountpoint, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// purgeFolders removes what the node wrote. Of folders that other programs may use too, such as /var/log/pods,
+// only the node's own part goes.
+func purgeFolders(p paths.Paths) error {
+	klog.Flush()
+	errs := []error{
+		os.RemoveAll(filepath.Join(p.Kubelet, "pods")),
+		os.RemoveAll(filepath.Join(p.Kubelet, "image_manager")),
+	}
+	for _, file := range []string{p.KubeletConfig} {
+		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	errs = append(errs, os.RemoveAll(p.Run), os.RemoveAll(p.Root))
+	return errors.Join(errs...)
+}

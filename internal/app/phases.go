@@ -1,0 +1,253 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/klog/v2"
+
+	"podium.dev/podium/internal/apiserver"
+	"podium.dev/podium/internal/control"
+	"podium.dev/podium/internal/controller"
+	"podium.dev/podium/internal/cri"
+	"podium.dev/podium/internal/image"
+	"podium.dev/podium/internal/network"
+	"podium.dev/podium/internal/node"
+	"podium.dev/podium/internal/node/server"
+	"podium.dev/podium/internal/phase"
+	"podium.dev/podium/internal/pki"
+	"podium.dev/podium/internal/registry/kinds"
+	"podium.dev/podium/internal/scheduler"
+	"podium.dev/podium/internal/store"
+)
+
+// serviceCIDR is the range of the cluster IPs; its first address is the Service `kubernetes`.
+var (
+	serviceCIDR = netip.MustParsePrefix("10.96.0.0/16")
+	serviceIP   = serviceCIDR.Addr().Next()
+)
+
+// defaultNodePort is the kubelet's.
+const defaultNodePort = 10250
+
+// phases is the start of a node, as the user sees it go by.
+func (d *daemon) phases() []phase.Phase {
+	return []phase.Phase{
+		{Name: "certificates", Run: d.startPKI},
+		{Name: "store", Run: d.startStore},
+		{Name: "images", Run: d.startImages},
+		{Name: "network", Run: d.startNetwork},
+		{Name: "runtime", After: []string{"images", "network"}, Run: d.startRuntime},
+		{Name: "api server", After: []string{"certificates", "store"}, Run: d.startAPIServer},
+		{Name: "controllers", After: []string{"api server"}, Run: d.startControllers},
+		{Name: "scheduler", After: []string{"api server"}, Run: d.startScheduler},
+		{Name: "node", After: []string{"api server", "runtime"}, Run: d.startNode},
+		{Name: "control socket", Run: d.startControl},
+	}
+}
+
+func (d *daemon) startPKI(context.Context) (err error) {
+	if d.pki, err = pki.Open(d.c.Paths.PKI, d.clock); err != nil {
+		return err
+	}
+	return d.keepKubeconfig()
+}
+
+// keepKubeconfig writes the admin's kubeconfig, now and whenever its certificate is near its end.
+func (d *daemon) keepKubeconfig() error {
+	url, err := localURL(d.c.Bind)
+	if err != nil {
+		return err
+	}
+	next, err := d.pki.KeepKubeconfig(d.c.Paths.AdminKubeconfig, pki.Admin, url)
+	if err != nil {
+		return err
+	}
+	timer := d.clock.AfterFunc(time.Until(next), func() {
+		if err := d.keepKubeconfig(); err != nil {
+			klog.Background().Error(err, "Could not renew the admin's kubeconfig")
+		}
+	})
+	d.services.closer("kubeconfig", func() error { timer.Stop(); return nil })
+	return nil
+}
+
+// localURL is how clients on this machine reach an API server that listens at bind.
+func localURL(bind string) (string, error) {
+	at, err := netip.ParseAddrPort(bind)
+	if err != nil {
+		return "", err
+	}
+	ip := at.Addr()
+	switch {
+	case ip == netip.IPv4Unspecified():
+		ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	case ip == netip.IPv6Unspecified():
+		ip = netip.IPv6Loopback()
+	}
+	return "https://" + netip.AddrPortFrom(ip, at.Port()).String(), nil
+}
+
+func (d *daemon) startStore(ctx context.Context) (err error) {
+	d.store, err = store.Start(ctx, store.Config{
+		Dir: d.c.Paths.Etcd, Socket: d.c.Paths.Run + "/etcd.sock",
+		Servers: d.c.EtcdServers, CAFile: d.c.EtcdCAFile, CertFile: d.c.EtcdCertFile, KeyFile: d.c.EtcdKeyFile,
+	})
+	if err != nil {
+		return err
+	}
+	d.services.closer("store", d.store.Close)
+	go func() {
+		if err := <-d.store.Failed(); err != nil {
+			d.services.fail(fmt.Errorf("store: %w", err))
+		}
+	}()
+	return nil
+}
+
+func (d *daemon) startImages(ctx context.Context) error {
+	if d.c.RuntimeEndpoint != "" {
+		return nil
+	}
+	images, err := image.Open(ctx, image.Config{Paths: d.c.Paths})
+	if err != nil {
+		return err
+	}
+	d.images.Store(images)
+	d.services.closer("images", images.Close)
+	d.services.start(ctx, "image archives", images.Watch)
+	return nil
+}
+
+func (d *daemon) startNetwork(context.Context) (err error) {
+	if d.c.RuntimeEndpoint != "" {
+		return nil
+	}
+	d.network, err = network.New(network.Config{Paths: d.c.Paths, PodCIDRs: d.podCIDRs, ServiceIP: serviceIP, APIServer: d.api})
+	if err != nil {
+		return err
+	}
+	d.services.closer("network", func() error { d.network.Close(); return nil })
+	return nil
+}
+
+func (d *daemon) startRuntime(ctx context.Context) (err error) {
+	if d.c.RuntimeEndpoint != "" {
+		return d.connectRuntime(ctx)
+	}
+	images := d.images.Load()
+	if d.cri, err = cri.New(ctx, cri.Config{Paths: d.c.Paths, Images: images, Network: d.network}); err != nil {
+		return err
+	}
+	d.services.closer("runtime", d.cri.Close)
+	d.runtime, d.imageAPI = d.cri.Local(), cri.LocalImages(images)
+	d.services.start(ctx, "cri", func(ctx context.Context) error {
+		return d.cri.Serve(ctx, d.c.Paths.CRISocket, cri.ImageService(images))
+	})
+	return nil
+}
+
+func (d *daemon) startAPIServer(ctx context.Context) (err error) {
+	_, services, err := net.ParseCIDR(serviceCIDR.String())
+	if err != nil {
+		return err
+	}
+	d.apiserver, err = apiserver.New(ctx, apiserver.Config{
+		Bind: d.c.Bind, Advertise: d.api.Addr().AsSlice(), ServiceCIDR: services,
+		PKI: d.pki, Store: d.store, Kinds: kinds.All(),
+	})
+	if err != nil {
+		return err
+	}
+	d.services.start(ctx, "api server", d.apiserver.Run)
+	return d.await(ctx, d.apiserver.Ready())
+}
+
+// await waits for a part to be ready, or for the daemon to end or fail.
+func (d *daemon) await(ctx context.Context, ready <-chan struct{}) error {
+	select {
+	case <-ready:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case err := <-d.services.failed:
+		return err
+	}
+}
+
+func (d *daemon) startControllers(ctx context.Context) error {
+	config, err := d.pki.ClientConfig(pki.ControllerManager, d.apiserver.URL())
+	if err != nil {
+		return err
+	}
+	d.services.start(ctx, "controllers", func(ctx context.Context) error {
+		return controller.Run(ctx, controller.Config{REST: config, CA: d.pki.Bundle()})
+	})
+	return nil
+}
+
+func (d *daemon) client(who pki.Identity) (kubernetes.Interface, error) {
+	config, err := d.pki.ClientConfig(who, d.apiserver.URL())
+	if err != nil {
+		return nil, err
+	}
+	return kubernetes.NewForConfig(config)
+}
+
+func (d *daemon) startScheduler(ctx context.Context) error {
+	client, err := d.client(pki.Scheduler)
+	if err != nil {
+		return err
+	}
+	d.services.start(ctx, "scheduler", scheduler.New(client, scheduler.Options{}).Run)
+	return nil
+}
+
+func (d *daemon) startNode(ctx context.Context) error {
+	client, err := d.client(pki.Node(d.c.NodeName))
+	if err != nil {
+		return err
+	}
+	tls, err := d.pki.ServerTLS(pki.ServerName{Subject: "system:node:" + d.c.NodeName, Groups: []string{"system:nodes"}, IPs: d.ips, DNS: []string{d.c.NodeName}})
+	if err != nil {
+		return err
+	}
+	listener, err := listenNode(d.kubelet.Port)
+	if err != nil {
+		return err
+	}
+	d.node, err = node.New(node.Config{
+		Name: d.c.NodeName, IPs: d.ips, PodCIDRs: d.podCIDRs, Facts: d.facts, Paths: d.c.Paths, Kubelet: d.kubelet,
+		Client: client, Runtime: d.runtime, Images: d.imageAPI, Listener: listener, Clock: d.clock,
+		Server: server.Config{TLS: tls, Clients: []string{pki.KubeletClient.User}, LogDir: d.c.Paths.PodLogs},
+	})
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	d.services.start(ctx, "node", d.node.Run)
+	return d.await(ctx, d.node.Ready())
+}
+
+// listenNode listens on the port of the settings. The default port may be another node's of this machine; then
+// any free one will do, for the Node object says which it is.
+func listenNode(port int32) (net.Listener, error) {
+	l, err := net.Listen("tcp", ":"+strconv.Itoa(int(port)))
+	if err != nil && port == defaultNodePort {
+		l, err = net.Listen("tcp", ":0")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on the node's port: %w; set another `port` in the node's config.yaml", err)
+	}
+	return l, nil
+}
+
+func (d *daemon) startControl(ctx context.Context) error {
+	d.services.start(ctx, "control socket", func(ctx context.Context) error { return control.Serve(ctx, d.c.Paths.ControlSocket, d) })
+	return nil
+}

@@ -1,0 +1,188 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"podium.dev/podium/internal/app"
+	"podium.dev/podium/internal/phase"
+	"podium.dev/podium/internal/preflight"
+)
+
+// reportFD, when set, is the descriptor on which a detached daemon reports its start to the `up` that made
+// it: the lines for the user, then readyMark.
+const (
+	reportEnv = "PODIUM_REPORT_FD"
+	reportFD  = 3
+	readyMark = "\x00"
+)
+
+func newUp(o *options) *cobra.Command {
+	var c app.Config
+	var detach bool
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Start the node: API server, store, scheduler, node agent, runtime",
+		Long: "Starts everything of the node and tells of each phase with its time. SIGTERM and SIGINT stop the\n" +
+			"daemon and leave the Pods running; the next up on the same root takes them over.",
+		Example: "  sudo podium up --detach\n  sudo podium up --root /srv/edge --bind 127.0.0.1:7443",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if c.Paths, err = o.paths(); err != nil {
+				return err
+			}
+			if detach {
+				return upDetached(cmd.Context(), c, cmd.OutOrStdout())
+			}
+			return up(cmd.Context(), c, cmd.OutOrStdout())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&c.Bind, "bind", "0.0.0.0:6443", "the API server's ADDR:PORT")
+	f.StringVar(&c.NodeName, "node-name", "", "the node's name (default: this machine's, in lower case)")
+	f.StringVar(&c.PodCIDR, "pod-cidr", "", "the addresses of this node's Pods (default: a free /24 of 10.244.0.0/16, kept over restarts)")
+	f.StringSliceVar(&c.EtcdServers, "etcd-servers", nil, "URLs of an external etcd, instead of the embedded one")
+	f.StringVar(&c.EtcdCAFile, "etcd-cafile", "", "the CA of the external etcd")
+	f.StringVar(&c.EtcdCertFile, "etcd-certfile", "", "the client certificate for the external etcd")
+	f.StringVar(&c.EtcdKeyFile, "etcd-keyfile", "", "its key")
+	f.StringVar(&c.RuntimeEndpoint, "container-runtime-endpoint", "", "the CRI socket of another runtime, instead of Podium's own")
+	f.IntVarP(&c.Verbosity, "v", "v", 0, "how much goes into ROOT/podium.log, 0 to 9")
+	f.BoolVar(&detach, "detach", false, "return when the node is Ready and leave the daemon running")
+	return cmd
+}
+
+// up runs the daemon in this process until the context ends.
+func up(ctx context.Context, c app.Config, out io.Writer) error {
+	began := time.Now()
+	detached := os.Getenv(reportEnv) != ""
+	if detached {
+		os.Unsetenv(reportEnv) // nothing that the daemon starts shall think it is a daemon
+		syscall.CloseOnExec(reportFD)
+		out = os.NewFile(reportFD, "report")
+	}
+	progress := func(r phase.Report) {
+		mark := "✓"
+		if r.Err != nil {
+			mark = "✗"
+		}
+		fmt.Fprintf(out, "  %s %-22s %6d ms\n", mark, r.Name, r.Took.Milliseconds())
+	}
+	ready := func() {
+		fmt.Fprintf(out, "node %s is Ready after %.2f s; kubeconfig: %s\n", c.NodeName, time.Since(began).Seconds(), c.Paths.AdminKubeconfig)
+		if detached {
+			fmt.Fprint(out, readyMark)
+			out.(io.Closer).Close()
+			out = io.Discard
+		}
+	}
+	err := app.Up(ctx, &c, progress, ready)
+	if detached {
+		if err != nil {
+			fmt.Fprintln(out, err)
+		}
+		return withCode(err)
+	}
+	return withCode(err)
+}
+
+func withCode(err error) error {
+	if errors.Is(err, app.ErrAlreadyRunning) {
+		return codedError{err, exitRunning}
+	}
+	return err
+}
+
+// upDetached starts this program again as a daemon of its own session, passes on what it reports, and
+// returns when the node is Ready or the daemon has failed.
+func upDetached(ctx context.Context, c app.Config, out io.Writer) error {
+	// What the daemon would refuse is told by this process, in the user's terminal, with the right code.
+	if err := app.CheckNotRunning(c.Paths); err != nil {
+		return withCode(err)
+	}
+	if err := preflight.Check(preflight.Config{Root: c.Paths.Root, Bind: c.Bind}); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.Paths.Root, 0o700); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	reports, theirs, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer reports.Close()
+	log, err := os.OpenFile(c.LogFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the log: %w", err)
+	}
+	defer log.Close()
+	daemon := exec.Command(self, append(withoutDetach(os.Args[1:]), "--root", c.Paths.Root)...)
+	daemon.Env = append(os.Environ(), fmt.Sprintf("%s=%d", reportEnv, reportFD))
+	daemon.Stdout, daemon.Stderr = log, log
+	daemon.ExtraFiles = []*os.File{theirs}
+	daemon.Dir = "/"
+	daemon.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := daemon.Start(); err != nil {
+		return fmt.Errorf("start the daemon: %w", err)
+	}
+	theirs.Close()
+	stop := context.AfterFunc(ctx, func() { _ = daemon.Process.Signal(syscall.SIGTERM) })
+	defer stop()
+
+	marked := &markReader{r: reports}
+	if _, err := io.Copy(out, marked); err != nil {
+		return fmt.Errorf("read the daemon's reports: %w", err)
+	}
+	if marked.seen {
+		return daemon.Process.Release()
+	}
+	err = daemon.Wait()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return codedError{fmt.Errorf("the daemon ended before the node was Ready; its log: %s", c.LogFile()), exit.ExitCode()}
+	}
+	return err
+}
+
+// withoutDetach is the command line of the daemon itself; its root, made absolute, is added by the caller,
+// because the daemon runs in another folder.
+func withoutDetach(args []string) []string {
+	var out []string
+	for _, a := range args {
+		if a != "--detach" && !strings.HasPrefix(a, "--detach=") {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// markReader passes text on and takes out the ready mark, which it ends at.
+type markReader struct {
+	r    io.Reader
+	seen bool
+}
+
+func (m *markReader) Read(p []byte) (int, error) {
+	if m.seen {
+		return 0, io.EOF
+	}
+	n, err := m.r.Read(p)
+	if i := strings.Index(string(p[:n]), readyMark); i >= 0 {
+		m.seen = true
+		return i, nil
+	}
+	return n, err
+}
