@@ -3,7 +3,6 @@ package controller_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -15,30 +14,20 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"podium.dev/podium/internal/controller"
 	"podium.dev/podium/internal/controller/nodelifecycle"
+	"podium.dev/podium/internal/scheduler/apitest"
 )
 
-// kubeconfigVariable names a kubeconfig of an API server without controllers of its own, against which the
-// tests of this file run.
-const kubeconfigVariable = "PODIUM_TEST_KUBECONFIG"
+func TestMain(m *testing.M) { apitest.Main(m) }
 
 const caText = "-----BEGIN CERTIFICATE-----\nfor the test\n-----END CERTIFICATE-----\n"
 
 // cluster runs all controllers against the API server until the test ends.
 func cluster(t *testing.T, nodes nodelifecycle.Config) (context.Context, kubernetes.Interface) {
 	t.Helper()
-	path := os.Getenv(kubeconfigVariable)
-	if path == "" {
-		t.Skipf("%s names no kubeconfig", kubeconfigVariable)
-	}
-	cfg, err := clientcmd.BuildConfigFromFlags("", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.QPS = -1
+	cfg := apitest.Config(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- controller.Run(ctx, controller.Config{REST: cfg, CA: []byte(caText), Nodes: nodes}) }()
@@ -104,7 +93,7 @@ func makeNamespace(t *testing.T, ctx context.Context, client kubernetes.Interfac
 func pod(name string, change ...func(*corev1.Pod)) *corev1.Pod {
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"app": "x"}},
-		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}},
+		Spec:       corev1.PodSpec{SchedulerName: "nobody", Containers: []corev1.Container{{Name: "c", Image: "i"}}},
 	}
 	for _, f := range change {
 		f(p)

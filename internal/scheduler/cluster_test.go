@@ -2,26 +2,25 @@ package scheduler_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"podium.dev/podium/internal/scheduler"
+	"podium.dev/podium/internal/scheduler/apitest"
 )
 
-// kubeconfigVariable names a kubeconfig of an API server without a scheduler of its own, against which the
-// tests of this file run.
-const kubeconfigVariable = "PODIUM_TEST_KUBECONFIG"
+func TestMain(m *testing.M) { apitest.Main(m) }
 
 // world is a namespace and nodes of its own in the cluster, and a scheduler that runs until the test ends.
 type world struct {
@@ -34,15 +33,7 @@ type world struct {
 
 func connect(t testing.TB) kubernetes.Interface {
 	t.Helper()
-	path := os.Getenv(kubeconfigVariable)
-	if path == "" {
-		t.Skipf("%s names no kubeconfig", kubeconfigVariable)
-	}
-	cfg, err := clientcmd.BuildConfigFromFlags("", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.QPS = -1
+	cfg := apitest.Config(t)
 	cfg.ContentType = "application/vnd.kubernetes.protobuf"
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
@@ -59,6 +50,10 @@ func newWorld(t *testing.T, options scheduler.Options) *world {
 		t.Fatal(err)
 	}
 	w.ns = ns.Name
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}} // its controller does not run here
+	if _, err := w.client.CoreV1().ServiceAccounts(w.ns).Create(w.ctx, account, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+		t.Fatal(err)
+	}
 	w.scheduler = scheduler.New(w.client, options)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -93,8 +88,11 @@ func (w *world) node(name string, cpu, memory string, change ...func(*corev1.Nod
 		w.Fatal(err)
 	}
 	// Admission gives new nodes a not-ready taint.
-	out.Spec.Taints = n.Spec.Taints
-	if out, err = w.client.CoreV1().Nodes().Update(w.ctx, out, metav1.UpdateOptions{}); err != nil {
+	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"taints": n.Spec.Taints}})
+	if err != nil {
+		w.Fatal(err)
+	}
+	if out, err = w.client.CoreV1().Nodes().Patch(w.ctx, out.Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
 		w.Fatal(err)
 	}
 	return out
