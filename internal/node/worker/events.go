@@ -15,7 +15,8 @@ func (w *worker) event(c *v1.Container, eventType, reason, message string) {
 
 // eventOf is event for goroutines other than the worker's, which have the Pod at hand.
 func (w *worker) eventOf(p *v1.Pod, c *v1.Container, eventType, reason, message string) {
-	if w.m.cfg.Recorder == nil || w.source == orphan {
+	// What fails as the daemon ends is no fault of the Pod.
+	if w.m.cfg.Recorder == nil || w.source == orphan || w.ctx.Err() != nil {
 		return
 	}
 	w.m.cfg.Recorder.Event(reference(p, c), eventType, reason, message)

@@ -168,7 +168,7 @@ func (m *Manager) start(source string, p *v1.Pod, refused *pod.Verdict) *worker 
 	w := newWorker(m, source, p, had)
 	w.orders.Reject = refused
 	m.workers[p.UID] = w
-	go w.run(m.ctx)
+	go w.run()
 	return w
 }
 

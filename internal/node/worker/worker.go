@@ -25,12 +25,14 @@ type worker struct {
 	// shared is what others may see of the Pod.
 	shared atomic.Pointer[shared]
 
+	// ctx ends with the Manager.
+	ctx context.Context
+
 	mu   sync.Mutex
 	mail []func()
 	wake chan struct{}
 
 	// The rest is the worker's goroutine's own.
-	ctx    context.Context
 	pod    *v1.Pod
 	status v1.PodStatus
 	orders pod.Orders
@@ -69,6 +71,7 @@ func newWorker(m *Manager, source string, p *v1.Pod, had *found) *worker {
 	}
 	ended := p.Status.Phase == v1.PodSucceeded || p.Status.Phase == v1.PodFailed
 	w.shared.Store(&shared{pod: p, status: p.Status, over: ended && had == nil})
+	w.ctx = klog.NewContext(m.ctx, klog.FromContext(m.ctx).WithValues("pod", klog.KObj(p), "podUID", p.UID))
 	if had != nil {
 		w.orders.Resumed = p.DeletionTimestamp != nil
 		w.mail = append(w.mail, func() { w.load(had) })
@@ -90,8 +93,7 @@ func (w *worker) post(f func()) {
 }
 
 // run is the worker's goroutine.
-func (w *worker) run(ctx context.Context) {
-	w.ctx = klog.NewContext(ctx, klog.FromContext(ctx).WithValues("pod", klog.KObj(w.pod), "podUID", w.uid))
+func (w *worker) run() {
 	for {
 		w.read()
 		at := w.reconcile()
