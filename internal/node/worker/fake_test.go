@@ -327,6 +327,8 @@ func (f *fakeRuntime) StopContainer(ctx context.Context, id string, grace int64)
 		return errGone
 	}
 	name := c.status.Metadata.Name
+	timer := f.clock.NewTimer(time.Duration(grace) * time.Second)
+	defer timer.Stop()
 	if err := f.called("StopContainer", fmt.Sprintf("%s %d", name, grace)); err != nil {
 		f.mu.Unlock()
 		return err
@@ -335,8 +337,6 @@ func (f *fakeRuntime) StopContainer(ctx context.Context, id string, grace int64)
 		f.end(id, 143)
 	}
 	f.mu.Unlock()
-	timer := f.clock.NewTimer(time.Duration(grace) * time.Second)
-	defer timer.Stop()
 	select {
 	case <-c.stopped:
 	case <-timer.C():

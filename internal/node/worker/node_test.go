@@ -339,6 +339,18 @@ func (n *node) advance(d time.Duration) {
 	n.clock.Step(d)
 }
 
+// pass lets time go by, a second at a time, until the Pod's status meets the check.
+func (n *node) pass(name, what string, ok func(*v1.PodStatus) bool) {
+	n.t.Helper()
+	n.eventually(func() string {
+		if p := n.get(name); p != nil && ok(&p.Status) {
+			return ""
+		}
+		n.clock.Step(time.Second)
+		return "the pod is not " + what
+	})
+}
+
 // saw waits for an event.
 func (n *node) saw(event string) {
 	n.t.Helper()

@@ -44,8 +44,7 @@ func TestWritesAreTriedAgain(t *testing.T) {
 		return "the pod waits for the API"
 	})
 	n.script(func() { down = false })
-	n.advance(maxRetry)
-	n.running("web")
+	n.pass("web", "running", func(st *v1.PodStatus) bool { return st.Phase == v1.PodRunning })
 }
 
 func TestOthersAreSetRight(t *testing.T) {
