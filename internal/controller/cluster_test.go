@@ -30,7 +30,7 @@ func cluster(t *testing.T, nodes nodelifecycle.Config) (context.Context, kuberne
 	cfg := apitest.Config(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- controller.Run(ctx, controller.Config{REST: cfg, CA: []byte(caText), Nodes: nodes}) }()
+	go func() { done <- controller.Run(ctx, controller.Config{REST: cfg, CA: []byte(caText), Nodes: nodes, GarbageDelay: -1}) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

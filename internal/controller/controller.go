@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -39,6 +40,9 @@ type Config struct {
 	CA []byte
 	// TerminatedPodThreshold is how many ended Pods are kept; 0 means 12500, negative keeps all.
 	TerminatedPodThreshold int
+	// GarbageDelay is the time before the garbage collector begins to watch every kind, which a daemon that
+	// is just starting has better use for; 0 means 3 s, negative none.
+	GarbageDelay time.Duration
 	// Nodes sets how long a node may be silent.
 	Nodes nodelifecycle.Config
 	// Clock is the real one when nil.
@@ -51,6 +55,27 @@ type runner interface {
 	Run(ctx context.Context)
 }
 
+// garbageDelay is the default of Config.GarbageDelay.
+const garbageDelay = 3 * time.Second
+
+// later is a control loop that begins after a time.
+type later struct {
+	runner
+	clock clock.Clock
+	after time.Duration
+}
+
+// Run implements runner.
+func (l later) Run(ctx context.Context) {
+	t := l.clock.NewTimer(l.after)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C():
+		l.runner.Run(ctx)
+	}
+}
+
 // Run runs every controller until ctx ends. The error says what could not be set up; what fails later is
 // tried again and logged.
 func Run(ctx context.Context, cfg Config) error {
@@ -59,6 +84,9 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = clock.RealClock{}
+	}
+	if cfg.GarbageDelay == 0 {
+		cfg.GarbageDelay = garbageDelay
 	}
 	client, meta, err := clients(cfg.REST)
 	if err != nil {
@@ -94,7 +122,7 @@ func build(cfg Config, client kubernetes.Interface, meta metadata.Interface, src
 		serviceaccount.New(client, src, cfg.Clock),
 		rootca.New(client, src, cfg.Clock, cfg.CA),
 		podgc.New(client, src, cfg.Clock, max(threshold, 0)),
-		garbagecollector.New(client, meta, recorder(garbagecollector.Component), cfg.Clock, namespaces.Removed),
+		later{garbagecollector.New(client, meta, recorder(garbagecollector.Component), cfg.Clock, namespaces.Removed), cfg.Clock, cfg.GarbageDelay},
 		nodelifecycle.New(client, src, recorder(nodelifecycle.Component), cfg.Clock, cfg.Nodes),
 		disruption.New(client, src, recorder(disruption.Component), cfg.Clock),
 		tainteviction.New(client, src, recorder(tainteviction.Component), cfg.Clock),

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/metadata"
 )
 
 // finalizerEstimate is the time granted to whoever holds a finalizer on what is left.
@@ -117,38 +118,47 @@ func verbsOf(lists []*metav1.APIResourceList) map[schema.GroupVersionResource]me
 	return out
 }
 
-// deleteResource deletes all objects of a resource in the namespace and says what is still there.
+// deleteResource deletes all objects of a resource in the namespace and says what is still there. Most
+// resources have none, so it looks before it deletes.
 func (k *Controller) deleteResource(ctx context.Context, ns *corev1.Namespace, gvr schema.GroupVersionResource, verbs metav1.Verbs) oneRemains {
 	objects := k.metadata.Resource(gvr).Namespace(ns.Name)
-	collective := slices.Contains(verbs, "deletecollection")
-	if collective {
-		err := objects.DeleteCollection(ctx, deleteNow(""), metav1.ListOptions{})
-		if err != nil && !notServed(err) {
+	if !slices.Contains(verbs, "list") {
+		if err := objects.DeleteCollection(ctx, deleteNow(""), metav1.ListOptions{}); err != nil && !notServed(err) {
 			return oneRemains{err: err}
 		}
-	}
-	if !slices.Contains(verbs, "list") {
 		return oneRemains{}
 	}
 	list, err := objects.List(ctx, metav1.ListOptions{})
-	if notServed(err) {
+	switch {
+	case notServed(err):
+		return oneRemains{}
+	case err != nil:
+		return oneRemains{err: err}
+	case len(list.Items) == 0:
 		return oneRemains{}
 	}
-	if err != nil {
+	if slices.Contains(verbs, "deletecollection") {
+		err = objects.DeleteCollection(ctx, deleteNow(""), metav1.ListOptions{})
+	} else {
+		err = deleteEach(ctx, objects, list.Items)
+	}
+	if err != nil && !notServed(err) {
 		return oneRemains{err: err}
 	}
-	if !collective && len(list.Items) > 0 {
-		for _, item := range list.Items {
-			err := objects.Delete(ctx, item.Name, deleteNow(item.UID))
-			if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-				return oneRemains{err: err}
-			}
-		}
-		if list, err = objects.List(ctx, metav1.ListOptions{}); err != nil {
-			return oneRemains{err: err}
-		}
+	if list, err = objects.List(ctx, metav1.ListOptions{}); err != nil {
+		return oneRemains{err: err}
 	}
 	return k.account(ns, gvr, list.Items)
+}
+
+func deleteEach(ctx context.Context, objects metadata.ResourceInterface, items []metav1.PartialObjectMetadata) error {
+	for _, item := range items {
+		err := objects.Delete(ctx, item.Name, deleteNow(item.UID))
+		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // account says how long what is left may take. Objects that hold no finalizer and are not ending gracefully
