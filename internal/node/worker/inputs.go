@@ -206,6 +206,9 @@ func (m *Manager) ended(w *worker) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.workers, w.uid)
+	if m.cfg.OnEnd != nil {
+		go m.cfg.OnEnd(w.pod) // beside the lock, for it may ask for other Pods
+	}
 	name := fullName(w.pod)
 	if m.names[name] == w.uid {
 		delete(m.names, name)

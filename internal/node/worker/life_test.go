@@ -168,7 +168,7 @@ func TestPostStartHookHoldsAndKills(t *testing.T) {
 		}
 		return "no hook"
 	})
-	if st := n.get("web").Status; first0(&st).State.Waiting == nil || st.Phase != v1.PodPending {
+	if st := n.get("web").Status; first0(&st).State.Running != nil || st.Phase != v1.PodPending {
 		t.Errorf("the container counts as running before its hook is through: %+v", st)
 	}
 	if n.runtime.count("StartContainer d") != 0 {

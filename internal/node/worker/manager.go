@@ -44,6 +44,8 @@ type Config struct {
 	Admit []func(p *v1.Pod, others []*v1.Pod) *pod.Verdict
 	// Sources are the sources that must have spoken before what no source knows is removed.
 	Sources []string
+	// OnEnd is told of each Pod of which nothing is left; it may be nil.
+	OnEnd func(p *v1.Pod)
 	// PullProgress says how a pull of the image fares, "" for nothing to say; nil says nothing ever.
 	PullProgress func(image string) string
 	// RuntimeHandler answers with the runtime handler of a RuntimeClass; nil is that there are none.

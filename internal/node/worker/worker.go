@@ -112,12 +112,11 @@ func (w *worker) run() {
 func (w *worker) sleep(at time.Time) bool {
 	var alarm <-chan time.Time
 	if !at.IsZero() {
-		left := at.Sub(w.m.cfg.Clock.Now())
-		if left <= 0 {
-			return true
-		}
-		timer := w.m.cfg.Clock.NewTimer(left)
+		timer := w.m.cfg.Clock.NewTimer(at.Sub(w.m.cfg.Clock.Now()))
 		defer timer.Stop()
+		if !w.m.cfg.Clock.Now().Before(at) {
+			return w.ctx.Err() == nil
+		}
 		alarm = timer.C()
 	}
 	select {
