@@ -74,7 +74,8 @@ type daemon struct {
 	runtime   internalapi.RuntimeService
 	imageAPI  internalapi.ImageManagerService
 	node      *node.Node
-	ready     chan struct{}
+	reachable chan struct{} // closed when the API server serves
+	ready     chan struct{} // closed when the node is Ready
 }
 
 // Up starts everything and runs it until the context ends, which leaves the Pods running. It calls progress for
@@ -101,7 +102,7 @@ func Up(ctx context.Context, c *Config, progress func(phase.Report), ready func(
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	d := &daemon{c: *c, services: newServices(), stop: stop, ready: make(chan struct{})}
+	d := &daemon{c: *c, services: newServices("node", "scheduler", "controllers", "api server"), stop: stop, reachable: make(chan struct{}), ready: make(chan struct{})}
 	defer d.services.stop()
 	if err := d.look(); err != nil {
 		return err

@@ -23,6 +23,7 @@ import (
 	"podium.dev/podium/internal/phase"
 	"podium.dev/podium/internal/pki"
 	"podium.dev/podium/internal/registry/kinds"
+	"podium.dev/podium/internal/registry/pod/spec"
 	"podium.dev/podium/internal/scheduler"
 	"podium.dev/podium/internal/store"
 )
@@ -47,7 +48,8 @@ func (d *daemon) phases() []phase.Phase {
 		{Name: "api server", After: []string{"certificates", "store"}, Run: d.startAPIServer},
 		{Name: "controllers", After: []string{"api server"}, Run: d.startControllers},
 		{Name: "scheduler", After: []string{"api server"}, Run: d.startScheduler},
-		{Name: "node", After: []string{"api server", "runtime"}, Run: d.startNode},
+		{Name: "node agent", After: []string{"certificates", "runtime"}, Run: d.startNode},
+		{Name: "node", After: []string{"api server", "node agent"}, Run: func(ctx context.Context) error { return d.await(ctx, d.node.Ready()) }},
 		{Name: "control socket", Run: d.startControl},
 	}
 }
@@ -166,7 +168,11 @@ func (d *daemon) startAPIServer(ctx context.Context) (err error) {
 		return err
 	}
 	d.services.start(ctx, "api server", d.apiserver.Run)
-	return d.await(ctx, d.apiserver.Ready())
+	if err := d.await(ctx, d.apiserver.Ready()); err != nil {
+		return err
+	}
+	close(d.reachable)
+	return nil
 }
 
 // await waits for a part to be ready, or for the daemon to end or fail.
@@ -192,8 +198,13 @@ func (d *daemon) startControllers(ctx context.Context) error {
 	return nil
 }
 
+// client answers with a client of the API server, which need not be there yet.
 func (d *daemon) client(who pki.Identity) (kubernetes.Interface, error) {
-	config, err := d.pki.ClientConfig(who, d.apiserver.URL())
+	url, err := localURL(d.c.Bind)
+	if err != nil {
+		return nil, err
+	}
+	config, err := d.pki.ClientConfig(who, url)
 	if err != nil {
 		return nil, err
 	}
@@ -225,13 +236,14 @@ func (d *daemon) startNode(ctx context.Context) error {
 	d.node, err = node.New(node.Config{
 		Name: d.c.NodeName, IPs: d.ips, PodCIDRs: d.podCIDRs, Facts: d.facts, Paths: d.c.Paths, Kubelet: d.kubelet,
 		Client: client, Runtime: d.runtime, Images: d.imageAPI, Listener: listener, Clock: d.clock,
+		Reachable: d.reachable, DefaultPod: spec.Default, CheckPod: spec.CheckNew,
 		Server: server.Config{TLS: tls, Clients: []string{pki.KubeletClient.User}, LogDir: d.c.Paths.PodLogs},
 	})
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	d.services.start(ctx, "node", d.node.Run)
-	return d.await(ctx, d.node.Ready())
+	return nil
 }
 
 // listenNode listens on the port of the settings. The default port may be another node's of this machine; then

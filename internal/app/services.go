@@ -1,17 +1,21 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"k8s.io/klog/v2"
 )
 
-// services are the parts of the daemon that run until it ends. They end in the reverse order of their start,
-// each before the next one is told to: the store outlives the API server, which outlives its clients.
+// services are the parts of the daemon that run until it ends. They end one after the other: those of the list
+// first first, in its order, then the others in the reverse order of their start. So the API server outlives
+// its clients, and the store the API server, although all of them start side by side.
 type services struct {
+	first   []string
 	mu      sync.Mutex
 	running []*service
 	failed  chan error
@@ -23,7 +27,9 @@ type service struct {
 	done chan struct{}
 }
 
-func newServices() *services { return &services{failed: make(chan error, 1)} }
+func newServices(first ...string) *services {
+	return &services{first: first, failed: make(chan error, 1)}
+}
 
 // start runs a part until it is stopped. When it ends by itself, its error is the daemon's.
 func (s *services) start(ctx context.Context, name string, run func(context.Context) error) {
@@ -80,14 +86,22 @@ func (s *services) wait(ctx context.Context) error {
 	}
 }
 
-// stop ends every part, the last started first, and returns when all have ended.
+// stop ends every part in its turn, and returns when all have ended.
 func (s *services) stop() {
 	s.mu.Lock()
 	parts := s.running
 	s.running = nil
 	s.mu.Unlock()
-	for i := len(parts) - 1; i >= 0; i-- {
-		parts[i].stop()
-		<-parts[i].done
+	slices.Reverse(parts)
+	rank := func(p *service) int {
+		if i := slices.Index(s.first, p.name); i >= 0 {
+			return i
+		}
+		return len(s.first)
+	}
+	slices.SortStableFunc(parts, func(a, b *service) int { return cmp.Compare(rank(a), rank(b)) })
+	for _, p := range parts {
+		p.stop()
+		<-p.done
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-func TestServicesStopInReverse(t *testing.T) {
-	s := newServices()
+func TestServicesStopInTurn(t *testing.T) {
+	s := newServices("api", "node")
 	var ended []string
 	for _, name := range []string{"store", "api", "node"} {
 		s.start(t.Context(), name, func(ctx context.Context) error {
@@ -24,7 +24,7 @@ func TestServicesStopInReverse(t *testing.T) {
 		t.Error(err)
 	}
 	s.stop()
-	if got := strings.Join(ended, " "); got != "last node api store" {
+	if got := strings.Join(ended, " "); got != "api node last store" {
 		t.Errorf("ended in the order %s", got)
 	}
 }

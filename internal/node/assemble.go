@@ -14,6 +14,7 @@ import (
 	"podium.dev/podium/internal/node/object"
 	"podium.dev/podium/internal/node/probe"
 	"podium.dev/podium/internal/node/pull"
+	"podium.dev/podium/internal/node/static"
 	"podium.dev/podium/internal/node/volume"
 	"podium.dev/podium/internal/node/worker"
 )
@@ -24,7 +25,7 @@ func (n *Node) assemble(recorder record.EventRecorder) error {
 	n.objects = object.NewStore(object.Config{Client: c.Client, Clock: c.Clock})
 	n.volumes = volume.NewManager(volume.Config{
 		NodeName: c.Name, Allocatable: n.allocatable, HostIPs: n.hostIPs, Paths: c.Paths,
-		Objects: n.objects, Client: c.Client, Clock: c.Clock,
+		Objects: n.objects, Client: c.Client, Recorder: recorder, Clock: c.Clock,
 	})
 	groups, err := cgroup.New(c.Paths.CgroupParent)
 	if err != nil {
@@ -47,12 +48,16 @@ func (n *Node) assemble(recorder record.EventRecorder) error {
 		NodeCredentials: filepath.Join(c.Paths.Kubelet, "config.json"),
 		Records:         filepath.Join(c.Paths.Kubelet, "image_manager"),
 	})
+	n.mirrors = static.NewMirrors(static.MirrorConfig{
+		Client: c.Client, NodeName: c.Name, NodeUID: n.objectUID, Sources: n.sources().Names(), Running: n.runsStatic, Clock: c.Clock,
+	})
 	n.workers = worker.New(worker.Config{
 		Runtime: c.Runtime, ImageService: c.Images, Images: images, Client: c.Client, Recorder: recorder,
 		Builder: builder, Volumes: n.volumes, Probes: probes,
 		Hooks:   &hook.Runner{Runtime: c.Runtime, Recorder: recorder, Clock: c.Clock},
 		Cgroups: cgroups,
-		Node:    n.node, HostIPs: n.hostIPs, Sources: []string{worker.SourceAPI}, PullProgress: c.PullProgress,
+		Node:    n.node, HostIPs: n.hostIPs, Sources: append(n.sources().Names(), worker.SourceAPI),
+		PullProgress: c.PullProgress, OnEnd: n.staticEnded, Marks: filepath.Join(c.Paths.Kubelet, "hooks"), RuntimeHandler: n.runtimeHandler,
 		MaxBackoff: maxBackoff(c.Kubelet), RecursiveReadOnly: container.ThisMachine().RecursiveReadOnly, Clock: c.Clock,
 	})
 	return nil

@@ -1,9 +1,6 @@
 package node
 
-import (
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
-)
+import corev1 "k8s.io/api/core/v1"
 
 // conditionEvents names the event of each condition that becomes true or false, as the kubelet does.
 var conditionEvents = map[corev1.NodeConditionType]struct{ yes, no string }{
@@ -40,10 +37,9 @@ func statusOf(s corev1.NodeStatus, t corev1.NodeConditionType) corev1.ConditionS
 	return ""
 }
 
-// tell records events of the node; in them the node's UID is its name.
+// tell records events of the node.
 func (n *Node) tell(reasons ...string) {
-	ref := &corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: n.c.Name, UID: types.UID(n.c.Name)}
 	for _, reason := range reasons {
-		n.recorder.Eventf(ref, corev1.EventTypeNormal, reason, "Node %s status is now: %s", n.c.Name, reason)
+		n.recorder.Eventf(n.reference(), corev1.EventTypeNormal, reason, "Node %s status is now: %s", n.c.Name, reason)
 	}
 }

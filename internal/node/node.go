@@ -13,6 +13,8 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -26,6 +28,7 @@ import (
 	"podium.dev/podium/internal/node/machine"
 	"podium.dev/podium/internal/node/object"
 	"podium.dev/podium/internal/node/server"
+	"podium.dev/podium/internal/node/static"
 	"podium.dev/podium/internal/node/volume"
 	"podium.dev/podium/internal/node/worker"
 	"podium.dev/podium/internal/paths"
@@ -43,14 +46,19 @@ type Config struct {
 	// Kubelet are the node's settings, with defaults filled in.
 	Kubelet *kubeletconfig.KubeletConfiguration
 	Client  kubernetes.Interface
-	Runtime internalapi.RuntimeService
-	Images  internalapi.ImageManagerService
+	// Reachable is closed when the API server can be reached. Before, the node runs its static Pods.
+	Reachable <-chan struct{}
+	Runtime   internalapi.RuntimeService
+	Images    internalapi.ImageManagerService
 	// PullProgress says how a pull of an image fares, "" for nothing to say.
 	PullProgress func(image string) string
 	// Listener is where the node's server listens, Server what it is made of but for the Pods and the runtime.
 	Listener net.Listener
 	Server   server.Config
 	Clock    clock.WithTicker
+	// DefaultPod fills in what the API server would for a static Pod, CheckPod finds what it would refuse.
+	DefaultPod func(*corev1.Pod)
+	CheckPod   func(*corev1.Pod) field.ErrorList
 }
 
 // Node is the agent of one node.
@@ -59,12 +67,14 @@ type Node struct {
 	objects  *object.Store
 	volumes  *volume.Manager
 	workers  *worker.Manager
+	mirrors  *static.Mirrors
 	events   record.EventBroadcaster
 	recorder record.EventRecorder
 
 	mu        sync.Mutex
 	last      corev1.NodeStatus // as it was last written
 	lastWrite time.Time
+	uid       types.UID // the Node object's
 	ready     chan struct{}
 }
 
@@ -102,31 +112,37 @@ func (n *Node) Run(ctx context.Context) error {
 			}
 		})
 	}
-	pods := &podSource{
-		client: n.c.Client, node: n.c.Name,
-		update: func(p *corev1.Pod) {
-			n.workers.UpdatePod(worker.SourceAPI, p)
-			n.volumes.Update(p)
-		},
-		remove: func(p *corev1.Pod) { n.workers.DeletePod(worker.SourceAPI, p) },
-		all:    func(p []*corev1.Pod) { n.workers.SetPods(worker.SourceAPI, p) },
-	}
 	part("objects", func(ctx context.Context) error { n.objects.Run(ctx); return nil })
 	part("volumes", func(ctx context.Context) error { n.volumes.Run(ctx); return nil })
 	part("workers", n.workers.Run)
+	part("static pods", func(ctx context.Context) error { static.Run(ctx, n.sources()); return nil })
+	part("mirror pods", n.whenReachable(func(ctx context.Context) error { n.mirrors.Run(ctx); return nil }))
 	part("server", func(ctx context.Context) error { return n.server().Serve(ctx, n.c.Listener) })
 	part("logs", func(ctx context.Context) error { n.rotator().Run(ctx); return nil })
-	part("pods", pods.run)
-	part("heartbeat", func(ctx context.Context) error {
+	part("pods", n.whenReachable(n.podsOfAPI().run))
+	part("heartbeat", n.whenReachable(func(ctx context.Context) error {
 		if err := n.register(ctx); err != nil {
 			return err
 		}
 		close(n.ready)
 		n.heartbeat(ctx)
 		return nil
-	})
+	}))
 	parts.Wait()
 	return context.Cause(ctx)
+}
+
+// whenReachable runs a part that speaks to the API server as soon as that can be reached; static Pods do not
+// wait for it.
+func (n *Node) whenReachable(run func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-n.c.Reachable:
+			return run(ctx)
+		}
+	}
 }
 
 func (n *Node) server() *server.Server {

@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+
+	"podium.dev/podium/internal/node/worker"
 )
 
 // podSource tells of the Pods that the API server has bound to this node.
@@ -22,6 +24,22 @@ type podSource struct {
 	update, remove func(*corev1.Pod)
 	// all is called once, when it is known which Pods were there at the start.
 	all func([]*corev1.Pod)
+}
+
+// podsOfAPI is the source of the Pods that are bound to this node, mirrors of static Pods among them.
+func (n *Node) podsOfAPI() *podSource {
+	return &podSource{
+		client: n.c.Client, node: n.c.Name,
+		update: func(p *corev1.Pod) {
+			n.mirrors.Observe(p)
+			n.workers.UpdatePod(worker.SourceAPI, p)
+		},
+		remove: func(p *corev1.Pod) {
+			n.mirrors.Gone(p)
+			n.workers.DeletePod(worker.SourceAPI, p)
+		},
+		all: func(p []*corev1.Pod) { n.workers.SetPods(worker.SourceAPI, p) },
+	}
 }
 
 // run follows the API server until the context ends.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	goruntime "runtime"
 	"time"
 
@@ -51,7 +52,7 @@ func (n *Node) object() *corev1.Node {
 // that the node is Ready when this returns. It is tried again until the context ends.
 func (n *Node) register(ctx context.Context) error {
 	var last error
-	err := wait.ExponentialBackoffWithContext(ctx, wait.Backoff{Duration: 10 * time.Millisecond, Factor: 2, Steps: 12, Cap: 2 * time.Second},
+	err := wait.ExponentialBackoffWithContext(ctx, wait.Backoff{Duration: 10 * time.Millisecond, Factor: 1.5, Steps: math.MaxInt32, Cap: 2 * time.Second},
 		func(ctx context.Context) (bool, error) {
 			last = n.registerOnce(ctx)
 			return last == nil, nil
@@ -68,7 +69,7 @@ func (n *Node) registerOnce(ctx context.Context) error {
 	nodes := n.c.Client.CoreV1().Nodes()
 	made, err := nodes.Create(ctx, want, metav1.CreateOptions{})
 	if err == nil {
-		n.written(made.Status)
+		n.written(made)
 		return nil
 	}
 	if !apierrors.IsAlreadyExists(err) {
@@ -90,7 +91,7 @@ func (n *Node) registerOnce(ctx context.Context) error {
 	have.Status = status(have.Status, n.observe(ctx))
 	have, err = nodes.UpdateStatus(ctx, have, metav1.UpdateOptions{})
 	if err == nil {
-		n.written(have.Status)
+		n.written(have)
 	}
 	return err
 }
@@ -104,12 +105,13 @@ func containsAll(have, want map[string]string) bool {
 	return maps.Equal(have, merged)
 }
 
-func (n *Node) written(s corev1.NodeStatus) {
+// written takes note of the Node as the API server now has it.
+func (n *Node) written(o *corev1.Node) {
 	n.mu.Lock()
 	before := n.last
-	n.last, n.lastWrite = s, n.c.Clock.Now()
+	n.last, n.lastWrite, n.uid = o.Status, n.c.Clock.Now(), o.UID
 	n.mu.Unlock()
-	n.tell(changes(before, s)...)
+	n.tell(changes(before, o.Status)...)
 }
 
 // report writes the node's status when it has changed, or when the last write is long ago.
@@ -134,7 +136,7 @@ func (n *Node) report(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("write the status of node %s: %w", n.c.Name, err)
 	}
-	n.written(made.Status)
+	n.written(made)
 	return nil
 }
 
