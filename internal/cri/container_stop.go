@@ -44,14 +44,14 @@ func (r *Runtime) stopContainer(ctx context.Context, c *container, grace time.Du
 		if err := r.signal(ctx, c, signalNumber(c.StopSignal), false); err != nil {
 			return fmt.Errorf("failed to stop container %q: %w", c.ID, err)
 		}
-		if ended, err := c.await(ctx, grace); ended || err != nil {
+		if ended, err := r.await(ctx, c, grace); ended || err != nil {
 			return err
 		}
 	}
 	if err := r.signal(ctx, c, unix.SIGKILL, true); err != nil {
 		return fmt.Errorf("failed to kill container %q: %w", c.ID, err)
 	}
-	ended, err := c.await(ctx, killTimeout)
+	ended, err := r.await(ctx, c, killTimeout)
 	if err == nil && !ended {
 		err = fmt.Errorf("container %q was killed but has not ended within %v", c.ID, killTimeout)
 	}
@@ -75,13 +75,13 @@ func (r *Runtime) signal(ctx context.Context, c *container, sig unix.Signal, all
 }
 
 // await says whether the container ends within the time.
-func (c *container) await(ctx context.Context, d time.Duration) (bool, error) {
-	t := time.NewTimer(d)
+func (r *Runtime) await(ctx context.Context, c *container, d time.Duration) (bool, error) {
+	t := r.clock.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-c.ended:
 		return true, nil
-	case <-t.C:
+	case <-t.C():
 		return false, nil
 	case <-ctx.Done():
 		return false, fmt.Errorf("wait for the end of container %q: %w", c.ID, ctx.Err())

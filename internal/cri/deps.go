@@ -76,7 +76,7 @@ type Config struct {
 	Launcher shim.Launcher
 	Machine  Machine
 	// Clock tells the time of what happens in this process. Nil takes the real one.
-	Clock clock.PassiveClock
+	Clock clock.Clock
 	// Version is Podium's, for Version.
 	Version string
 	// OnStep, when set, is told how long each step of a sandbox's or container's start took.

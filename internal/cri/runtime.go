@@ -30,7 +30,7 @@ type Runtime struct {
 	machine   Machine
 	host      spec.Host
 	launcher  shim.Launcher
-	clock     clock.PassiveClock
+	clock     clock.Clock
 	bootID    string
 	store     *store
 	events    *broadcast
@@ -157,7 +157,7 @@ func (r *Runtime) StopAll(ctx context.Context, grace time.Duration) error {
 // RemoveAll removes every sandbox and all that the runtime has on the machine; it is of no use afterwards.
 func (r *Runtime) RemoveAll(ctx context.Context) error {
 	err := r.each(r.store.allSandboxes(), func(sb *sandbox) error { return r.removeSandbox(ctx, sb) })
-	err = errors.Join(err, r.machine.Unmount(r.privateDir()))
+	err = errors.Join(err, r.machine.Unmount(r.privateDir()), r.machine.ClearCgroup(ctx, r.defaultCgroupParent()))
 	for _, dir := range []string{"sandboxes", "containers", "netns", "private"} {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(r.cfg.Paths.Run, dir)))
 	}

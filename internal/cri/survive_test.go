@@ -208,7 +208,7 @@ func TestCutShort(t *testing.T) {
 			_ = sb.shim.Close()
 		}
 		w.reopen()
-		if left := w.network.left(); len(left) > 0 {
+		if left := w.network.Left(); len(left) > 0 {
 			t.Errorf("cut after step %d: network %v is left", n, left)
 		}
 		if left := names(filepath.Dir(w.r.shimDir("x"))); len(left) > 0 {

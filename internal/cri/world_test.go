@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,8 +19,8 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"podium.dev/podium/internal/cgroup"
+	"podium.dev/podium/internal/cri/critest"
 	"podium.dev/podium/internal/image"
-	"podium.dev/podium/internal/network"
 	"podium.dev/podium/internal/paths"
 )
 
@@ -34,7 +33,7 @@ type world struct {
 	r       *Runtime
 	api     internalapi.RuntimeService
 	images  *testImages
-	network *testNetwork
+	network *critest.Network
 	cgroups *cgroup.Manager
 	logs    string
 }
@@ -68,7 +67,7 @@ func newWorldAt(t testing.TB, dir, busybox string) *world {
 	if _, err := os.Stat(filepath.Join(shims, "shim.bin")); err != nil {
 		t.Skip("the shim is not built: run hack/build-shim.sh")
 	}
-	w := &world{t: t, images: newTestImages(t, filepath.Join(dir, "images"), busybox), network: &testNetwork{}, logs: filepath.Join(dir, "logs")}
+	w := &world{t: t, images: newTestImages(t, filepath.Join(dir, "images"), busybox), network: &critest.Network{}, logs: filepath.Join(dir, "logs")}
 	w.cfg = Config{Paths: paths.For(dir), Images: w.images, Network: w.network, ShimPath: shims}
 	w.cfg.Paths.CgroupParent = w.cfg.Paths.CgroupParent + "-test"
 	if w.cgroups, err = cgroup.New(w.cfg.Paths.CgroupParent); err != nil {
@@ -113,7 +112,7 @@ func (w *world) checkClean() {
 	if left := w.images.left(); len(left) > 0 {
 		t.Errorf("snapshots are left: %v", left)
 	}
-	if left := w.network.left(); len(left) > 0 {
+	if left := w.network.Left(); len(left) > 0 {
 		t.Errorf("networks are left: %v", left)
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
@@ -402,57 +401,6 @@ func (i *testImages) left() []string {
 	var out []string
 	for k := range i.keys {
 		out = append(out, k)
-	}
-	return out
-}
-
-// testNetwork gives each sandbox an address.
-type testNetwork struct {
-	mu    sync.Mutex
-	given map[string]netip.Addr
-	next  byte
-	fail  error
-}
-
-func (n *testNetwork) Setup(_ context.Context, req network.Request) (network.Result, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.fail != nil {
-		return network.Result{}, n.fail
-	}
-	if _, err := os.Stat(req.NetNSPath); err != nil {
-		return network.Result{}, err
-	}
-	if n.given == nil {
-		n.given = map[string]netip.Addr{}
-	}
-	if _, ok := n.given[req.ID]; !ok {
-		n.next++
-		n.given[req.ID] = netip.AddrFrom4([4]byte{10, 88, 0, n.next})
-	}
-	return network.Result{IPs: []netip.Addr{n.given[req.ID]}}, nil
-}
-
-func (n *testNetwork) Teardown(_ context.Context, id, _ string) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	delete(n.given, id)
-	return nil
-}
-
-func (n *testNetwork) Ready() error {
-	if n.fail != nil {
-		return errors.New("no network")
-	}
-	return nil
-}
-
-func (n *testNetwork) left() []string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var out []string
-	for id := range n.given {
-		out = append(out, id)
 	}
 	return out
 }
