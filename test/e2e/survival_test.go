@@ -170,8 +170,12 @@ func pidOf(s *space, pod *corev1.Pod, which string) int {
 	id := pod.Status.ContainerStatuses[0].ContainerID
 	id = id[strings.LastIndex(id, "/")+1:]
 	container, shim := 0, 0
+	inside := map[int]bool{}
 	for _, p := range processes(s) {
-		if strings.Contains(p.cgroup, id) && p.comm == "sleep" {
+		inside[p.pid] = strings.Contains(p.cgroup, id)
+	}
+	for _, p := range processes(s) {
+		if inside[p.pid] && !inside[p.parent] {
 			container, shim = p.pid, p.parent
 		}
 	}
@@ -194,8 +198,8 @@ func pidOf(s *space, pod *corev1.Pod, which string) int {
 }
 
 type process struct {
-	pid, parent  int
-	comm, cgroup string
+	pid, parent int
+	cgroup      string
 }
 
 func processes(s *space) []process {
@@ -211,11 +215,10 @@ func processes(s *space) []process {
 		if err != nil {
 			continue // it has ended
 		}
-		open, end := strings.IndexByte(string(stat), '('), strings.LastIndexByte(string(stat), ')')
+		open, end := strings.IndexByte(string(stat), '('), strings.LastIndexByte(string(stat), ')') // around the name
 		var state string
 		fmt.Sscan(string(stat[:open]), &p.pid)
 		fmt.Sscan(string(stat[end+1:]), &state, &p.parent)
-		p.comm = string(stat[open+1 : end])
 		if cgroup, err := os.ReadFile(filepath.Join(d, "cgroup")); err == nil {
 			p.cgroup = string(cgroup)
 		}
@@ -248,7 +251,7 @@ func TestUpStopUpDown(t *testing.T) {
 	})
 	found := false
 	for _, p := range processes(s) {
-		found = found || strings.Contains(p.cgroup, string(before.UID)) && p.comm == "sleep"
+		found = found || strings.Contains(p.cgroup, string(before.UID))
 	}
 	if !found {
 		t.Error("the container ended with the daemon")

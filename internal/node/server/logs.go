@@ -4,27 +4,23 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/util/flushwriter"
-	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/cri-client/pkg/logs"
 	"k8s.io/klog/v2"
 )
 
 func (s *Server) containerLogs(w http.ResponseWriter, r *http.Request) {
 	name, container := r.PathValue("pod"), r.PathValue("container")
-	query := r.URL.Query()
-	if tail := query.Get("tail"); tail == "all" {
-		query.Del("tailLines")
-	} else if tail != "" {
-		query.Set("tailLines", tail)
-	}
-	var o corev1.PodLogOptions
-	if err := scheme.ParameterCodec.DecodeParameters(query, corev1.SchemeGroupVersion, &o); err != nil {
-		http.Error(w, `{"message": "Unable to decode query."}`, http.StatusBadRequest)
+	o, err := logOptions(r.URL.Query())
+	if err != nil {
+		http.Error(w, "Unable to decode query: "+err.Error(), http.StatusBadRequest)
 		return
 	}
 	pod, ok := s.c.Pods.Pod(r.PathValue("namespace"), name)
@@ -57,6 +53,42 @@ func (s *Server) containerLogs(w http.ResponseWriter, r *http.Request) {
 		klog.FromContext(r.Context()).Info("Could not read a container's log", "pod", klog.KObj(pod), "container", container, "err", err)
 		http.Error(w, fmt.Sprintf("failed to read the log of container %q: %v", container, err), http.StatusInternalServerError)
 	}
+}
+
+// logOptions reads the options from a request's query, where they have their names of PodLogOptions.
+func logOptions(query url.Values) (o corev1.PodLogOptions, err error) {
+	if tail := query.Get("tail"); tail == "all" {
+		query.Del("tailLines")
+	} else if tail != "" {
+		query.Set("tailLines", tail)
+	}
+	for name, into := range map[string]*bool{"follow": &o.Follow, "previous": &o.Previous, "timestamps": &o.Timestamps} {
+		if text := query.Get(name); text != "" {
+			if *into, err = strconv.ParseBool(text); err != nil {
+				return o, fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	for name, into := range map[string]**int64{"sinceSeconds": &o.SinceSeconds, "tailLines": &o.TailLines, "limitBytes": &o.LimitBytes} {
+		if text := query.Get(name); text != "" {
+			n, err := strconv.ParseInt(text, 10, 64)
+			if err != nil {
+				return o, fmt.Errorf("%s: %w", name, err)
+			}
+			*into = &n
+		}
+	}
+	if text := query.Get("sinceTime"); text != "" {
+		at, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			return o, fmt.Errorf("sinceTime: %w", err)
+		}
+		o.SinceTime = &metav1.Time{Time: at}
+	}
+	if text := query.Get("stream"); text != "" {
+		o.Stream = &text
+	}
+	return o, nil
 }
 
 func streams(which *string, out io.Writer) (stdout, stderr io.Writer, err error) {

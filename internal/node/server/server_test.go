@@ -6,6 +6,7 @@ import (
 	"crypto/x509/pkix"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -125,5 +126,25 @@ func TestProcParsers(t *testing.T) {
 	total, available := parseMeminfo([]byte("MemTotal:  100 kB\nMemFree: 1 kB\nMemAvailable:   40 kB\n"))
 	if total != 102400 || available != 40960 {
 		t.Errorf("meminfo: %d, %d", total, available)
+	}
+}
+
+func TestLogOptions(t *testing.T) {
+	query, err := url.ParseQuery("follow=true&previous=1&timestamps=false&tailLines=2&limitBytes=9&sinceSeconds=60&sinceTime=2026-01-02T03:04:05Z&stream=Stdout&container=c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := logOptions(query)
+	if err != nil || !o.Follow || !o.Previous || o.Timestamps || *o.TailLines != 2 || *o.LimitBytes != 9 || *o.SinceSeconds != 60 || o.SinceTime.Day() != 2 || *o.Stream != "Stdout" {
+		t.Errorf("got %+v, %v", o, err)
+	}
+	if o, err := logOptions(url.Values{"tail": {"all"}, "tailLines": {"3"}}); err != nil || o.TailLines != nil {
+		t.Errorf("tail=all: %+v, %v", o, err)
+	}
+	for _, bad := range []string{"tailLines=x", "follow=maybe", "sinceTime=yesterday"} {
+		query, _ := url.ParseQuery(bad)
+		if _, err := logOptions(query); err == nil {
+			t.Errorf("%s was taken", bad)
+		}
 	}
 }
