@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"expvar"
 	"fmt"
 	"net/url"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -59,6 +61,18 @@ func startEmbedded(ctx context.Context, dir, socket string) (*embedded, error) {
 	return e, nil
 }
 
+// pause waits for the next beat, or answers why there will be none.
+func (e *embedded) pause(ctx context.Context, beat <-chan time.Time) error {
+	select {
+	case <-beat:
+		return nil
+	case err := <-e.etcd.Err():
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func embeddedConfig(dir, socket string) *embed.Config {
 	client := url.URL{Scheme: "unix", Path: socket}
 	cfg := embed.NewConfig()
@@ -79,21 +93,31 @@ func embeddedConfig(dir, socket string) *embed.Config {
 
 // lead makes the one member the leader at once and returns when it serves. Left alone it would stand for
 // election only after a random time of up to two election timeouts. raft's own message for a leader that
-// hands over (MsgTimeoutNow) makes it stand now; a member that still applies its first entries ignores the
-// message, so it is sent again until there is a leader.
+// hands over (MsgTimeoutNow) makes it stand now. It is sent only when raft has taken note of every entry that
+// was committed before: until then raft would look through them, and panics when etcd has applied them
+// already and dropped the first.
 func (e *embedded) lead(ctx context.Context) error {
 	server := e.etcd.Server
 	self := uint64(server.MemberID())
 	again := time.NewTicker(standInterval)
 	defer again.Stop()
+	applied := uint64(0)
 	for server.Leader() == 0 && len(server.Cluster().Members()) <= 1 {
-		_ = server.Process(ctx, &raftpb.Message{Type: raftpb.MsgTimeoutNow.Enum(), To: &self, From: &self})
-		select {
-		case <-again.C:
-		case err := <-e.etcd.Err():
+		// Not before the entries of an earlier run are applied, and raft has had a moment to note it: a member
+		// that stands looks at what is not applied, and panics when etcd has dropped it in between.
+		before := applied
+		applied = server.AppliedIndex()
+		if applied == 0 || applied != before || applied < server.CommittedIndex() {
+			if err := e.pause(ctx, again.C); err != nil {
+				return err
+			}
+			continue
+		}
+		if caughtUp() {
+			_ = server.Process(ctx, &raftpb.Message{Type: raftpb.MsgTimeoutNow.Enum(), To: &self, From: &self})
+		}
+		if err := e.pause(ctx, again.C); err != nil {
 			return err
-		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
 	select {
@@ -106,6 +130,17 @@ func (e *embedded) lead(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// caughtUp says whether raft knows that all committed entries are applied. etcd publishes raft's own state of
+// this process by expvar only.
+func caughtUp() bool {
+	published, ok := expvar.Get("raft.status").(expvar.Func)
+	if !ok {
+		return false
+	}
+	status, ok := published().(raft.Status)
+	return ok && status.Applied >= status.HardState.GetCommit()
 }
 
 func (e *embedded) close() {

@@ -52,6 +52,30 @@ func TestEmbedded(t *testing.T) {
 	}
 }
 
+// A run of some length leaves entries that etcd drops while the next one applies them.
+func TestStartAfterALongRun(t *testing.T) {
+	dir := t.TempDir()
+	cfg := Config{Dir: filepath.Join(dir, "etcd"), Socket: filepath.Join(dir, "run", "etcd.sock")}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for round := range 4 {
+		start := time.Now()
+		s, err := Start(ctx, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("round %d: started in %v", round, time.Since(start))
+		for range 400 {
+			if _, err := s.Client().KV.Put(ctx, "key", "value"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestWorthDefrag(t *testing.T) {
 	for _, c := range []struct {
 		size, inUse int64
