@@ -23,7 +23,8 @@ const basePod = `{"metadata":{"name":"p","namespace":"n","uid":"u","resourceVers
 // recorded is a case of a file in testdata: a question and what Kubernetes answered.
 type recorded struct {
 	Name       string
-	Patch      map[string]any // create.yaml
+	Patch      map[string]any // create.yaml, become.yaml
+	Becomes    map[string]any // become.yaml
 	Via        string         // update.yaml
 	Old        map[string]any
 	Change     map[string]any

@@ -55,7 +55,13 @@ func newStores(t *testing.T) *stores {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s := &stores{ctx: ctx}
 	t.Cleanup(func() {
+		for _, store := range []*genericregistry.Store{s.pods, s.budgets} {
+			if store != nil {
+				store.Destroy()
+			}
+		}
 		cancel()
 		if err := etcd.Close(); err != nil {
 			t.Error(err)
@@ -72,7 +78,6 @@ func newStores(t *testing.T) *stores {
 	o := options{transport: etcd.Transport(), codecs: serializer.NewCodecFactory(scheme), versions: map[string]schema.GroupVersion{
 		"pods": corev1.SchemeGroupVersion, "poddisruptionbudgets": policyv1.SchemeGroupVersion,
 	}}
-	s := &stores{ctx: ctx}
 	env := registry.Env{Lookup: func(schema.GroupResource) *genericregistry.Store { return s.budgets }}
 	if s.pods, s.sub, err = Kind().Storage(env, scheme, o); err != nil {
 		t.Fatal(err)
