@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -30,7 +31,9 @@ func cluster(t *testing.T, nodes nodelifecycle.Config) (context.Context, kuberne
 	cfg := apitest.Config(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- controller.Run(ctx, controller.Config{REST: cfg, CA: []byte(caText), Nodes: nodes, GarbageDelay: -1}) }()
+	go func() {
+		done <- controller.Run(ctx, controller.Config{REST: cfg, CA: []byte(caText), Nodes: nodes, GarbageDelay: -1})
+	}()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -462,4 +465,78 @@ func TestBudget(t *testing.T) {
 		t.Fatal(err)
 	}
 	allows(0)
+}
+
+func TestEndpoints(t *testing.T) {
+	ctx, client := cluster(t, nodelifecycle.Config{})
+	ns := makeNamespace(t, ctx, client)
+	service, err := client.CoreV1().Services(ns).Create(ctx, &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "web", Labels: map[string]string{"team": "a"}},
+		Spec: corev1.ServiceSpec{
+			Selector: map[string]string{"app": "x"},
+			Ports:    []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromString("web")}},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slice := func(check func(discoveryv1.EndpointSlice) bool) time.Duration {
+		t.Helper()
+		return eventually(t, 5*time.Second, func() error {
+			list, err := client.DiscoveryV1().EndpointSlices(ns).List(ctx, metav1.ListOptions{LabelSelector: "kubernetes.io/service-name=web"})
+			if err == nil && (len(list.Items) != 1 || !check(list.Items[0])) {
+				err = fmt.Errorf("slices %+v", list.Items)
+			}
+			return err
+		})
+	}
+	slice(func(s discoveryv1.EndpointSlice) bool {
+		return len(s.Endpoints) == 0 && s.OwnerReferences[0].UID == service.UID
+	})
+	create(t, ctx, client, ns, pod("a", onNode("nowhere"), func(p *corev1.Pod) {
+		p.Spec.Containers[0].Ports = []corev1.ContainerPort{{Name: "web", ContainerPort: 8080, Protocol: corev1.ProtocolTCP}}
+	}))
+	setStatus := func(ready string) {
+		t.Helper()
+		status := fmt.Sprintf(`{"status":{"phase":"Running","podIP":"10.1.2.3","podIPs":[{"ip":"10.1.2.3"}],"conditions":[{"type":"Ready","status":%q}]}}`, ready)
+		if _, err := client.CoreV1().Pods(ns).Patch(ctx, "a", types.StrategicMergePatchType, []byte(status), metav1.PatchOptions{}, "status"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	setStatus("False")
+	slice(func(s discoveryv1.EndpointSlice) bool {
+		return len(s.Endpoints) == 1 && !*s.Endpoints[0].Conditions.Ready && *s.Ports[0].Port == 8080
+	})
+	setStatus("True")
+	t.Logf("ready after %v", slice(func(s discoveryv1.EndpointSlice) bool {
+		return *s.Endpoints[0].Conditions.Ready && s.Endpoints[0].Addresses[0] == "10.1.2.3" && s.Labels["team"] == "a"
+	}))
+	eventually(t, 5*time.Second, func() error {
+		e, err := client.CoreV1().Endpoints(ns).Get(ctx, "web", metav1.GetOptions{})
+		if err == nil && (len(e.Subsets) != 1 || len(e.Subsets[0].Addresses) != 1 || e.Subsets[0].Ports[0].Port != 8080) {
+			err = fmt.Errorf("subsets %+v", e.Subsets)
+		}
+		return err
+	})
+	if err := client.CoreV1().Endpoints(ns).Delete(ctx, "web", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 5*time.Second, func() error {
+		_, err := client.CoreV1().Endpoints(ns).Get(ctx, "web", metav1.GetOptions{})
+		return err
+	})
+	if err := client.CoreV1().Services(ns).Delete(ctx, "web", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 5*time.Second, func() error {
+		_, err := client.CoreV1().Endpoints(ns).Get(ctx, "web", metav1.GetOptions{})
+		return gone(err)
+	})
+	eventually(t, 5*time.Second, func() error {
+		list, err := client.DiscoveryV1().EndpointSlices(ns).List(ctx, metav1.ListOptions{})
+		if err == nil && len(list.Items) > 0 {
+			err = fmt.Errorf("%d slices are left", len(list.Items))
+		}
+		return err
+	})
 }

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -22,6 +24,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"podium.dev/podium/internal/controller/disruption"
+	"podium.dev/podium/internal/controller/endpoints"
 	"podium.dev/podium/internal/controller/garbagecollector"
 	"podium.dev/podium/internal/controller/namespace"
 	"podium.dev/podium/internal/controller/nodelifecycle"
@@ -117,13 +120,20 @@ func build(cfg Config, client kubernetes.Interface, meta metadata.Interface, src
 		return events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: component})
 	}
 	namespaces := namespace.New(client, meta, src, cfg.Clock)
+	addresses := endpoints.New(client, src, cfg.Clock)
+	// The collector watches everything, so it can tell the others what is gone without a watch of theirs.
+	removed := func(resource schema.GroupResource, o metav1.Object) {
+		namespaces.Removed(o.GetNamespace())
+		addresses.Removed(resource, o)
+	}
 	return []runner{
 		namespaces,
 		serviceaccount.New(client, src, cfg.Clock),
 		rootca.New(client, src, cfg.Clock, cfg.CA),
 		podgc.New(client, src, cfg.Clock, max(threshold, 0)),
-		later{garbagecollector.New(client, meta, recorder(garbagecollector.Component), cfg.Clock, namespaces.Removed), cfg.Clock, cfg.GarbageDelay},
+		later{garbagecollector.New(client, meta, recorder(garbagecollector.Component), cfg.Clock, removed), cfg.Clock, cfg.GarbageDelay},
 		nodelifecycle.New(client, src, recorder(nodelifecycle.Component), cfg.Clock, cfg.Nodes),
+		addresses,
 		disruption.New(client, src, recorder(disruption.Component), cfg.Clock),
 		tainteviction.New(client, src, recorder(tainteviction.Component), cfg.Clock),
 	}

@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
@@ -49,13 +51,13 @@ type Collector struct {
 	absent      *lru.Cache
 	objects     *loop.Loop[types.UID]
 	discovering *loop.Loop[string]
-	removed     func(namespace string)
+	removed     func(schema.GroupResource, metav1.Object)
 }
 
-// New makes the collector. removed, which may be nil, is told the namespace of every object that is gone.
-func New(client kubernetes.Interface, meta metadata.Interface, recorder record.EventRecorder, c clock.Clock, removed func(namespace string)) *Collector {
+// New makes the collector. removed, which may be nil, is told of every object that is gone, with its metadata.
+func New(client kubernetes.Interface, meta metadata.Interface, recorder record.EventRecorder, c clock.Clock, removed func(schema.GroupResource, metav1.Object)) *Collector {
 	if removed == nil {
-		removed = func(string) {}
+		removed = func(schema.GroupResource, metav1.Object) {}
 	}
 	k := &Collector{
 		metadata: meta, recorder: recorder, clock: c,

@@ -117,7 +117,7 @@ func (m *monitor) Update(obj any) error { return m.Add(obj) }
 func (m *monitor) Delete(obj any) error {
 	if o, ok := obj.(metav1.Object); ok {
 		m.c.look(m.c.graph.remove(o.GetUID()))
-		m.c.removed(o.GetNamespace())
+		m.c.removed(m.kind.gvr.GroupResource(), o)
 		m.announce()
 	}
 	return nil

@@ -1,0 +1,121 @@
+package endpoints
+
+import (
+	"cmp"
+	"net"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"podium.dev/podium/internal/controller/podstatus"
+)
+
+// backend is a Pod behind a Service.
+type backend struct {
+	pod *corev1.Pod
+	// ready: traffic may go to it; serving: it is ready, whether or not it is ending.
+	ready, serving, terminating bool
+	// ports are those of the Service as this Pod has them, in the Service's order; a port that the Pod does
+	// not have is missing.
+	ports []port
+}
+
+// port is a port of a Service at a Pod.
+type port struct {
+	name        string
+	protocol    corev1.Protocol
+	number      int32
+	appProtocol *string
+}
+
+func (p port) compare(o port) int {
+	return cmp.Or(strings.Compare(p.name, o.name), strings.Compare(string(p.protocol), string(o.protocol)), cmp.Compare(p.number, o.number))
+}
+
+func (p port) same(o port) bool {
+	return p.compare(o) == 0 && (p.appProtocol == nil) == (o.appProtocol == nil) && (p.appProtocol == nil || *p.appProtocol == *o.appProtocol)
+}
+
+// backends answers with the Pods behind the Service, in the order of their names: those that have an address
+// and have not ended.
+func backends(service *corev1.Service, pods []*corev1.Pod) []backend {
+	var out []backend
+	for _, pod := range pods {
+		if pod.Status.PodIP == "" || pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded {
+			continue
+		}
+		ready := podstatus.Get(pod, corev1.PodReady)
+		b := backend{pod: pod, terminating: pod.DeletionTimestamp != nil}
+		b.serving = ready != nil && ready.Status == corev1.ConditionTrue
+		b.ready = service.Spec.PublishNotReadyAddresses || b.serving && !b.terminating
+		for i := range service.Spec.Ports {
+			if n := portAt(pod, &service.Spec.Ports[i]); n > 0 {
+				p := &service.Spec.Ports[i]
+				b.ports = append(b.ports, port{p.Name, p.Protocol, n, p.AppProtocol})
+			}
+		}
+		out = append(out, b)
+	}
+	slices.SortFunc(out, func(a, b backend) int { return strings.Compare(a.pod.Name, b.pod.Name) })
+	return out
+}
+
+// portAt answers with the number of the Service's port at the Pod; 0 when the Pod has no port of that name.
+func portAt(pod *corev1.Pod, p *corev1.ServicePort) int32 {
+	if p.TargetPort.StrVal == "" {
+		return p.TargetPort.IntVal
+	}
+	sidecars := slices.DeleteFunc(slices.Clone(pod.Spec.InitContainers), func(c corev1.Container) bool {
+		return c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways
+	})
+	for _, c := range slices.Concat(pod.Spec.Containers, sidecars) {
+		for _, has := range c.Ports {
+			if has.Name == p.TargetPort.StrVal && has.Protocol == p.Protocol {
+				return has.ContainerPort
+			}
+		}
+	}
+	return 0
+}
+
+// ipOf answers with the Pod's address of a family, "" when it has none.
+func ipOf(pod *corev1.Pod, family corev1.IPFamily) string {
+	is := func(ip string) bool { return (net.ParseIP(ip).To4() != nil) == (family == corev1.IPv4Protocol) }
+	for _, ip := range pod.Status.PodIPs {
+		if ip.IP != "" && is(ip.IP) {
+			return ip.IP
+		}
+	}
+	if len(pod.Status.PodIPs) == 0 && is(pod.Status.PodIP) {
+		return pod.Status.PodIP
+	}
+	return ""
+}
+
+// families are those of the Service's addresses.
+func families(service *corev1.Service) []corev1.IPFamily {
+	if len(service.Spec.IPFamilies) > 0 {
+		return service.Spec.IPFamilies
+	}
+	if ip := net.ParseIP(service.Spec.ClusterIP); ip != nil && ip.To4() == nil {
+		return []corev1.IPFamily{corev1.IPv6Protocol}
+	}
+	return []corev1.IPFamily{corev1.IPv4Protocol}
+}
+
+// hostname is the Pod's name below the Service's in DNS, "" when it has none.
+func hostname(service *corev1.Service, pod *corev1.Pod) string {
+	if pod.Spec.Subdomain == service.Name && pod.Namespace == service.Namespace {
+		return pod.Spec.Hostname
+	}
+	return ""
+}
+
+func headless(service *corev1.Service) bool {
+	return service.Spec.ClusterIP == corev1.ClusterIPNone || service.Spec.ClusterIP == ""
+}
+
+func reference(pod *corev1.Pod) *corev1.ObjectReference {
+	return &corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}
+}

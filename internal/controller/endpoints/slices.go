@@ -1,0 +1,144 @@
+package endpoints
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// perSlice is how many endpoints a slice holds.
+const perSlice = 100
+
+// sliceController is the manager named on the slices.
+const sliceController = "endpointslice-controller.k8s.io"
+
+// slicesOf answers with the slices of the Service: for each address family, Pods with the same ports
+// together, a hundred to a slice. zone answers with the zone of a node.
+func slicesOf(service *corev1.Service, all []backend, zone func(node string) string) []*discoveryv1.EndpointSlice {
+	var out []*discoveryv1.EndpointSlice
+	for _, family := range families(service) {
+		all := slices.DeleteFunc(slices.Clone(all), func(b backend) bool { return ipOf(b.pod, family) == "" })
+		if len(all) == 0 { // a Service has a slice also when it has no Pods
+			out = append(out, newSlice(service, family, nil, zone))
+		}
+		for _, members := range groupByPorts(all) {
+			for part := range slices.Chunk(members, perSlice) {
+				out = append(out, newSlice(service, family, part, zone))
+			}
+		}
+	}
+	return out
+}
+
+// groupByPorts puts Pods with the same ports together.
+func groupByPorts(all []backend) [][]backend {
+	var out [][]backend
+	for _, b := range all {
+		i := slices.IndexFunc(out, func(g []backend) bool { return slices.EqualFunc(g[0].ports, b.ports, port.same) })
+		if i < 0 {
+			out = append(out, []backend{b})
+			continue
+		}
+		out[i] = append(out[i], b)
+	}
+	return out
+}
+
+func newSlice(service *corev1.Service, family corev1.IPFamily, members []backend, zone func(string) string) *discoveryv1.EndpointSlice {
+	labels := maps.Clone(service.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	delete(labels, corev1.IsHeadlessService)
+	labels[discoveryv1.LabelServiceName] = service.Name
+	labels[discoveryv1.LabelManagedBy] = sliceController
+	if headless(service) {
+		labels[corev1.IsHeadlessService] = ""
+	}
+	s := &discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{
+			GenerateName: service.Name + "-", Namespace: service.Namespace, Labels: labels,
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(service, corev1.SchemeGroupVersion.WithKind("Service"))},
+		},
+		AddressType: discoveryv1.AddressType(family),
+	}
+	for _, b := range members {
+		e := discoveryv1.Endpoint{
+			Addresses:  []string{ipOf(b.pod, family)},
+			Conditions: discoveryv1.EndpointConditions{Ready: &b.ready, Serving: &b.serving, Terminating: &b.terminating},
+			TargetRef:  reference(b.pod),
+		}
+		if b.pod.Spec.NodeName != "" {
+			e.NodeName = &b.pod.Spec.NodeName
+			if z := zone(b.pod.Spec.NodeName); z != "" {
+				e.Zone = &z
+			}
+		}
+		if h := hostname(service, b.pod); h != "" {
+			e.Hostname = &h
+		}
+		s.Endpoints = append(s.Endpoints, e)
+	}
+	if len(members) > 0 {
+		s.Ports = []discoveryv1.EndpointPort{}
+		for _, p := range members[0].ports {
+			s.Ports = append(s.Ports, discoveryv1.EndpointPort{Name: &p.name, Protocol: &p.protocol, Port: &p.number, AppProtocol: p.appProtocol})
+		}
+	}
+	return s
+}
+
+// sliceChanges is what must be written so that the slices there are become those that are wanted.
+type sliceChanges struct {
+	create, update []*discoveryv1.EndpointSlice
+	remove         []string
+}
+
+// reconcileSlices matches wanted slices with those there are, so that as few as possible are written: first
+// with one that is the same, then with any of the same address family.
+func reconcileSlices(want, have []*discoveryv1.EndpointSlice) sliceChanges {
+	var c sliceChanges
+	free := slices.Clone(have)
+	take := func(match func(*discoveryv1.EndpointSlice) bool) *discoveryv1.EndpointSlice {
+		i := slices.IndexFunc(free, match)
+		if i < 0 {
+			return nil
+		}
+		s := free[i]
+		free = slices.Delete(free, i, i+1)
+		return s
+	}
+	want = slices.DeleteFunc(slices.Clone(want), func(w *discoveryv1.EndpointSlice) bool {
+		return take(func(h *discoveryv1.EndpointSlice) bool { return sameSlice(w, h) }) != nil
+	})
+	for _, w := range want {
+		h := take(func(h *discoveryv1.EndpointSlice) bool { return h.AddressType == w.AddressType })
+		if h == nil {
+			c.create = append(c.create, w)
+			continue
+		}
+		u := h.DeepCopy()
+		u.Labels, u.OwnerReferences, u.Endpoints, u.Ports = w.Labels, w.OwnerReferences, w.Endpoints, w.Ports
+		c.update = append(c.update, u)
+	}
+	for _, h := range free {
+		c.remove = append(c.remove, h.Name)
+	}
+	return c
+}
+
+func sameSlice(a, b *discoveryv1.EndpointSlice) bool {
+	return a.AddressType == b.AddressType && maps.Equal(a.Labels, b.Labels) &&
+		equality.Semantic.DeepEqual(a.OwnerReferences, b.OwnerReferences) &&
+		equality.Semantic.DeepEqual(a.Ports, b.Ports) && equality.Semantic.DeepEqual(a.Endpoints, b.Endpoints)
+}
+
+// selectorOf is the label selector by which the Service's slices are found.
+func selectorOf(service string) string {
+	return fmt.Sprintf("%s=%s,%s=%s", discoveryv1.LabelServiceName, service, discoveryv1.LabelManagedBy, sliceController)
+}
