@@ -174,21 +174,18 @@ func (s *Server) ensure(ctx context.Context, p piece) error {
 	s.scheme.Default(p.object)
 	ctx = local.Context(ctx, p.object.GetNamespace())
 	_, err := store.Create(ctx, p.object.DeepCopyObject(), rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
-	if !apierrors.IsAlreadyExists(err) || p.mend == nil {
-		return ignoreExists(err)
+	if err == nil || apierrors.IsAlreadyExists(err) && p.mend == nil {
+		return nil
 	}
-	have, err := store.Get(ctx, p.object.GetName(), &metav1.GetOptions{})
-	if err != nil || !p.mend(have) {
+	// A piece that is there may also be refused for what it holds itself, such as its address.
+	have, missing := store.Get(ctx, p.object.GetName(), &metav1.GetOptions{})
+	if missing != nil {
 		return err
+	}
+	if p.mend == nil || !p.mend(have) {
+		return nil
 	}
 	_, _, err = store.Update(ctx, p.object.GetName(), rest.DefaultUpdatedObjectInfo(have), rest.ValidateAllObjectFunc,
 		rest.ValidateAllObjectUpdateFunc, false, &metav1.UpdateOptions{})
-	return err
-}
-
-func ignoreExists(err error) error {
-	if apierrors.IsAlreadyExists(err) {
-		return nil
-	}
 	return err
 }

@@ -28,8 +28,11 @@ type node struct {
 	client *kubernetes.Clientset
 }
 
-// binary is bin/podium, which `make e2e` builds.
+// binary is bin/podium, which `make e2e` builds, or what PODIUM names.
 func binary() string {
+	if p := os.Getenv("PODIUM"); p != "" {
+		return p
+	}
 	p, err := filepath.Abs(filepath.Join("..", "..", "bin", "podium"))
 	if err != nil {
 		return "podium"
