@@ -31,10 +31,10 @@ func (n *Node) assemble(recorder record.EventRecorder) error {
 	if err != nil {
 		return err
 	}
-	cgroups := container.NewPodCgroups(groups, c.Paths, c.Kubelet)
+	n.cgroups = container.NewPodCgroups(groups, c.Paths, c.Kubelet)
 	builder := container.NewBuilder(container.Config{
 		NodeName: c.Name, HostIPs: n.hostIPs, Allocatable: n.allocatable, Paths: c.Paths, Kubelet: c.Kubelet,
-		Objects: n.objects, Cgroups: cgroups, Volumes: n.volumes, Recorder: recorder,
+		Objects: n.objects, Cgroups: n.cgroups, Volumes: n.volumes, Recorder: recorder,
 	})
 	probes := probe.New(probe.Config{
 		Runtime: c.Runtime, Recorder: recorder, Clock: c.Clock,
@@ -55,7 +55,7 @@ func (n *Node) assemble(recorder record.EventRecorder) error {
 		Runtime: c.Runtime, ImageService: c.Images, Images: images, Client: c.Client, Recorder: recorder,
 		Builder: builder, Volumes: n.volumes, Probes: probes,
 		Hooks:   &hook.Runner{Runtime: c.Runtime, Recorder: recorder, Clock: c.Clock},
-		Cgroups: cgroups,
+		Cgroups: n.cgroups,
 		Node:    n.node, HostIPs: n.hostIPs, Sources: append(n.sources().Names(), worker.SourceAPI),
 		PullProgress: c.PullProgress, OnEnd: n.staticEnded, Marks: filepath.Join(c.Paths.Kubelet, "hooks"), RuntimeHandler: n.runtimeHandler,
 		MaxBackoff: maxBackoff(c.Kubelet), RecursiveReadOnly: container.ThisMachine().RecursiveReadOnly, Clock: c.Clock,

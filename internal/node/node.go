@@ -24,6 +24,7 @@ import (
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 	"k8s.io/utils/clock"
 
+	"podium.dev/podium/internal/node/container"
 	"podium.dev/podium/internal/node/logrotate"
 	"podium.dev/podium/internal/node/machine"
 	"podium.dev/podium/internal/node/object"
@@ -68,6 +69,7 @@ type Node struct {
 	volumes  *volume.Manager
 	workers  *worker.Manager
 	mirrors  *static.Mirrors
+	cgroups  *container.Cgroups
 	events   record.EventBroadcaster
 	recorder record.EventRecorder
 

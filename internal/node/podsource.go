@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 
 	"podium.dev/podium/internal/node/worker"
 )
@@ -38,7 +39,12 @@ func (n *Node) podsOfAPI() *podSource {
 			n.mirrors.Gone(p)
 			n.workers.DeletePod(worker.SourceAPI, p)
 		},
-		all: func(p []*corev1.Pod) { n.workers.SetPods(worker.SourceAPI, p) },
+		all: func(p []*corev1.Pod) {
+			if err := n.cgroups.Restore(p); err != nil {
+				klog.Background().Error(err, "Could not weigh the Pods of before")
+			}
+			n.workers.SetPods(worker.SourceAPI, p)
+		},
 	}
 }
 
