@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -536,6 +537,70 @@ func TestEndpoints(t *testing.T) {
 		list, err := client.DiscoveryV1().EndpointSlices(ns).List(ctx, metav1.ListOptions{})
 		if err == nil && len(list.Items) > 0 {
 			err = fmt.Errorf("%d slices are left", len(list.Items))
+		}
+		return err
+	})
+}
+
+func TestReplicas(t *testing.T) {
+	ctx, client := cluster(t, nodelifecycle.Config{})
+	ns := makeNamespace(t, ctx, client)
+	three, labels := int32(3), map[string]string{"app": "x"}
+	template := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: pod("").Spec}
+	orphan := create(t, ctx, client, ns, pod("orphan"))
+	rs, err := client.AppsV1().ReplicaSets(ns).Create(ctx, &appsv1.ReplicaSet{
+		ObjectMeta: metav1.ObjectMeta{Name: "rs"},
+		Spec:       appsv1.ReplicaSetSpec{Replicas: &three, Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: template},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := func(n int) []corev1.Pod {
+		t.Helper()
+		var out []corev1.Pod
+		eventually(t, 10*time.Second, func() error {
+			list, err := client.CoreV1().Pods(ns).List(ctx, metav1.ListOptions{LabelSelector: "app=x"})
+			if err != nil {
+				return err
+			}
+			out = nil
+			for _, p := range list.Items {
+				if owner := metav1.GetControllerOf(&p); p.DeletionTimestamp == nil && owner != nil && owner.UID == rs.UID {
+					out = append(out, p)
+				}
+			}
+			got, err := client.AppsV1().ReplicaSets(ns).Get(ctx, "rs", metav1.GetOptions{})
+			if err == nil && (len(out) != n || int(got.Status.Replicas) != n || got.Status.ObservedGeneration != got.Generation) {
+				err = fmt.Errorf("%d pods, status %+v", len(out), got.Status)
+			}
+			return err
+		})
+		return out
+	}
+	pods := has(3)
+	if !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return p.UID == orphan.UID }) {
+		t.Error("the orphan was not adopted")
+	}
+	if err := client.CoreV1().Pods(ns).Delete(ctx, pods[0].Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	has(3)
+	scale := []byte(`{"spec":{"replicas":1}}`)
+	if _, err := client.AppsV1().ReplicaSets(ns).Patch(ctx, "rs", types.MergePatchType, scale, metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	left := has(1)
+	// A Pod whose label changes is let go, and another made in its place.
+	if _, err := client.CoreV1().Pods(ns).Patch(ctx, left[0].Name, types.MergePatchType, []byte(`{"metadata":{"labels":{"app":"y"}}}`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if again := has(1); again[0].UID == left[0].UID {
+		t.Error("the Pod was kept")
+	}
+	eventually(t, 5*time.Second, func() error {
+		p, err := client.CoreV1().Pods(ns).Get(ctx, left[0].Name, metav1.GetOptions{})
+		if err == nil && len(p.OwnerReferences) > 0 {
+			err = fmt.Errorf("owners %v", p.OwnerReferences)
 		}
 		return err
 	})

@@ -29,6 +29,7 @@ import (
 	"podium.dev/podium/internal/controller/namespace"
 	"podium.dev/podium/internal/controller/nodelifecycle"
 	"podium.dev/podium/internal/controller/podgc"
+	"podium.dev/podium/internal/controller/replicas"
 	"podium.dev/podium/internal/controller/rootca"
 	"podium.dev/podium/internal/controller/serviceaccount"
 	"podium.dev/podium/internal/controller/sources"
@@ -135,6 +136,7 @@ func build(cfg Config, client kubernetes.Interface, meta metadata.Interface, src
 		nodelifecycle.New(client, src, recorder(nodelifecycle.Component), cfg.Clock, cfg.Nodes),
 		addresses,
 		disruption.New(client, src, recorder(disruption.Component), cfg.Clock),
+		replicas.New(client, src, recorder(replicas.ReplicaSetComponent), recorder(replicas.ControllerComponent), cfg.Clock),
 		tainteviction.New(client, src, recorder(tainteviction.Component), cfg.Clock),
 	}
 }

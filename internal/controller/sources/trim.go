@@ -20,11 +20,18 @@ func trim(obj any) (any, error) {
 	return obj, nil
 }
 
-// trimPod keeps of a Pod its metadata without annotations, what says where it is and how it is reached
+// deletionCost is the one annotation that a controller reads.
+const deletionCost = "controller.kubernetes.io/pod-deletion-cost"
+
+// trimPod keeps of a Pod its metadata without annotations but one, what says where it is and how it is reached
 // (node, tolerations, host names, ports), its resources (quota counts them), and of its status the phase,
 // the conditions and the addresses.
 func trimPod(pod *corev1.Pod) {
-	pod.Annotations = nil
+	if cost, ok := pod.Annotations[deletionCost]; ok {
+		pod.Annotations = map[string]string{deletionCost: cost}
+	} else {
+		pod.Annotations = nil
+	}
 	spec := &pod.Spec
 	pod.Spec = corev1.PodSpec{
 		NodeName:                      spec.NodeName,
