@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -15,6 +16,9 @@ import (
 
 // ErrAlreadyRunning is returned when another daemon, or a down, holds the root.
 var ErrAlreadyRunning = errors.New("podium is already running")
+
+// lastBreath is how long a killed daemon may take to be gone, which its memory delays.
+const lastBreath = 500 * time.Millisecond
 
 // lock is the hold on a root: an flock(2) on a file that has the holder's pid. The kernel lets go of it when
 // the holder dies, however it dies.
@@ -31,27 +35,60 @@ func lockRoot(p paths.Paths) (*lock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock the root: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		defer f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, heldError(p, f)
-		}
-		return nil, fmt.Errorf("lock the root: %w", err)
+	if err := tryLock(p, f, unix.LOCK_EX); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
-	if err := f.Truncate(0); err == nil {
+	return hold(p, f)
+}
+
+// tryLock locks the file, shared or not, or answers with an error that wraps ErrAlreadyRunning. A holder that
+// is just dying is waited for.
+func tryLock(p paths.Paths, f *os.File, how int) error {
+	err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) && awaitEnd(holder(f), lastBreath) {
+		err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+	}
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return fmt.Errorf("%w on %s (pid %d); nothing was changed", ErrAlreadyRunning, p.Root, holder(f))
+	}
+	if err != nil {
+		return fmt.Errorf("lock the root: %w", err)
+	}
+	return nil
+}
+
+// hold writes this process down as the holder of the locked file.
+func hold(p paths.Paths, f *os.File) (*lock, error) {
+	err := f.Truncate(0)
+	if err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
 	}
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("write %s: %w", lockFile(p), err)
+		return nil, errors.Join(fmt.Errorf("write %s: %w", lockFile(p), err), f.Close())
 	}
 	return &lock{f}, nil
 }
 
-func heldError(p paths.Paths, f *os.File) error {
+// holder reads the pid of who holds the lock, 0 when that is not written yet.
+func holder(f *os.File) int {
 	b := make([]byte, 16)
 	n, _ := f.ReadAt(b, 0)
-	return fmt.Errorf("%w on %s (pid %s); nothing was changed", ErrAlreadyRunning, p.Root, strings.TrimSpace(string(b[:n])))
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n])))
+	return pid
+}
+
+// awaitEnd waits until the process has ended, and reports whether it has within the time.
+func awaitEnd(pid int, within time.Duration) bool {
+	if pid <= 0 {
+		return false
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return errors.Is(err, unix.ESRCH)
+	}
+	defer unix.Close(fd)
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(within.Milliseconds()))
+	return err == nil && n > 0
 }
 
 func (l *lock) release() { l.f.Close() }
@@ -67,10 +104,7 @@ func CheckNotRunning(p paths.Paths) error {
 		return fmt.Errorf("look at the lock of the root: %w", err)
 	}
 	defer f.Close()
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
-		return heldError(p, f)
-	}
-	return nil
+	return tryLock(p, f, unix.LOCK_SH)
 }
 
 // waitUnlocked takes the root as soon as its holder lets go. It blocks in the kernel, not in a loop, until
@@ -83,7 +117,7 @@ func waitUnlocked(p paths.Paths) (*lock, error) {
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
 		if err == nil {
-			return &lock{f}, nil
+			return hold(p, f)
 		}
 		if !errors.Is(err, unix.EINTR) {
 			f.Close()

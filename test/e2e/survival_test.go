@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -35,21 +36,16 @@ func ownNode(t *testing.T) *node {
 func (n *node) kill(t *testing.T) {
 	t.Helper()
 	pid := n.pid(t)
-	handle, err := os.FindProcess(pid)
+	handle, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := handle.Signal(syscall.SIGKILL); err != nil {
+	defer unix.Close(handle)
+	if err := unix.PidfdSendSignal(handle, unix.SIGKILL, nil, 0); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(patience); ; {
-		if _, err := os.Stat(fmt.Sprintf("/proc/%d/exe", pid)); err != nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the daemon outlives SIGKILL")
-		}
-		<-time.After(time.Millisecond)
+	if ended, err := unix.Poll([]unix.PollFd{{Fd: int32(handle), Events: unix.POLLIN}}, int(patience.Milliseconds())); err != nil || ended == 0 {
+		t.Fatalf("the daemon outlives SIGKILL (%v)", err)
 	}
 }
 
@@ -131,6 +127,10 @@ func TestDaemonKilledAtAnyMoment(t *testing.T) {
 		if c := got.Status.ContainerStatuses[0]; c.RestartCount != 0 {
 			t.Errorf("killed after %d ms: %s", after, describe(got))
 		}
+		s.eventually("the container has started", func() error {
+			_, err := os.Stat(filepath.Join(record, name))
+			return err
+		})
 		if b, err := os.ReadFile(filepath.Join(record, name)); err != nil || string(b) != "x\n" {
 			t.Errorf("killed after %d ms: the container was started %d times (%v)", after, strings.Count(string(b), "x"), err)
 		}
