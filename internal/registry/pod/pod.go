@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/utils/clock"
 
@@ -72,26 +71,4 @@ func selectable(pod *corev1.Pod) fields.Set {
 		"status.podIP":             ip,
 		"status.nominatedNodeName": pod.Status.NominatedNodeName,
 	}
-}
-
-// DefaultTemplate fills in what the template of a Pod leaves open. It changes nothing when it runs again.
-func DefaultTemplate(template *corev1.PodTemplateSpec) { spec.DefaultTemplate(template) }
-
-// PrepareTemplate takes out of a template what this version does not have. Kinds with a template call it
-// before the validation of a create and of an update.
-func PrepareTemplate(template *corev1.PodTemplateSpec) { spec.PruneTemplate(template) }
-
-// ValidateTemplate answers with every fault of a new object's template; path is the template's place.
-func ValidateTemplate(template *corev1.PodTemplateSpec, path *field.Path) field.ErrorList {
-	return spec.CheckTemplate(template, nil, path)
-}
-
-// ValidateTemplateUpdate is ValidateTemplate for an update: what the stored template has may stay.
-func ValidateTemplateUpdate(template, old *corev1.PodTemplateSpec, path *field.Path) field.ErrorList {
-	return spec.CheckTemplate(template, old, path)
-}
-
-// WarnTemplate answers with the warnings that a template deserves.
-func WarnTemplate(template *corev1.PodTemplateSpec, path *field.Path) []string {
-	return spec.WarnTemplate(template, path)
 }
