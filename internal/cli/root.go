@@ -114,6 +114,13 @@ func newRoot() *cobra.Command {
 		Example:       "  sudo podium up --detach\n  podium kubectl run webserver --image=nginx:1.14\n  podium kubectl get pods\n  sudo podium down",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return codedError{fmt.Errorf("there is no verb %q; see: podium --help", args[0]), exitUsage}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.PersistentFlags().StringVar(&o.root, "root", defaultRoot(), "the node's folder; $"+rootEnv+" says it too")
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
