@@ -85,6 +85,7 @@ func build[T Object](d Definition[T], k Kind, env Env, typer runtime.ObjectTyper
 		ResetFieldsStrategy:     main,
 		TableConvertor:          newTableConvertor(d, k.GroupResource()),
 		EnableGarbageCollection: true,
+		ReturnDeletedObject:     d.ReturnDeleted,
 	}
 	if d.TTLSeconds != nil {
 		store.TTLFunc = func(obj runtime.Object, existing uint64, update bool) (uint64, error) {
@@ -111,9 +112,10 @@ func build[T Object](d Definition[T], k Kind, env Env, typer runtime.ObjectTyper
 			return nil, nil, fmt.Errorf("configure the store of %s: %w", k.GroupResource(), err)
 		}
 	}
-	out := map[string]rest.Storage{d.Resource: &mainREST{Store: store, shortNames: d.ShortNames, categories: d.Categories}}
+	served := &mainREST{Store: store, shortNames: d.ShortNames, categories: d.Categories}
+	out := map[string]rest.Storage{d.Resource: served}
 	if d.Wrap != nil {
-		out[d.Resource] = d.Wrap(env, out[d.Resource])
+		out[d.Resource] = d.Wrap(env, served)
 	}
 	if d.Status != nil {
 		out[d.Resource+"/status"] = NewSubresource(env, typer, d, *d.Status)
@@ -154,16 +156,24 @@ func selectable[T Object](d Definition[T], obj T) fields.Set {
 	return set
 }
 
+// Main is the main store of a kind, with every verb.
+type Main interface {
+	rest.StandardStorage
+	rest.Scoper
+	rest.SingularNameProvider
+	rest.ShortNamesProvider
+	rest.CategoriesProvider
+	rest.StorageVersionProvider
+	rest.ResetFieldsStrategy
+}
+
 // mainREST adds the kind's names in discovery to its store.
 type mainREST struct {
 	*genericregistry.Store
 	shortNames, categories []string
 }
 
-var (
-	_ rest.ShortNamesProvider = &mainREST{}
-	_ rest.CategoriesProvider = &mainREST{}
-)
+var _ Main = &mainREST{}
 
 // ShortNames implements rest.ShortNamesProvider.
 func (r *mainREST) ShortNames() []string { return r.shortNames }

@@ -72,6 +72,8 @@ type Definition[T Object] struct {
 	// GracefulDelete says whether a delete only marks the object (deletionTimestamp) for now. It may set
 	// the grace period in options. Nil: a delete is at once.
 	GracefulDelete func(ctx context.Context, obj T, options *metav1.DeleteOptions) bool
+	// ReturnDeleted answers a delete with the object, in place of a Status.
+	ReturnDeleted bool
 	// OrphanByDefault keeps dependents when a delete does not say what to do with them.
 	OrphanByDefault bool
 
@@ -97,7 +99,7 @@ type Definition[T Object] struct {
 	WatchField string
 	// Wrap puts the kind's own rules around the main resource's verbs (namespaces end in two steps and have
 	// no deletecollection). main serves every verb, and what it answers with is served in its place.
-	Wrap func(env Env, main rest.Storage) rest.Storage
+	Wrap func(env Env, main Main) rest.Storage
 }
 
 // SubresourceRules describes a subresource that updates part of the stored object through the same store:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -124,7 +125,7 @@ func date(now, old *certificatesv1.CertificateSigningRequestStatus) {
 }
 
 func table() *registry.Table[*certificatesv1.CertificateSigningRequest] {
-	doc := certificatesv1.CertificateSigningRequestSpec{}.SwaggerDoc()
+	doc := certificatesv1beta1.CertificateSigningRequestSpec{}.SwaggerDoc()
 	return &registry.Table[*certificatesv1.CertificateSigningRequest]{
 		Columns: []column.Definition{
 			column.Name(),
@@ -132,7 +133,7 @@ func table() *registry.Table[*certificatesv1.CertificateSigningRequest] {
 			column.Text("SignerName", doc["signerName"]),
 			column.Text("Requestor", doc["request"]),
 			column.Text("RequestedDuration", doc["expirationSeconds"]),
-			column.Text("Condition", certificatesv1.CertificateSigningRequestStatus{}.SwaggerDoc()["conditions"]),
+			column.Text("Condition", certificatesv1beta1.CertificateSigningRequestStatus{}.SwaggerDoc()["conditions"]),
 		},
 		Row: func(r *certificatesv1.CertificateSigningRequest) ([]any, []metav1.TableRowCondition) {
 			life := column.None

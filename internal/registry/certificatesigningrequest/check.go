@@ -192,7 +192,7 @@ func undecided(r, old *certificatesv1.CertificateSigningRequest, path *field.Pat
 		case len(now) > len(before):
 			faults = append(faults, field.Forbidden(path, fmt.Sprintf("updates may not add a condition of type %q", t)))
 		case len(now) == len(before) && !apiequality.Semantic.DeepEqual(before, now):
-			faults = append(faults, field.Forbidden(path, fmt.Sprintf("updates may not modify a condition of type %q\n%v", t, diff.Diff(before, now))))
+			faults = append(faults, field.Forbidden(path, fmt.Sprintf("updates may not modify a condition of type %q\n%v", t, diff.Diff(validate.Shown(before), validate.Shown(now)))))
 		}
 	}
 	return faults

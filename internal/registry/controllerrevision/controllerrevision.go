@@ -34,7 +34,7 @@ func Kind() registry.Kind {
 		},
 		ValidateUpdate: func(_ context.Context, r, old *appsv1.ControllerRevision) field.ErrorList {
 			faults := append(validate.MetaUpdate(&r.ObjectMeta, &old.ObjectMeta), check(r)...)
-			return append(faults, apivalidation.ValidateImmutableField(r.Data, old.Data, field.NewPath("data"))...)
+			return append(faults, validate.Immutable(r.Data, old.Data, field.NewPath("data"))...)
 		},
 		Table: &registry.Table[*appsv1.ControllerRevision]{
 			Columns: []column.Definition{

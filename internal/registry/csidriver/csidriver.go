@@ -28,6 +28,7 @@ func Kind() registry.Kind {
 		New:      func() *storagev1.CSIDriver { return &storagev1.CSIDriver{} },
 		NewList:  func() runtime.Object { return &storagev1.CSIDriverList{} },
 
+		ReturnDeleted:           true,
 		Default:                 setDefaults,
 		Validate:                check,
 		PrepareUpdate:           func(_ context.Context, d, old *storagev1.CSIDriver) { halves.Count(d, old, d.Spec, old.Spec) },
@@ -126,8 +127,8 @@ func checkUpdate(_ context.Context, d, old *storagev1.CSIDriver) field.ErrorList
 	path := field.NewPath("spec")
 	faults := validate.MetaUpdate(&d.ObjectMeta, &old.ObjectMeta)
 	faults = append(faults, checkSpec(&d.Spec, path)...)
-	faults = append(faults, apivalidation.ValidateImmutableField(d.Spec.AttachRequired, old.Spec.AttachRequired, path.Child("attachedRequired"))...)
-	return append(faults, apivalidation.ValidateImmutableField(d.Spec.VolumeLifecycleModes, old.Spec.VolumeLifecycleModes, path.Child("volumeLifecycleModes"))...)
+	faults = append(faults, validate.Immutable(d.Spec.AttachRequired, old.Spec.AttachRequired, path.Child("attachedRequired"))...)
+	return append(faults, validate.Immutable(d.Spec.VolumeLifecycleModes, old.Spec.VolumeLifecycleModes, path.Child("volumeLifecycleModes"))...)
 }
 
 func warn(_ context.Context, d, old *storagev1.CSIDriver) []string {

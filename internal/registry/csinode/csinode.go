@@ -28,6 +28,7 @@ func Kind() registry.Kind {
 		New:      func() *storagev1.CSINode { return &storagev1.CSINode{} },
 		NewList:  func() runtime.Object { return &storagev1.CSINodeList{} },
 
+		ReturnDeleted:           true,
 		Prepare:                 noStatus,
 		Validate:                check,
 		PrepareUpdate:           func(ctx context.Context, n, _ *storagev1.CSINode) { noStatus(ctx, n) },
@@ -100,7 +101,7 @@ func checkUpdate(ctx context.Context, n, old *storagev1.CSINode) field.ErrorList
 				continue
 			}
 			before.Allocatable, now.Allocatable = nil, nil
-			faults = append(faults, apivalidation.ValidateImmutableField(now, before, drivers)...)
+			faults = append(faults, validate.Immutable(now, before, drivers)...)
 		}
 	}
 	return faults

@@ -24,7 +24,7 @@ func check(_ context.Context, d *appsv1.DaemonSet) field.ErrorList {
 func checkUpdate(_ context.Context, d, old *appsv1.DaemonSet) field.ErrorList {
 	path := field.NewPath("spec")
 	faults := validate.MetaUpdate(&d.ObjectMeta, &old.ObjectMeta)
-	faults = append(faults, apivalidation.ValidateImmutableField(d.Spec.Selector, old.Spec.Selector, path.Child("selector"))...)
+	faults = append(faults, validate.Immutable(d.Spec.Selector, old.Spec.Selector, path.Child("selector"))...)
 	lenient := metav1validation.LabelSelectorHasInvalidLabelValue(old.Spec.Selector)
 	return append(faults, checkSpec(&d.Spec, &old.Spec.Template, lenient, path)...)
 }
@@ -55,7 +55,7 @@ func checkStrategy(s *appsv1.DaemonSetUpdateStrategy, path *field.Path) field.Er
 	case s.Type == appsv1.OnDeleteDaemonSetStrategyType:
 		return nil
 	case s.Type != appsv1.RollingUpdateDaemonSetStrategyType:
-		return field.ErrorList{field.NotSupported(path, s, []string{string(appsv1.RollingUpdateDaemonSetStrategyType), string(appsv1.OnDeleteDaemonSetStrategyType)})}
+		return field.ErrorList{field.NotSupported(path, validate.Shown(s), []string{string(appsv1.RollingUpdateDaemonSetStrategyType), string(appsv1.OnDeleteDaemonSetStrategyType)})}
 	case s.RollingUpdate == nil:
 		return field.ErrorList{field.Required(at, "")}
 	}

@@ -21,7 +21,7 @@ func checkUpdate(_ context.Context, d, old *appsv1.Deployment) field.ErrorList {
 	path := field.NewPath("spec")
 	faults := validate.MetaUpdate(&d.ObjectMeta, &old.ObjectMeta)
 	faults = append(faults, checkSpec(&d.Spec, &old.Spec.Template, path)...)
-	return append(faults, apivalidation.ValidateImmutableField(d.Spec.Selector, old.Spec.Selector, path.Child("selector"))...)
+	return append(faults, validate.Immutable(d.Spec.Selector, old.Spec.Selector, path.Child("selector"))...)
 }
 
 // checkSpec checks a spec; old is the stored template, or nil.
@@ -51,7 +51,7 @@ func checkStrategy(s *appsv1.DeploymentStrategy, path *field.Path) field.ErrorLi
 	case appsv1.RollingUpdateDeploymentStrategyType:
 		return checkRollingUpdate(s.RollingUpdate, at)
 	}
-	return field.ErrorList{field.NotSupported(path, s, []string{string(appsv1.RecreateDeploymentStrategyType), string(appsv1.RollingUpdateDeploymentStrategyType)})}
+	return field.ErrorList{field.NotSupported(path, validate.Shown(s), []string{string(appsv1.RecreateDeploymentStrategyType), string(appsv1.RollingUpdateDeploymentStrategyType)})}
 }
 
 func checkRollingUpdate(u *appsv1.RollingUpdateDeployment, path *field.Path) field.ErrorList {

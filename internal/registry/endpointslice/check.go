@@ -33,7 +33,7 @@ func check(s, old *discoveryv1.EndpointSlice) field.ErrorList {
 	}
 	return validate.InOrder(
 		validate.Meta(&s.ObjectMeta, true, apivalidation.NameIsDNSSubdomain),
-		checkAddressType(s.AddressType, field.NewPath("addressType")),
+		validate.Kept(old != nil && old.AddressType != s.AddressType && s.AddressType != "", checkAddressType(s.AddressType, field.NewPath("addressType"))),
 		checkPorts(s.Ports, field.NewPath("ports")),
 		wrong,
 	)

@@ -56,7 +56,7 @@ func prepare(_ context.Context, s *discoveryv1.EndpointSlice) {
 
 // prepareUpdate counts every change but those of annotations and the like: there is no status.
 func prepareUpdate(_ context.Context, s, old *discoveryv1.EndpointSlice) {
-	dropTopology(s)
+	defer dropTopology(s)
 	same := apiequality.Semantic.DeepEqual(s.Endpoints, old.Endpoints) && apiequality.Semantic.DeepEqual(s.Ports, old.Ports) &&
 		s.AddressType == old.AddressType && apiequality.Semantic.DeepEqual(s.Labels, old.Labels)
 	if s.Generation = old.Generation; !same {

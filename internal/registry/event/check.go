@@ -81,11 +81,11 @@ func checkUpdate(ctx context.Context, e, old *corev1.Event) field.ErrorList {
 		{"reportingController", e.ReportingController, old.ReportingController},
 		{"reportingInstance", e.ReportingInstance, old.ReportingInstance},
 	} {
-		faults = append(faults, apivalidation.ValidateImmutableField(f.now, f.old, field.NewPath(f.name))...)
+		faults = append(faults, validate.Immutable(f.now, f.old, field.NewPath(f.name))...)
 	}
 	// Clients cut times to microseconds, so what is below them may differ.
 	if micros(e.EventTime) != micros(old.EventTime) {
-		faults = append(faults, apivalidation.ValidateImmutableField(e.EventTime, old.EventTime, field.NewPath("eventTime"))...)
+		faults = append(faults, validate.Immutable(e.EventTime, old.EventTime, field.NewPath("eventTime"))...)
 	}
 	return faults
 }

@@ -24,7 +24,6 @@ const (
 type reference struct {
 	core    bool // the API group may be the core group
 	version bool // the version is not looked at
-	wanted  bool // kind and name are wanted by declared rules
 }
 
 func check(_ context.Context, a *autoscalingv2.HorizontalPodAutoscaler) field.ErrorList {
@@ -46,7 +45,7 @@ func checkUpdate(_ context.Context, a, old *autoscalingv2.HorizontalPodAutoscale
 // references says how the object that is scaled, and those that are measured, are to be named. What old already
 // had is not refused.
 func references(a, old *autoscalingv2.HorizontalPodAutoscaler) (scaled, object reference) {
-	scaled, object = reference{wanted: true}, reference{core: true}
+	object = reference{core: true}
 	now := a.Spec.ScaleTargetRef
 	scaled.core = now.Kind == "ReplicationController"
 	if old == nil {
@@ -74,12 +73,8 @@ func (r reference) checkVersion(version string) error {
 }
 
 func (r reference) check(o autoscalingv2.CrossVersionObjectReference, path *field.Path) (faults field.ErrorList) {
-	segment := validate.Segment
-	if r.wanted {
-		segment = validate.DeclaredSegment
-	}
-	faults = append(faults, segment(o.Kind, path.Child("kind"))...)
-	faults = append(faults, segment(o.Name, path.Child("name"))...)
+	faults = append(faults, validate.Segment(o.Kind, path.Child("kind"))...)
+	faults = append(faults, validate.Segment(o.Name, path.Child("name"))...)
 	if err := r.checkVersion(o.APIVersion); err != nil {
 		faults = append(faults, field.Invalid(path.Child("apiVersion"), o.APIVersion, err.Error()))
 	}

@@ -37,7 +37,7 @@ func Kind() registry.Kind {
 		ValidateUpdate: func(ctx context.Context, c, old *networkingv1.IngressClass) field.ErrorList {
 			return validate.InOrder(
 				validate.MetaUpdate(&c.ObjectMeta, &old.ObjectMeta),
-				apivalidation.ValidateImmutableField(c.Spec.Controller, old.Spec.Controller, field.NewPath("spec", "controller")),
+				validate.Immutable(c.Spec.Controller, old.Spec.Controller, field.NewPath("spec", "controller")),
 				check(ctx, c),
 			)
 		},

@@ -2,11 +2,11 @@
 package ipaddress
 
 import (
+	"context"
 	"strings"
 
-	"context"
-
 	networkingv1 "k8s.io/api/networking/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	pathsegment "k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -31,7 +31,7 @@ func Kind() registry.Kind {
 		Validate: check,
 		ValidateUpdate: func(ctx context.Context, a, old *networkingv1.IPAddress) field.ErrorList {
 			return validate.InOrder(
-				check(ctx, a),
+				validate.Kept(!apiequality.Semantic.DeepEqual(a.Spec.ParentRef, old.Spec.ParentRef), check(ctx, a)),
 				validate.MetaUpdate(&a.ObjectMeta, &old.ObjectMeta),
 				validate.Same(a.Spec.ParentRef, old.Spec.ParentRef, field.NewPath("spec", "parentRef")),
 			)

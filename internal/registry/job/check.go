@@ -210,7 +210,7 @@ func checkUpdate(_ context.Context, j, old *batchv1.Job) field.ErrorList {
 	faults = append(faults, checkSelector(&j.Spec, lenient, path)...)
 	faults = append(faults, checkCompletionsChange(&j.Spec, &old.Spec, path)...)
 	same := func(name string, now, before any) {
-		faults = append(faults, apivalidation.ValidateImmutableField(now, before, path.Child(name))...)
+		faults = append(faults, validate.Immutable(now, before, path.Child(name))...)
 	}
 	same("selector", j.Spec.Selector, old.Spec.Selector)
 	faults = append(faults, checkTemplateChange(j, old, path)...)
@@ -226,7 +226,7 @@ func checkUpdate(_ context.Context, j, old *batchv1.Job) field.ErrorList {
 func checkCompletionsChange(s, old *batchv1.JobSpec, path *field.Path) field.ErrorList {
 	at := path.Child("completions")
 	if !indexed(s) {
-		return apivalidation.ValidateImmutableField(s.Completions, old.Completions, at)
+		return validate.Immutable(s.Completions, old.Completions, at)
 	}
 	now := s.Completions
 	if now == nil || old.Completions != nil && *now == *old.Completions || int64(*now) == workload.Replicas(s.Parallelism) {
@@ -242,13 +242,13 @@ func checkTemplateChange(j, old *batchv1.Job, path *field.Path) field.ErrorList 
 	at := path.Child("template")
 	suspended := old.Spec.Suspend != nil && *old.Spec.Suspend
 	if !suspended || old.Status.Active != 0 || old.Status.StartTime != nil && !holds(&old.Status, batchv1.JobSuspended) {
-		return apivalidation.ValidateImmutableField(now, before, at)
+		return validate.Immutable(now, before, at)
 	}
 	before = before.DeepCopy()
 	placeLike(before, now)
 	resizeLike(before.Spec.Containers, now.Spec.Containers)
 	resizeLike(before.Spec.InitContainers, now.Spec.InitContainers)
-	return apivalidation.ValidateImmutableField(now.Spec, before.Spec, path.Child("template.spec"))
+	return validate.Immutable(now.Spec, before.Spec, path.Child("template.spec"))
 }
 
 // placeLike gives the template what places the Pods of another.

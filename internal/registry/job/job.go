@@ -66,6 +66,7 @@ func Kind() registry.Kind {
 			PrepareUpdate:  parts.PrepareStatusUpdate,
 			ValidateUpdate: checkStatusUpdate,
 		},
+		Wrap:            warnOfOrphans,
 		OrphanByDefault: true,
 		Selectable: func(j *batchv1.Job) fields.Set {
 			return fields.Set{"status.successful": strconv.Itoa(int(j.Status.Succeeded))}

@@ -125,7 +125,7 @@ func hasContainer(p *corev1.PodSpec, name string) bool {
 // checkSuccessPolicy checks the rules by which a job is done before all its indexes are.
 func checkSuccessPolicy(s *batchv1.JobSpec, path *field.Path) (faults field.ErrorList) {
 	if !indexed(s) {
-		return field.ErrorList{field.Invalid(path, *s.SuccessPolicy, "requires indexed completion mode")}
+		return field.ErrorList{field.Invalid(path, validate.Shown(s.SuccessPolicy), "requires indexed completion mode")}
 	}
 	at, rules := path.Child("rules"), s.SuccessPolicy.Rules
 	if len(rules) == 0 {

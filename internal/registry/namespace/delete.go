@@ -45,13 +45,9 @@ var (
 	_ rest.Patcher         = &twoSteps{}
 )
 
-// endInTwoSteps wraps the main store. A main store without one of the verbs is served as it is.
-func endInTwoSteps(env registry.Env, main rest.Storage) rest.Storage {
-	v, ok := main.(verbs)
-	if !ok {
-		return main
-	}
-	return &twoSteps{verbs: v, store: env.Store}
+// endInTwoSteps wraps the main store.
+func endInTwoSteps(env registry.Env, main registry.Main) rest.Storage {
+	return &twoSteps{verbs: main, store: env.Store}
 }
 
 // Delete implements rest.GracefulDeleter. It removes only a namespace that is marked and that nothing holds.

@@ -32,6 +32,7 @@ func definition() registry.Definition[*corev1.Namespace] {
 		New:        func() *corev1.Namespace { return &corev1.Namespace{} },
 		NewList:    func() runtime.Object { return &corev1.NamespaceList{} },
 
+		ReturnDeleted:  true,
 		Default:        setDefaults,
 		Prepare:        prepare,
 		Validate:       check,
@@ -47,7 +48,6 @@ func definition() registry.Definition[*corev1.Namespace] {
 		},
 		Table: table(),
 		Configure: func(env registry.Env) error {
-			env.Store.ReturnDeletedObject = true
 			env.Store.ShouldDeleteDuringUpdate = emptyAndDeleted
 			return nil
 		},

@@ -109,14 +109,14 @@ func checkFeatures(names []string, path *field.Path) (faults field.ErrorList) {
 		case !featureName.MatchString(name):
 			faults = append(faults, field.Invalid(path.Index(i), name, fmt.Sprintf("invalid feature name %q: must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes", name)))
 		}
-		if i == 0 {
+		if i == len(names)-1 {
 			continue
 		}
-		switch before := names[i-1]; {
-		case before == name:
-			faults = append(faults, field.Duplicate(path.Index(i), name))
-		case before > name:
-			faults = append(faults, field.Invalid(path.Index(i), name, "list must be sorted alphabetically"))
+		switch next := names[i+1]; {
+		case next == name:
+			faults = append(faults, field.Duplicate(path.Index(i+1), next))
+		case next < name:
+			faults = append(faults, field.Invalid(path.Index(i+1), next, "list must be sorted alphabetically"))
 		}
 	}
 	return faults

@@ -44,12 +44,24 @@ func Kind() registry.Kind {
 	})
 }
 
-// setDefaults lets all of the capacity be used when the node does not say how much may be.
+// setDefaults lets all of the capacity be used when the node does not say how much may be, and makes the two ways of
+// telling the Pods' ranges agree.
 func setDefaults(n *corev1.Node) {
+	setPodCIDRs(&n.Spec)
 	validate.RoundUp(n.Status.Capacity)
 	validate.RoundUp(n.Status.Allocatable)
 	if n.Status.Allocatable == nil && n.Status.Capacity != nil {
 		n.Status.Allocatable = n.Status.Capacity.DeepCopy()
+	}
+}
+
+// setPodCIDRs makes podCIDR the first of podCIDRs. When they differ, podCIDR counts: older clients know no other.
+func setPodCIDRs(s *corev1.NodeSpec) {
+	switch {
+	case s.PodCIDR != "" && (len(s.PodCIDRs) == 0 || s.PodCIDRs[0] != s.PodCIDR):
+		s.PodCIDRs = []string{s.PodCIDR}
+	case s.PodCIDR == "" && len(s.PodCIDRs) > 0:
+		s.PodCIDR = s.PodCIDRs[0]
 	}
 }
 

@@ -225,11 +225,11 @@ func checkUpdate(ctx context.Context, v, old *corev1.PersistentVolume) field.Err
 		now.CSI.ControllerExpandSecretRef = nil // may be told later
 	}
 	if before := old.Spec.PersistentVolumeSource; !apiequality.Semantic.DeepEqual(*now, before) {
-		faults = append(faults, field.Forbidden(field.NewPath("spec", "persistentvolumesource"), fmt.Sprintf("spec.persistentvolumesource is immutable after creation\n%v", diff.Diff(before, *now))))
+		faults = append(faults, field.Forbidden(field.NewPath("spec", "persistentvolumesource"), fmt.Sprintf("spec.persistentvolumesource is immutable after creation\n%v", diff.Diff(validate.Shown(before), validate.Shown(now)))))
 	}
-	faults = append(faults, apivalidation.ValidateImmutableField(v.Spec.VolumeMode, old.Spec.VolumeMode, field.NewPath("volumeMode"))...)
+	faults = append(faults, validate.Immutable(v.Spec.VolumeMode, old.Spec.VolumeMode, field.NewPath("volumeMode"))...)
 	if old.Spec.NodeAffinity != nil && !apiequality.Semantic.DeepEqual(renewed(v.Spec.NodeAffinity), renewed(old.Spec.NodeAffinity)) {
-		faults = append(faults, field.Invalid(field.NewPath("nodeAffinity"), v.Spec.NodeAffinity, apivalidation.FieldImmutableErrorMsg+", except for updating from beta label to GA"))
+		faults = append(faults, field.Invalid(field.NewPath("nodeAffinity"), validate.Shown(v.Spec.NodeAffinity), apivalidation.FieldImmutableErrorMsg+", except for updating from beta label to GA"))
 	}
 	if old.Spec.VolumeAttributesClassName != nil && v.Spec.VolumeAttributesClassName == nil {
 		faults = append(faults, field.Forbidden(field.NewPath("spec", "volumeAttributesClassName"), "update from non-nil value to nil is forbidden"))

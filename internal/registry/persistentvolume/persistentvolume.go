@@ -32,7 +32,8 @@ func Kind() registry.Kind {
 		New:        func() *corev1.PersistentVolume { return &corev1.PersistentVolume{} },
 		NewList:    func() runtime.Object { return &corev1.PersistentVolumeList{} },
 
-		Default: setDefaults,
+		ReturnDeleted: true,
+		Default:       setDefaults,
 		Prepare: func(_ context.Context, v *corev1.PersistentVolume) {
 			v.Status = corev1.PersistentVolumeStatus{Phase: corev1.VolumePending, LastPhaseTransitionTime: new(metav1.Now())}
 		},

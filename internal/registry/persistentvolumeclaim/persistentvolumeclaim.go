@@ -35,6 +35,7 @@ func Kind() registry.Kind {
 		New:        func() *corev1.PersistentVolumeClaim { return &corev1.PersistentVolumeClaim{} },
 		NewList:    func() runtime.Object { return &corev1.PersistentVolumeClaimList{} },
 
+		ReturnDeleted:  true,
 		Default:        Default,
 		Prepare:        prepare,
 		Validate:       check,

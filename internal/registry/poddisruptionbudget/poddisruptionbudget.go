@@ -58,7 +58,7 @@ func Kind() registry.Kind {
 // checkSpec checks a spec. lenient lets the selector have label values that are none.
 func checkSpec(s *policyv1.PodDisruptionBudgetSpec, lenient bool, path *field.Path) (faults field.ErrorList) {
 	if s.MinAvailable != nil && s.MaxUnavailable != nil {
-		faults = append(faults, field.Invalid(path, *s, "minAvailable and maxUnavailable cannot be both set"))
+		faults = append(faults, field.Invalid(path, validate.Shown(s), "minAvailable and maxUnavailable cannot be both set"))
 	}
 	for _, n := range []struct {
 		name  string

@@ -30,7 +30,8 @@ func Kind() registry.Kind {
 		New:        func() *corev1.PodTemplate { return &corev1.PodTemplate{} },
 		NewList:    func() runtime.Object { return &corev1.PodTemplateList{} },
 
-		Default: func(t *corev1.PodTemplate) { spec.DefaultTemplate(&t.Template) },
+		ReturnDeleted: true,
+		Default:       func(t *corev1.PodTemplate) { spec.DefaultTemplate(&t.Template) },
 		Prepare: func(_ context.Context, t *corev1.PodTemplate) {
 			t.Generation = 1
 			spec.PruneTemplate(&t.Template)

@@ -115,7 +115,7 @@ func checkUpdate(_ context.Context, c, old *schedulingv1.PriorityClass) field.Er
 	if c.Value != old.Value {
 		faults = append(faults, field.Forbidden(field.NewPath("value"), "may not be changed in an update."))
 	}
-	return append(faults, apivalidation.ValidateImmutableField(c.PreemptionPolicy, old.PreemptionPolicy, field.NewPath("preemptionPolicy"))...)
+	return append(faults, validate.Immutable(c.PreemptionPolicy, old.PreemptionPolicy, field.NewPath("preemptionPolicy"))...)
 }
 
 func table() *registry.Table[*schedulingv1.PriorityClass] {

@@ -81,21 +81,18 @@ func checkRule(rule rbacv1.PolicyRule, namespaced bool, path *field.Path) (fault
 	return faults
 }
 
-func checkRoleBinding(b *rbacv1.RoleBinding) field.ErrorList {
-	return validate.InOrder(validate.Meta(&b.ObjectMeta, true, name), checkBinding(b.RoleRef, b.Subjects, true, "Role", "ClusterRole"))
-}
-
-func checkClusterRoleBinding(b *rbacv1.ClusterRoleBinding) field.ErrorList {
-	return validate.InOrder(validate.Meta(&b.ObjectMeta, false, name), checkBinding(b.RoleRef, b.Subjects, false, "ClusterRole"))
-}
-
-// checkBinding checks the role bound, of one of the kinds, and to whom.
-func checkBinding(ref rbacv1.RoleRef, subjects []rbacv1.Subject, namespaced bool, kinds ...string) (faults field.ErrorList) {
+// checkBinding checks the role bound, of one of the kinds, and to whom. old is what was bound before: another role is
+// another binding.
+func checkBinding(meta field.ErrorList, ref rbacv1.RoleRef, old *rbacv1.RoleRef, subjects []rbacv1.Subject, namespaced bool, kinds ...string) field.ErrorList {
 	at := field.NewPath("roleRef")
-	faults = append(faults, oneOf(ref.APIGroup, at.Child("apiGroup"), rbacv1.GroupName)...)
+	faults := append(meta, oneOf(ref.APIGroup, at.Child("apiGroup"), rbacv1.GroupName)...)
 	faults = append(faults, oneOf(ref.Kind, at.Child("kind"), kinds...)...)
-	if ref.Name == "" {
-		faults = append(faults, validate.Missing(at.Child("name")))
+	changed := old != nil && *old != ref
+	var missing field.ErrorList
+	if ref.Name == "" && changed {
+		faults = append(faults, field.Required(at.Child("name"), ""))
+	} else if ref.Name == "" {
+		missing = field.ErrorList{validate.Missing(at.Child("name"))}
 	}
 	for _, fault := range pathsegment.IsValidPathSegmentName(ref.Name) {
 		faults = append(faults, field.Invalid(at.Child("name"), ref.Name, fault))
@@ -103,7 +100,10 @@ func checkBinding(ref rbacv1.RoleRef, subjects []rbacv1.Subject, namespaced bool
 	for i, subject := range subjects {
 		faults = append(faults, checkSubject(subject, namespaced, field.NewPath("subjects").Index(i))...)
 	}
-	return faults
+	if changed {
+		faults = append(faults, validate.Immutable(ref, *old, at)...)
+	}
+	return validate.InOrder(faults, missing)
 }
 
 func oneOf(value string, path *field.Path, known ...string) field.ErrorList {
@@ -138,7 +138,7 @@ func checkSubject(s rbacv1.Subject, namespaced bool, path *field.Path) (faults f
 	return faults
 }
 
-// sameRef keeps a binding to its role: another role is another binding.
-func sameRef(now, old rbacv1.RoleRef) field.ErrorList {
-	return apivalidation.ValidateImmutableField(now, old, field.NewPath("roleRef"))
+// updated checks the metadata of an object as those of a new one and as those of an updated one.
+func updated(now, old *metav1.ObjectMeta, namespaced bool) field.ErrorList {
+	return append(validate.Meta(now, namespaced, name), validate.MetaUpdate(now, old)...)
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	rbacv1beta1 "k8s.io/api/rbac/v1beta1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -61,13 +62,15 @@ func roleBinding() registry.Kind {
 		New:        func() *rbacv1.RoleBinding { return &rbacv1.RoleBinding{} },
 		NewList:    func() runtime.Object { return &rbacv1.RoleBindingList{} },
 
-		Default:  func(b *rbacv1.RoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
-		Validate: func(_ context.Context, b *rbacv1.RoleBinding) field.ErrorList { return checkRoleBinding(b) },
+		Default: func(b *rbacv1.RoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
+		Validate: func(_ context.Context, b *rbacv1.RoleBinding) field.ErrorList {
+			return checkBinding(validate.Meta(&b.ObjectMeta, true, name), b.RoleRef, nil, b.Subjects, true, "Role", "ClusterRole")
+		},
 		ValidateUpdate: func(_ context.Context, b, old *rbacv1.RoleBinding) field.ErrorList {
-			return validate.InOrder(checkRoleBinding(b), validate.MetaUpdate(&b.ObjectMeta, &old.ObjectMeta), sameRef(b.RoleRef, old.RoleRef))
+			return checkBinding(updated(&b.ObjectMeta, &old.ObjectMeta, true), b.RoleRef, &old.RoleRef, b.Subjects, true, "Role", "ClusterRole")
 		},
 		AllowCreateOnUpdate: true,
-		Table: bindingTable("roleBinding", rbacv1.RoleBinding{}.SwaggerDoc()["roleRef"], func(b *rbacv1.RoleBinding) binding {
+		Table: bindingTable("roleBinding", rbacv1beta1.RoleBinding{}.SwaggerDoc()["roleRef"], func(b *rbacv1.RoleBinding) binding {
 			return binding{b.Name, column.Since(b.CreationTimestamp), b.RoleRef, b.Subjects}
 		}),
 	})
@@ -83,13 +86,13 @@ func clusterRoleBinding() registry.Kind {
 
 		Default: func(b *rbacv1.ClusterRoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
 		Validate: func(_ context.Context, b *rbacv1.ClusterRoleBinding) field.ErrorList {
-			return checkClusterRoleBinding(b)
+			return checkBinding(validate.Meta(&b.ObjectMeta, false, name), b.RoleRef, nil, b.Subjects, false, "ClusterRole")
 		},
 		ValidateUpdate: func(_ context.Context, b, old *rbacv1.ClusterRoleBinding) field.ErrorList {
-			return validate.InOrder(checkClusterRoleBinding(b), validate.MetaUpdate(&b.ObjectMeta, &old.ObjectMeta), sameRef(b.RoleRef, old.RoleRef))
+			return checkBinding(updated(&b.ObjectMeta, &old.ObjectMeta, false), b.RoleRef, &old.RoleRef, b.Subjects, false, "ClusterRole")
 		},
 		AllowCreateOnUpdate: true,
-		Table: bindingTable("clusterRoleBinding", rbacv1.ClusterRoleBinding{}.SwaggerDoc()["roleRef"], func(b *rbacv1.ClusterRoleBinding) binding {
+		Table: bindingTable("clusterRoleBinding", rbacv1beta1.ClusterRoleBinding{}.SwaggerDoc()["roleRef"], func(b *rbacv1.ClusterRoleBinding) binding {
 			return binding{b.Name, column.Since(b.CreationTimestamp), b.RoleRef, b.Subjects}
 		}),
 	})

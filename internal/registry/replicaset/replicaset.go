@@ -84,7 +84,7 @@ func checkUpdate(_ context.Context, r, old *appsv1.ReplicaSet) field.ErrorList {
 	path := field.NewPath("spec")
 	faults := validate.MetaUpdate(&r.ObjectMeta, &old.ObjectMeta)
 	faults = append(faults, checkSpec(&r.Spec, &old.Spec.Template, path)...)
-	return append(faults, apivalidation.ValidateImmutableField(r.Spec.Selector, old.Spec.Selector, path.Child("selector"))...)
+	return append(faults, validate.Immutable(r.Spec.Selector, old.Spec.Selector, path.Child("selector"))...)
 }
 
 // checkSpec checks a spec; old is the stored template, or nil.

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -99,9 +100,28 @@ func prune(r *corev1.ReplicationController) {
 
 func check(_ context.Context, r *corev1.ReplicationController) field.ErrorList {
 	return validate.InOrder(
-		validate.Meta(&r.ObjectMeta, true, apivalidation.NameIsDNSSubdomain),
+		validate.Meta(&r.ObjectMeta, true, checkPrefix),
+		checkName(r.Name, field.NewPath("metadata", "name")),
 		checkSpec(&r.Spec, nil, field.NewPath("spec")),
 	)
+}
+
+// checkPrefix wants the beginning of a generated name to be that of a DNS name. checkName looks at the whole.
+func checkPrefix(name string, prefix bool) []string {
+	if !prefix {
+		return nil
+	}
+	return apivalidation.NameIsDNSSubdomain(name, true)
+}
+
+func checkName(name string, path *field.Path) (faults field.ErrorList) {
+	if name == "" {
+		return nil
+	}
+	for _, fault := range content.IsDNS1123Subdomain(name) {
+		faults = append(faults, field.Invalid(path, name, fault))
+	}
+	return validate.Declared(faults...)
 }
 
 func checkUpdate(_ context.Context, r, old *corev1.ReplicationController) field.ErrorList {

@@ -34,6 +34,7 @@ func Kind() registry.Kind {
 		New:        func() *corev1.ResourceQuota { return &corev1.ResourceQuota{} },
 		NewList:    func() runtime.Object { return &corev1.ResourceQuotaList{} },
 
+		ReturnDeleted: true,
 		Default: func(q *corev1.ResourceQuota) {
 			validate.RoundUp(q.Spec.Hard)
 			validate.RoundUp(q.Status.Hard)

@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
@@ -49,6 +50,27 @@ func setDefaults(c *nodev1.RuntimeClass) {
 }
 
 func check(_ context.Context, c *nodev1.RuntimeClass) field.ErrorList {
+	return validate.InOrder(checkRest(c), checkHandler(c.Handler, c.Handler))
+}
+
+// checkHandler wants the name of a handler that stays as it was.
+func checkHandler(now, old string) (faults field.ErrorList) {
+	path := field.NewPath("handler")
+	if now == old {
+		for _, fault := range content.IsDNS1123Label(now) {
+			faults = append(faults, field.Invalid(path, now, fault))
+		}
+		faults = validate.Declared(faults...)
+	} else if now != "" {
+		faults = validate.Label(now, path)
+	}
+	if now == "" {
+		faults = field.ErrorList{validate.Missing(path)}
+	}
+	return append(validate.Same(now, old, path), faults...)
+}
+
+func checkRest(c *nodev1.RuntimeClass) field.ErrorList {
 	faults := apivalidation.ValidateObjectMeta(&c.ObjectMeta, false, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata"))
 	if c.Overhead != nil {
 		faults = append(faults, checkOverhead(c.Overhead.PodFixed, field.NewPath("overhead"))...)
@@ -56,11 +78,7 @@ func check(_ context.Context, c *nodev1.RuntimeClass) field.ErrorList {
 	if c.Scheduling != nil {
 		faults = append(faults, checkScheduling(c.Scheduling, field.NewPath("scheduling"))...)
 	}
-	handler := field.NewPath("handler")
-	if c.Handler == "" {
-		return append(faults, validate.Missing(handler))
-	}
-	return append(faults, validate.Declared(validate.Label(c.Handler, handler)...)...)
+	return faults
 }
 
 // checkOverhead checks what the sandbox costs beside its containers as the limits of a container are checked.
@@ -97,11 +115,11 @@ func checkScheduling(s *nodev1.Scheduling, path *field.Path) field.ErrorList {
 	return faults
 }
 
-func checkUpdate(ctx context.Context, c, old *nodev1.RuntimeClass) field.ErrorList {
+func checkUpdate(_ context.Context, c, old *nodev1.RuntimeClass) field.ErrorList {
 	return validate.InOrder(
-		check(ctx, c),
+		checkHandler(c.Handler, old.Handler),
+		checkRest(c),
 		apivalidation.ValidateObjectMetaUpdate(&c.ObjectMeta, &old.ObjectMeta, field.NewPath("metadata")),
-		validate.Same(c.Handler, old.Handler, field.NewPath("handler")),
 	)
 }
 

@@ -127,7 +127,7 @@ func dockerConfig(data map[string][]byte, path *field.Path, key string) field.Er
 
 func checkUpdate(ctx context.Context, s, old *corev1.Secret) field.ErrorList {
 	faults := validate.MetaUpdate(&s.ObjectMeta, &old.ObjectMeta)
-	faults = append(faults, apivalidation.ValidateImmutableField(s.Type, old.Type, field.NewPath("type"))...)
+	faults = append(faults, validate.Immutable(s.Type, old.Type, field.NewPath("type"))...)
 	if validate.Frozen(old.Immutable) {
 		faults = append(faults, validate.StillFrozen(s.Immutable)...)
 		faults = append(faults, validate.FrozenField(s.Data, old.Data, "data")...)

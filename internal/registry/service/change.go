@@ -35,6 +35,13 @@ func prepareUpdate(_ context.Context, s, old *corev1.Service) {
 	}
 }
 
+// canonicalize clears what an ExternalName service may say but does not keep.
+func canonicalize(s *corev1.Service) {
+	if s.Spec.Type == corev1.ServiceTypeExternalName {
+		s.Spec.InternalTrafficPolicy = nil
+	}
+}
+
 func dropClusterIP(s, old *corev1.Service) {
 	if s.Spec.ClusterIP == old.Spec.ClusterIP && slices.Equal(s.Spec.ClusterIPs, old.Spec.ClusterIPs) {
 		s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil

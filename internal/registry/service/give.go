@@ -102,7 +102,7 @@ func changeNodePorts(p *ports, s, old *corev1.Service) error {
 			has.Insert(port.NodePort)
 		}
 		if seen.Has(pair{port.Protocol, port.NodePort}) {
-			return fmt.Errorf("duplicate nodePort: %v", port.NodePort)
+			return fmt.Errorf("duplicate nodePort: {%s %d}", port.Protocol, port.NodePort)
 		}
 		seen.Insert(pair{port.Protocol, port.NodePort})
 	}

@@ -24,11 +24,13 @@ func Kind() registry.Kind {
 		New:        func() *corev1.Service { return &corev1.Service{} },
 		NewList:    func() runtime.Object { return &corev1.ServiceList{} },
 
+		ReturnDeleted:       true,
 		Default:             setDefaults,
 		Prepare:             func(_ context.Context, s *corev1.Service) { s.Status = corev1.ServiceStatus{} },
 		Validate:            check,
 		PrepareUpdate:       prepareUpdate,
 		ValidateUpdate:      checkUpdate,
+		Canonicalize:        canonicalize,
 		Warn:                warn,
 		AllowCreateOnUpdate: true,
 		Status: &registry.SubresourceRules[*corev1.Service]{

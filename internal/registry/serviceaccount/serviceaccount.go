@@ -31,6 +31,7 @@ func Kind() registry.Kind {
 		New:        func() *corev1.ServiceAccount { return &corev1.ServiceAccount{} },
 		NewList:    func() runtime.Object { return &corev1.ServiceAccountList{} },
 
+		ReturnDeleted:  true,
 		Prepare:        func(_ context.Context, sa *corev1.ServiceAccount) { keepSecretNames(sa) },
 		Validate:       check,
 		PrepareUpdate:  func(_ context.Context, sa, _ *corev1.ServiceAccount) { keepSecretNames(sa) },

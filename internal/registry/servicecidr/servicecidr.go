@@ -39,7 +39,10 @@ func Kind() registry.Kind {
 		PrepareUpdate:  h.PrepareUpdate,
 		ValidateUpdate: checkUpdate,
 		Status: &registry.SubresourceRules[*networkingv1.ServiceCIDR]{
-			PrepareUpdate: h.PrepareStatusUpdate,
+			PrepareUpdate: func(ctx context.Context, c, old *networkingv1.ServiceCIDR) {
+				metav1.ResetObjectMetaForStatus(&c.ObjectMeta, &old.ObjectMeta)
+				h.PrepareStatusUpdate(ctx, c, old)
+			},
 			ValidateUpdate: func(_ context.Context, c, old *networkingv1.ServiceCIDR) field.ErrorList {
 				return validate.MetaUpdate(&c.ObjectMeta, &old.ObjectMeta)
 			},

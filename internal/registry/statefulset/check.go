@@ -45,7 +45,7 @@ func checkUpdate(_ context.Context, s, old *appsv1.StatefulSet) field.ErrorList 
 		{"serviceName", s.Spec.ServiceName, old.Spec.ServiceName},
 		{"podManagementPolicy", s.Spec.PodManagementPolicy, old.Spec.PodManagementPolicy},
 	} {
-		faults = append(faults, apivalidation.ValidateImmutableField(f.now, f.old, path.Child(f.name))...)
+		faults = append(faults, validate.Immutable(f.now, f.old, path.Child(f.name))...)
 	}
 	return faults
 }
@@ -136,7 +136,7 @@ func checkStrategy(s *appsv1.StatefulSetUpdateStrategy, path *field.Path) field.
 		return field.ErrorList{field.Required(path, "")}
 	case appsv1.OnDeleteStatefulSetStrategyType:
 		if s.RollingUpdate != nil {
-			return field.ErrorList{field.Invalid(path.Child("rollingUpdate"), s.RollingUpdate,
+			return field.ErrorList{field.Invalid(path.Child("rollingUpdate"), validate.Shown(s.RollingUpdate),
 				fmt.Sprintf("only allowed for updateStrategy '%s'", appsv1.RollingUpdateStatefulSetStrategyType))}
 		}
 		return nil
@@ -146,7 +146,7 @@ func checkStrategy(s *appsv1.StatefulSetUpdateStrategy, path *field.Path) field.
 		}
 		return checkRollingUpdate(s.RollingUpdate, path.Child("rollingUpdate"))
 	}
-	return field.ErrorList{field.Invalid(path, s, fmt.Sprintf("must be '%s' or '%s'", appsv1.RollingUpdateStatefulSetStrategyType, appsv1.OnDeleteStatefulSetStrategyType))}
+	return field.ErrorList{field.Invalid(path, validate.Shown(s), fmt.Sprintf("must be '%s' or '%s'", appsv1.RollingUpdateStatefulSetStrategyType, appsv1.OnDeleteStatefulSetStrategyType))}
 }
 
 func checkRollingUpdate(u *appsv1.RollingUpdateStatefulSetStrategy, path *field.Path) field.ErrorList {

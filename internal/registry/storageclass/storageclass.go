@@ -32,6 +32,7 @@ func Kind() registry.Kind {
 		New:        func() *storagev1.StorageClass { return &storagev1.StorageClass{} },
 		NewList:    func() runtime.Object { return &storagev1.StorageClassList{} },
 
+		ReturnDeleted: true,
 		Default: func(c *storagev1.StorageClass) {
 			if c.ReclaimPolicy == nil {
 				c.ReclaimPolicy = new(corev1.PersistentVolumeReclaimDelete)
@@ -171,7 +172,8 @@ func checkModes(c *storagev1.StorageClass) (faults field.ErrorList) {
 
 // checkTopologies wants terms that differ, with keys that differ, with values that differ.
 func checkTopologies(terms []corev1.TopologySelectorTerm, path *field.Path) (faults field.ErrorList) {
-	var before []map[string]sets.Set[string]
+	// Kubernetes starts out with an empty entry for each term, so that an empty term always is a duplicate.
+	before := make([]map[string]sets.Set[string], len(terms))
 	for i, term := range terms {
 		at := path.Index(i).Child("matchLabelExpressions")
 		keys := map[string]sets.Set[string]{}

@@ -33,3 +33,14 @@ func InOrder(parts ...field.ErrorList) (faults field.ErrorList) {
 	}
 	return append(faults, last...)
 }
+
+// Kept is about the faults found within a field that must stay as it was: when it changed, the declared rules look no
+// further, and what the older ones found stands in its place.
+func Kept(changed bool, faults field.ErrorList) field.ErrorList {
+	if changed {
+		for _, f := range faults {
+			f.Origin = ""
+		}
+	}
+	return faults
+}

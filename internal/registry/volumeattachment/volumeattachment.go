@@ -37,6 +37,7 @@ func Kind() registry.Kind {
 		New:      func() *storagev1.VolumeAttachment { return &storagev1.VolumeAttachment{} },
 		NewList:  func() runtime.Object { return &storagev1.VolumeAttachmentList{} },
 
+		ReturnDeleted:           true,
 		Prepare:                 parts.Prepare,
 		Validate:                check,
 		PrepareUpdate:           parts.PrepareUpdate,
@@ -78,9 +79,14 @@ const (
 )
 
 func check(_ context.Context, a *storagev1.VolumeAttachment) field.ErrorList {
+	return checkAll(a, checkAttacher(a.Spec.Attacher, field.NewPath("spec", "attacher")))
+}
+
+// checkAll is given the faults of the attacher's name.
+func checkAll(a *storagev1.VolumeAttachment, attacher field.ErrorList) field.ErrorList {
 	spec, status := field.NewPath("spec"), field.NewPath("status")
 	faults := validate.Meta(&a.ObjectMeta, false, apivalidation.NameIsDNSSubdomain)
-	faults = append(faults, checkAttacher(a.Spec.Attacher, spec.Child("attacher"))...)
+	faults = append(faults, attacher...)
 	faults = append(faults, checkSource(&a.Spec.Source, spec.Child("source"))...)
 	faults = append(faults, validate.Subdomain(a.Spec.NodeName, spec.Child("nodeName"))...)
 	size := 0
@@ -141,5 +147,10 @@ func checkError(e *storagev1.VolumeError, path *field.Path) (faults field.ErrorL
 }
 
 func checkUpdate(ctx context.Context, a, old *storagev1.VolumeAttachment) field.ErrorList {
-	return validate.InOrder(check(ctx, a), validate.Same(a.Spec, old.Spec, field.NewPath("spec")))
+	path := field.NewPath("spec")
+	changed := validate.Same(a.Spec, old.Spec, path)
+	if len(changed) == 0 {
+		return check(ctx, a)
+	}
+	return append(checkAll(a, validate.CSIDriver(a.Spec.Attacher, path.Child("attacher"))), changed...)
 }
