@@ -30,6 +30,9 @@ import (
 	"podium.dev/podium/internal/store"
 )
 
+// drainTime is how long requests that are under way have to end when the server stops.
+const drainTime = 5 * time.Second
+
 // minWatch is the least time that a watch lives; the server ends each after one to two times as long.
 const minWatch = 30 * time.Minute
 
@@ -127,6 +130,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the API server: %w", err)
 	}
+	s.generic.ShutdownTimeout = drainTime
 	if err := errors.Join(s.install(all), s.installOpenAPI(), s.installDiscovery(cfg)); err != nil {
 		return nil, err
 	}
@@ -179,10 +183,14 @@ func (s *Server) configure(cfg Config) error {
 	if err != nil {
 		return err
 	}
+	health, ready := etcdChecks(cfg.Store.Client())
+	c.AddHealthChecks(health)
+	c.AddReadyzChecks(ready)
 	c.PublicAddress = cfg.Advertise
 	c.EffectiveVersion = newEffectiveVersion()
 	c.RESTOptionsGetter = s.storages
 	c.SkipOpenAPIInstallation = true
+	c.ShutdownWatchTerminationGracePeriod = drainTime
 	c.MinRequestTimeout = int(minWatch / time.Second)
 	c.LongRunningFunc = genericfilters.BasicLongRunningRequestCheck(
 		sets.NewString("watch", "proxy"), sets.NewString("attach", "exec", "proxy", "log", "portforward"))
@@ -208,7 +216,7 @@ func (s *Server) build(cfg Config) (served, error) {
 	if err != nil {
 		return nil, err
 	}
-	env := registry.Env{Lookup: s.store, Tokens: s.security.signer, Nodes: connector}
+	env := registry.Env{Lookup: s.store, Tokens: s.security.signer, Nodes: connector, Authorizer: s.security.all}
 	for _, k := range cfg.Kinds {
 		main, stores, err := k.Storage(env, s.scheme, s.storages)
 		if err != nil {
