@@ -12,6 +12,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -604,4 +605,51 @@ func TestReplicas(t *testing.T) {
 		}
 		return err
 	})
+}
+
+func TestQuota(t *testing.T) {
+	ctx, client := cluster(t, nodelifecycle.Config{})
+	ns := makeNamespace(t, ctx, client)
+	hard := corev1.ResourceList{}
+	for _, name := range []corev1.ResourceName{"pods", "requests.cpu", "limits.memory", "configmaps", "count/replicasets.apps", "services"} {
+		hard[name] = resource.MustParse("10")
+	}
+	if _, err := client.CoreV1().ResourceQuotas(ns).Create(ctx, &corev1.ResourceQuota{
+		ObjectMeta: metav1.ObjectMeta{Name: "q"}, Spec: corev1.ResourceQuotaSpec{Hard: hard},
+	}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	uses := func(want string) {
+		t.Helper()
+		eventually(t, 5*time.Second, func() error {
+			q, err := client.CoreV1().ResourceQuotas(ns).Get(ctx, "q", metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			text := ""
+			for _, name := range []corev1.ResourceName{"pods", "requests.cpu", "limits.memory", "configmaps", "count/replicasets.apps", "services"} {
+				v := q.Status.Used[name]
+				text += fmt.Sprintf("%s=%s ", name, v.String())
+			}
+			if text != want {
+				return fmt.Errorf("used %s", text)
+			}
+			return nil
+		})
+	}
+	uses("pods=0 requests.cpu=0 limits.memory=0 configmaps=1 count/replicasets.apps=0 services=0 ")
+	create(t, ctx, client, ns, pod("a", func(p *corev1.Pod) {
+		p.Spec.Containers[0].Resources = corev1.ResourceRequirements{
+			Requests: corev1.ResourceList{"cpu": resource.MustParse("250m")}, Limits: corev1.ResourceList{"memory": resource.MustParse("1")},
+		}
+	}))
+	configMap(t, ctx, client, ns, "c")
+	uses("pods=1 requests.cpu=250m limits.memory=1 configmaps=2 count/replicasets.apps=0 services=0 ")
+	if _, err := client.CoreV1().Pods(ns).Patch(ctx, "a", types.StrategicMergePatchType, []byte(`{"status":{"phase":"Succeeded"}}`), metav1.PatchOptions{}, "status"); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.CoreV1().ConfigMaps(ns).Delete(ctx, "c", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	uses("pods=0 requests.cpu=0 limits.memory=0 configmaps=1 count/replicasets.apps=0 services=0 ")
 }

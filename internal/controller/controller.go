@@ -30,6 +30,7 @@ import (
 	"podium.dev/podium/internal/controller/nodelifecycle"
 	"podium.dev/podium/internal/controller/podgc"
 	"podium.dev/podium/internal/controller/replicas"
+	"podium.dev/podium/internal/controller/resourcequota"
 	"podium.dev/podium/internal/controller/rootca"
 	"podium.dev/podium/internal/controller/serviceaccount"
 	"podium.dev/podium/internal/controller/sources"
@@ -122,19 +123,25 @@ func build(cfg Config, client kubernetes.Interface, meta metadata.Interface, src
 	}
 	namespaces := namespace.New(client, meta, src, cfg.Clock)
 	addresses := endpoints.New(client, src, cfg.Clock)
-	// The collector watches everything, so it can tell the others what is gone without a watch of theirs.
-	removed := func(resource schema.GroupResource, o metav1.Object) {
-		namespaces.Removed(o.GetNamespace())
-		addresses.Removed(resource, o)
+	quotas := resourcequota.New(client, meta, src, cfg.Clock)
+	// The collector watches everything, so it can tell the others what comes and goes without a watch of
+	// theirs.
+	seen := func(resource schema.GroupResource, o metav1.Object, gone bool) {
+		quotas.Seen(resource, o)
+		if gone {
+			namespaces.Removed(o.GetNamespace())
+			addresses.Removed(resource, o)
+		}
 	}
 	return []runner{
 		namespaces,
 		serviceaccount.New(client, src, cfg.Clock),
 		rootca.New(client, src, cfg.Clock, cfg.CA),
 		podgc.New(client, src, cfg.Clock, max(threshold, 0)),
-		later{garbagecollector.New(client, meta, recorder(garbagecollector.Component), cfg.Clock, removed), cfg.Clock, cfg.GarbageDelay},
+		later{garbagecollector.New(client, meta, recorder(garbagecollector.Component), cfg.Clock, seen), cfg.Clock, cfg.GarbageDelay},
 		nodelifecycle.New(client, src, recorder(nodelifecycle.Component), cfg.Clock, cfg.Nodes),
 		addresses,
+		quotas,
 		disruption.New(client, src, recorder(disruption.Component), cfg.Clock),
 		replicas.New(client, src, recorder(replicas.ReplicaSetComponent), recorder(replicas.ControllerComponent), cfg.Clock),
 		tainteviction.New(client, src, recorder(tainteviction.Component), cfg.Clock),

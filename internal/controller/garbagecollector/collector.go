@@ -51,13 +51,14 @@ type Collector struct {
 	absent      *lru.Cache
 	objects     *loop.Loop[types.UID]
 	discovering *loop.Loop[string]
-	removed     func(schema.GroupResource, metav1.Object)
+	seen        func(resource schema.GroupResource, o metav1.Object, gone bool)
 }
 
-// New makes the collector. removed, which may be nil, is told of every object that is gone, with its metadata.
-func New(client kubernetes.Interface, meta metadata.Interface, recorder record.EventRecorder, c clock.Clock, removed func(schema.GroupResource, metav1.Object)) *Collector {
-	if removed == nil {
-		removed = func(schema.GroupResource, metav1.Object) {}
+// New makes the collector. seen, which may be nil, is told of every object that is new, changed or gone after
+// the first lists, with its metadata.
+func New(client kubernetes.Interface, meta metadata.Interface, recorder record.EventRecorder, c clock.Clock, seen func(resource schema.GroupResource, o metav1.Object, gone bool)) *Collector {
+	if seen == nil {
+		seen = func(schema.GroupResource, metav1.Object, bool) {}
 	}
 	k := &Collector{
 		metadata: meta, recorder: recorder, clock: c,
@@ -65,7 +66,7 @@ func New(client kubernetes.Interface, meta metadata.Interface, recorder record.E
 		kinds:   kinds{discovery: client.Discovery()},
 		watches: watches{running: map[*kind]*monitor{}},
 		absent:  lru.New(absentOwners),
-		removed: removed,
+		seen:    seen,
 	}
 	k.objects = loop.New("garbage-collector", c, 10, k.sync)
 	return k

@@ -105,6 +105,7 @@ func listWatch(client metadata.Interface, k *kind) cache.ListerWatcher {
 func (m *monitor) Add(obj any) error {
 	if o, ok := obj.(metav1.Object); ok {
 		m.c.look(m.c.graph.set(newNode(m.kind, o)))
+		m.c.seen(m.kind.gvr.GroupResource(), o, false)
 		m.announce()
 	}
 	return nil
@@ -117,7 +118,7 @@ func (m *monitor) Update(obj any) error { return m.Add(obj) }
 func (m *monitor) Delete(obj any) error {
 	if o, ok := obj.(metav1.Object); ok {
 		m.c.look(m.c.graph.remove(o.GetUID()))
-		m.c.removed(m.kind.gvr.GroupResource(), o)
+		m.c.seen(m.kind.gvr.GroupResource(), o, true)
 		m.announce()
 	}
 	return nil

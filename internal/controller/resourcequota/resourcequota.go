@@ -1,0 +1,210 @@
+// Package resourcequota keeps the status of ResourceQuotas: how much of what each bounds is in use.
+package resourcequota
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	corelisters "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/clock"
+
+	"podium.dev/podium/internal/controller/loop"
+	"podium.dev/podium/internal/controller/sources"
+)
+
+// Controller keeps the quotas' status.
+type Controller struct {
+	client   kubernetes.Interface
+	metadata metadata.Interface
+	quotas   corelisters.ResourceQuotaLister
+	pods     corelisters.PodLister
+	services corelisters.ServiceLister
+	synced   []cache.InformerSynced
+	clock    clock.Clock
+	loop     *loop.Loop[types.NamespacedName]
+}
+
+// New makes the controller.
+func New(client kubernetes.Interface, meta metadata.Interface, src *sources.Sources, c clock.Clock) *Controller {
+	quotas, pods, services := src.All().Core().V1().ResourceQuotas(), src.Pods(), src.All().Core().V1().Services()
+	k := &Controller{
+		client: client, metadata: meta, clock: c, quotas: quotas.Lister(), pods: pods.Lister(), services: services.Lister(),
+		synced: []cache.InformerSynced{quotas.Informer().HasSynced, pods.Informer().HasSynced, services.Informer().HasSynced},
+	}
+	k.loop = loop.New("resourcequota", c, 4, k.sync)
+	sources.OnChange(quotas.Informer(), func(o metav1.Object) {
+		k.loop.Add(types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()})
+	})
+	sources.OnAny(pods.Informer(), func(o metav1.Object) { k.touch(o.GetNamespace()) })
+	sources.OnAny(services.Informer(), func(o metav1.Object) { k.touch(o.GetNamespace()) })
+	return k
+}
+
+// Run runs the controller until ctx ends.
+func (k *Controller) Run(ctx context.Context) {
+	if cache.WaitForCacheSync(ctx.Done(), k.synced...) {
+		k.loop.Run(ctx)
+	}
+}
+
+// settle is how long changes are gathered before usage is counted again.
+const settle = 20 * time.Millisecond
+
+// Seen tells the controller that an object of any kind came or went.
+func (k *Controller) Seen(resource schema.GroupResource, o metav1.Object) {
+	if resource != corev1.Resource("resourcequotas") || o.GetDeletionTimestamp() == nil {
+		k.touch(o.GetNamespace())
+	}
+}
+
+// touch has the quotas of a namespace counted again soon.
+func (k *Controller) touch(namespace string) {
+	quotas, _ := k.quotas.ResourceQuotas(namespace).List(labels.Everything()) // the store does not fail
+	for _, q := range quotas {
+		k.loop.AddAfter(types.NamespacedName{Namespace: namespace, Name: q.Name}, settle)
+	}
+}
+
+func (k *Controller) sync(ctx context.Context, name types.NamespacedName) (time.Duration, error) {
+	quota, err := k.quotas.ResourceQuotas(name.Namespace).Get(name.Name)
+	if err != nil || quota.DeletionTimestamp != nil {
+		return 0, nil
+	}
+	used, err := k.used(ctx, quota)
+	if err != nil {
+		return 0, fmt.Errorf("count the usage of quota %s: %w", name, err)
+	}
+	status := corev1.ResourceQuotaStatus{Hard: quota.Spec.Hard, Used: used}
+	if equality.Semantic.DeepEqual(quota.Status, status) {
+		return 0, nil
+	}
+	out := quota.DeepCopy()
+	out.Status = status
+	_, err = k.client.CoreV1().ResourceQuotas(name.Namespace).UpdateStatus(ctx, out, metav1.UpdateOptions{})
+	switch {
+	case apierrors.IsConflict(err):
+		return settle, nil
+	case err == nil || apierrors.IsNotFound(err):
+		return 0, nil
+	}
+	return 0, fmt.Errorf("write the status of quota %s: %w", name, err)
+}
+
+// used counts what the quota bounds.
+func (k *Controller) used(ctx context.Context, quota *corev1.ResourceQuota) (corev1.ResourceList, error) {
+	hard := quota.Spec.Hard
+	used := corev1.ResourceList{}
+	for name := range hard {
+		used[name] = *resource.NewQuantity(0, hard[name].Format)
+	}
+	pods, err := k.pods.Pods(quota.Namespace).List(labels.Everything())
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range pods {
+		if Selects(quota, p) {
+			add(used, PodUsage(p, k.clock.Now()), hard)
+		}
+	}
+	services, err := k.services.Services(quota.Namespace).List(labels.Everything())
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range services {
+		add(used, ServiceUsage(s), hard)
+	}
+	if boundsClaims(hard) {
+		claims, err := k.client.CoreV1().PersistentVolumeClaims(quota.Namespace).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return nil, err
+		}
+		for i := range claims.Items {
+			add(used, ClaimUsage(&claims.Items[i]), hard)
+		}
+	}
+	for name := range hard {
+		gvr, ok := counted(name)
+		if !ok {
+			continue
+		}
+		n, err := k.count(ctx, gvr, quota.Namespace)
+		if err != nil {
+			return nil, err
+		}
+		used[name] = *resource.NewQuantity(n, resource.DecimalSI)
+	}
+	return used, nil
+}
+
+func boundsClaims(hard corev1.ResourceList) bool {
+	for name := range hard {
+		s := string(name)
+		if name == corev1.ResourcePersistentVolumeClaims || name == corev1.ResourceRequestsStorage ||
+			s == "count/persistentvolumeclaims" || strings.Contains(s, storageClassSuffix) {
+			return true
+		}
+	}
+	return false
+}
+
+// counted answers with the resource of which the name bounds the number of objects, when that is counted by
+// listing it.
+func counted(name corev1.ResourceName) (schema.GroupResource, bool) {
+	switch name {
+	case corev1.ResourceSecrets, corev1.ResourceConfigMaps, corev1.ResourceReplicationControllers, corev1.ResourceQuotas:
+		return corev1.Resource(string(name)), true
+	case "count/pods", "count/services", "count/persistentvolumeclaims":
+		return schema.GroupResource{}, false
+	}
+	rest, ok := strings.CutPrefix(string(name), "count/")
+	if !ok {
+		return schema.GroupResource{}, false
+	}
+	return schema.ParseGroupResource(rest), true
+}
+
+// count counts the objects of a resource in a namespace.
+func (k *Controller) count(ctx context.Context, resource schema.GroupResource, namespace string) (int64, error) {
+	version, err := k.version(resource)
+	if version == "" || err != nil {
+		return 0, err
+	}
+	list, err := k.metadata.Resource(resource.WithVersion(version)).Namespace(namespace).List(ctx, metav1.ListOptions{})
+	if apierrors.IsNotFound(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return int64(len(list.Items)), nil
+}
+
+// version answers with the version in which the server prefers to serve a group; "" when it has none such.
+func (k *Controller) version(resource schema.GroupResource) (string, error) {
+	if resource.Group == "" {
+		return "v1", nil
+	}
+	groups, err := k.client.Discovery().ServerGroups()
+	if err != nil {
+		return "", fmt.Errorf("ask the server for its groups: %w", err)
+	}
+	for _, g := range groups.Groups {
+		if g.Name == resource.Group {
+			return g.PreferredVersion.Version, nil
+		}
+	}
+	return "", nil
+}

@@ -1,0 +1,194 @@
+package resourcequota
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	resourcehelper "k8s.io/component-helpers/resource"
+)
+
+// PodUsage answers with what a Pod uses of a quota: its count, and its requests and limits under each of the
+// names by which a quota may bound them. A Pod that has ended, or whose time to end is over, uses only the
+// count of objects.
+func PodUsage(pod *corev1.Pod, now time.Time) corev1.ResourceList {
+	out := corev1.ResourceList{"count/pods": *resource.NewQuantity(1, resource.DecimalSI)}
+	if !counts(pod, now) {
+		return out
+	}
+	out[corev1.ResourcePods] = *resource.NewQuantity(1, resource.DecimalSI)
+	options := resourcehelper.PodResourcesOptions{UseStatusResources: true}
+	for name, q := range resourcehelper.PodRequests(pod, options) {
+		switch {
+		case name == corev1.ResourceCPU || name == corev1.ResourceMemory || name == corev1.ResourceEphemeralStorage ||
+			strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix):
+			out[name] = q
+			out[corev1.DefaultResourceRequestsPrefix+name] = q
+		case extended(name):
+			out[corev1.DefaultResourceRequestsPrefix+name] = q
+		}
+	}
+	for name, q := range resourcehelper.PodLimits(pod, options) {
+		if name == corev1.ResourceCPU || name == corev1.ResourceMemory || name == corev1.ResourceEphemeralStorage {
+			out["limits."+name] = q
+		}
+	}
+	return out
+}
+
+func extended(name corev1.ResourceName) bool {
+	s := string(name)
+	return strings.Contains(s, "/") && !strings.Contains(s, corev1.ResourceDefaultNamespacePrefix)
+}
+
+func counts(pod *corev1.Pod, now time.Time) bool {
+	if pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded {
+		return false
+	}
+	if pod.DeletionTimestamp != nil && pod.DeletionGracePeriodSeconds != nil {
+		return !now.After(pod.DeletionTimestamp.Time) // its node has stopped reporting
+	}
+	return true
+}
+
+// Selects says whether a quota with these scopes is about the Pod.
+func Selects(quota *corev1.ResourceQuota, pod *corev1.Pod) bool {
+	for _, scope := range quota.Spec.Scopes {
+		if !inScope(corev1.ScopedResourceSelectorRequirement{ScopeName: scope, Operator: corev1.ScopeSelectorOpExists}, pod) {
+			return false
+		}
+	}
+	if quota.Spec.ScopeSelector != nil {
+		for _, r := range quota.Spec.ScopeSelector.MatchExpressions {
+			if !inScope(r, pod) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func inScope(r corev1.ScopedResourceSelectorRequirement, pod *corev1.Pod) bool {
+	switch r.ScopeName {
+	case corev1.ResourceQuotaScopeTerminating:
+		return terminating(pod)
+	case corev1.ResourceQuotaScopeNotTerminating:
+		return !terminating(pod)
+	case corev1.ResourceQuotaScopeBestEffort:
+		return bestEffort(pod)
+	case corev1.ResourceQuotaScopeNotBestEffort:
+		return !bestEffort(pod)
+	case corev1.ResourceQuotaScopeCrossNamespacePodAffinity:
+		return crossNamespace(pod)
+	case corev1.ResourceQuotaScopePriorityClass:
+		class := pod.Spec.PriorityClassName
+		switch r.Operator {
+		case corev1.ScopeSelectorOpExists:
+			return class != ""
+		case corev1.ScopeSelectorOpDoesNotExist:
+			return class == ""
+		case corev1.ScopeSelectorOpIn:
+			return class != "" && slices.Contains(r.Values, class)
+		case corev1.ScopeSelectorOpNotIn:
+			return !slices.Contains(r.Values, class)
+		}
+	}
+	return false
+}
+
+func terminating(pod *corev1.Pod) bool {
+	return pod.Spec.ActiveDeadlineSeconds != nil && *pod.Spec.ActiveDeadlineSeconds >= 0
+}
+
+// bestEffort says whether the Pod requests and limits no CPU and memory.
+func bestEffort(pod *corev1.Pod) bool {
+	asks := func(r corev1.ResourceRequirements) bool {
+		for _, list := range []corev1.ResourceList{r.Requests, r.Limits} {
+			if !list.Cpu().IsZero() || !list.Memory().IsZero() {
+				return true
+			}
+		}
+		return false
+	}
+	if pod.Spec.Resources != nil && asks(*pod.Spec.Resources) {
+		return false
+	}
+	return !slices.ContainsFunc(slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers), func(c corev1.Container) bool { return asks(c.Resources) })
+}
+
+// crossNamespace says whether a term of the Pod's affinity is about Pods of other namespaces.
+func crossNamespace(pod *corev1.Pod) bool {
+	crosses := func(t corev1.PodAffinityTerm) bool { return len(t.Namespaces) > 0 || t.NamespaceSelector != nil }
+	weighted := func(t corev1.WeightedPodAffinityTerm) bool { return crosses(t.PodAffinityTerm) }
+	a := pod.Spec.Affinity
+	if a == nil {
+		return false
+	}
+	if p := a.PodAffinity; p != nil && (slices.ContainsFunc(p.RequiredDuringSchedulingIgnoredDuringExecution, crosses) ||
+		slices.ContainsFunc(p.PreferredDuringSchedulingIgnoredDuringExecution, weighted)) {
+		return true
+	}
+	p := a.PodAntiAffinity
+	return p != nil && (slices.ContainsFunc(p.RequiredDuringSchedulingIgnoredDuringExecution, crosses) ||
+		slices.ContainsFunc(p.PreferredDuringSchedulingIgnoredDuringExecution, weighted))
+}
+
+// ServiceUsage answers with what a Service uses of a quota.
+func ServiceUsage(s *corev1.Service) corev1.ResourceList {
+	out := corev1.ResourceList{
+		corev1.ResourceServices: *resource.NewQuantity(1, resource.DecimalSI),
+		"count/services":        *resource.NewQuantity(1, resource.DecimalSI),
+	}
+	ports := int64(len(s.Spec.Ports))
+	switch s.Spec.Type {
+	case corev1.ServiceTypeNodePort:
+		out[corev1.ResourceServicesNodePorts] = *resource.NewQuantity(ports, resource.DecimalSI)
+	case corev1.ServiceTypeLoadBalancer:
+		out[corev1.ResourceServicesLoadBalancers] = *resource.NewQuantity(1, resource.DecimalSI)
+		if s.Spec.AllocateLoadBalancerNodePorts != nil && !*s.Spec.AllocateLoadBalancerNodePorts {
+			ports = 0
+			for _, p := range s.Spec.Ports {
+				if p.NodePort != 0 {
+					ports++
+				}
+			}
+		}
+		out[corev1.ResourceServicesNodePorts] = *resource.NewQuantity(ports, resource.DecimalSI)
+	}
+	return out
+}
+
+// storageClassSuffix marks the names that bound claims of one storage class.
+const storageClassSuffix = ".storageclass.storage.k8s.io/"
+
+// ClaimUsage answers with what a persistent volume claim uses of a quota.
+func ClaimUsage(c *corev1.PersistentVolumeClaim) corev1.ResourceList {
+	one := *resource.NewQuantity(1, resource.DecimalSI)
+	out := corev1.ResourceList{corev1.ResourcePersistentVolumeClaims: one, "count/persistentvolumeclaims": one}
+	size, asks := c.Spec.Resources.Requests[corev1.ResourceStorage]
+	if asks {
+		out[corev1.ResourceRequestsStorage] = size
+	}
+	if class := c.Spec.StorageClassName; class != nil && *class != "" {
+		prefix := *class + storageClassSuffix
+		out[corev1.ResourceName(prefix+string(corev1.ResourcePersistentVolumeClaims))] = one
+		if asks {
+			out[corev1.ResourceName(prefix+string(corev1.ResourceRequestsStorage))] = size
+		}
+	}
+	return out
+}
+
+// add adds b to a, for the names that a quota bounds.
+func add(a, b corev1.ResourceList, bounds corev1.ResourceList) {
+	for name, q := range b {
+		if _, ok := bounds[name]; !ok {
+			continue
+		}
+		sum := a[name]
+		sum.Add(q)
+		a[name] = sum
+	}
+}
