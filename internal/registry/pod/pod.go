@@ -44,13 +44,10 @@ func definition(clock clock.PassiveClock) registry.Definition[*corev1.Pod] {
 			ResetFields:    [][]string{{"spec"}, {"metadata", "deletionTimestamp"}, {"metadata", "ownerReferences"}},
 		},
 		GracefulDelete: gracefulDelete,
+		ReturnDeleted:  true,
 		Selectable:     selectable,
 		WatchField:     "spec.nodeName",
 		Table:          table(clock),
-		Configure: func(env registry.Env) error {
-			env.Store.ReturnDeletedObject = true
-			return nil
-		},
 	}
 	d.Connect = func(env registry.Env) (map[string]rest.Storage, error) { return subresources(env, d, clock), nil }
 	return d
