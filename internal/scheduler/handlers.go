@@ -19,6 +19,7 @@ func (s *Scheduler) handleEvents() {
 			s.queue.Event(framework.Event{Kinds: framework.NamespaceLabels, Old: old, New: now})
 		}
 	}
+	s.sources.claimed = func() { s.queue.Event(framework.Event{Kinds: framework.ClaimChange}) }
 	s.sources.on(s.sources.others.Core().V1().Nodes().Informer(), cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(o any) { s.nodeChanged(nil, as[corev1.Node](o)) },
 		UpdateFunc: func(old, o any) { s.nodeChanged(as[corev1.Node](old), as[corev1.Node](o)) },

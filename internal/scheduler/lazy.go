@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
@@ -15,13 +16,16 @@ import (
 
 // lazy holds the watches that only some decisions need: of namespaces when a Pod's affinity selects some by
 // their labels, of budgets when something is preempted, of services and owners when Pods are spread over
-// several nodes. Each starts when it is first asked for, and the decision that asks waits for its first
+// several nodes, of claims and volumes when a Pod has persistent volumes. Each starts when it is first asked for, and the decision that asks waits for its first
 // list.
 type lazy struct {
 	factory informers.SharedInformerFactory
 	// changed is told of every change of a namespace.
 	changed func(old, now *corev1.Namespace)
 	handle  sync.Once
+	// claimed is told of every change of a claim, a volume or a storage class.
+	claimed func()
+	claims  sync.Once
 
 	mu      sync.Mutex
 	ctx     context.Context
@@ -80,6 +84,63 @@ func (l *lazy) budgets() []*policyv1.PodDisruptionBudget {
 		return nil // the informer's store does not fail
 	}
 	return all
+}
+
+// Claim implements plugins.Volumes.
+func (l *lazy) Claim(namespace, name string) *corev1.PersistentVolumeClaim {
+	if !l.needVolumes() {
+		return nil
+	}
+	claim, err := l.factory.Core().V1().PersistentVolumeClaims().Lister().PersistentVolumeClaims(namespace).Get(name)
+	if err != nil {
+		return nil
+	}
+	return claim
+}
+
+// Volume implements plugins.Volumes.
+func (l *lazy) Volume(name string) *corev1.PersistentVolume {
+	if !l.needVolumes() {
+		return nil
+	}
+	volume, err := l.factory.Core().V1().PersistentVolumes().Lister().Get(name)
+	if err != nil {
+		return nil
+	}
+	return volume
+}
+
+// Class implements plugins.Volumes.
+func (l *lazy) Class(name string) *storagev1.StorageClass {
+	if !l.needVolumes() {
+		return nil
+	}
+	class, err := l.factory.Storage().V1().StorageClasses().Lister().Get(name)
+	if err != nil {
+		return nil
+	}
+	return class
+}
+
+// needVolumes has claims, volumes and classes watched.
+func (l *lazy) needVolumes() bool {
+	all := []cache.SharedIndexInformer{
+		l.factory.Core().V1().PersistentVolumeClaims().Informer(),
+		l.factory.Core().V1().PersistentVolumes().Informer(),
+		l.factory.Storage().V1().StorageClasses().Informer(),
+	}
+	l.claims.Do(func() {
+		changed := cache.ResourceEventHandlerFuncs{AddFunc: func(any) { l.claimed() }, UpdateFunc: func(_, _ any) { l.claimed() }}
+		for _, i := range all {
+			_, _ = i.AddEventHandler(changed) // it fails only for an informer that has been stopped
+		}
+	})
+	for _, i := range all {
+		if !l.need(i) {
+			return false
+		}
+	}
+	return true
 }
 
 // siblings answers with what selects the Pods of the same services and owner as the Pod; nothing in

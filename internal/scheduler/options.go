@@ -50,6 +50,8 @@ var defaultPlugins = []PluginOptions{
 	{Name: plugins.NodeAffinityName, Weight: 2},
 	{Name: plugins.NodePortsName},
 	{Name: plugins.NodeResourcesFitName, Weight: 1},
+	{Name: plugins.VolumeRestrictionsName},
+	{Name: plugins.VolumeBindingName},
 	{Name: plugins.PodTopologySpreadName, Weight: 2},
 	{Name: plugins.InterPodAffinityName, Weight: 2},
 	{Name: plugins.DefaultPreemptionName},
@@ -82,7 +84,7 @@ func (s *Scheduler) buildProfiles(options Options) error {
 		enabled := make([]profile.Enabled, 0, len(wanted))
 		for _, w := range wanted {
 			plugin, err := plugins.New(w.Name, plugins.Dependencies{
-				Client: s.client, Namespaces: s.sources, Siblings: s.sources.siblings, Budgets: s.sources.budgets, Preempt: s.preempt,
+				Client: s.client, Namespaces: s.sources, Volumes: s.sources, Siblings: s.sources.siblings, Budgets: s.sources.budgets, Preempt: s.preempt,
 			})
 			if err != nil {
 				return fmt.Errorf("profile %q: %w", o.SchedulerName, err)

@@ -16,6 +16,8 @@ const (
 	NodeResourcesFitName   = "NodeResourcesFit"
 	BalancedAllocationName = "NodeResourcesBalancedAllocation"
 	ImageLocalityName      = "ImageLocality"
+	VolumeRestrictionsName = "VolumeRestrictions"
+	VolumeBindingName      = "VolumeBinding"
 	InterPodAffinityName   = "InterPodAffinity"
 	PodTopologySpreadName  = "PodTopologySpread"
 	DefaultPreemptionName  = "DefaultPreemption"

@@ -15,6 +15,7 @@ import (
 type Dependencies struct {
 	Client     kubernetes.Interface
 	Namespaces framework.Namespaces
+	Volumes    Volumes
 	// Siblings answers with what selects the Pods of the same services and owner as the Pod.
 	Siblings func(*corev1.Pod) labels.Selector
 	// Budgets answers with all disruption budgets.
@@ -46,6 +47,10 @@ func New(name string, d Dependencies) (framework.Plugin, error) {
 		return BalancedAllocation{Resources: cpuAndMemory}, nil
 	case ImageLocalityName:
 		return ImageLocality{}, nil
+	case VolumeRestrictionsName:
+		return &VolumeRestrictions{Volumes: d.Volumes}, nil
+	case VolumeBindingName:
+		return &VolumeBinding{Volumes: d.Volumes}, nil
 	case InterPodAffinityName:
 		return &InterPodAffinity{Namespaces: d.Namespaces, HardWeight: 1}, nil
 	case PodTopologySpreadName:
