@@ -163,52 +163,53 @@ func TestProcessesKilled(t *testing.T) {
 	}
 }
 
-// pidOf finds a Pod's process by the kinship: the container's parent is the shim, and pause is the shim's
-// other child.
-func pidOf(s *space, pod *corev1.Pod, which string) int {
+// pidOf finds a process of a Pod's by the kinship: the container's parent is the shim, once the program that
+// started it has ended, and pause is another child of the shim.
+func pidOf(s *space, pod *corev1.Pod, which string) (pid int) {
 	s.Helper()
 	id := pod.Status.ContainerStatuses[0].ContainerID
 	id = id[strings.LastIndex(id, "/")+1:]
-	container, shim := 0, 0
-	inside := map[int]bool{}
-	for _, p := range processes(s) {
-		inside[p.pid] = strings.Contains(p.cgroup, id)
-	}
-	for _, p := range processes(s) {
-		if inside[p.pid] && !inside[p.parent] {
-			container, shim = p.pid, p.parent
+	s.eventually("container "+id+" is the child of a shim that has a pause", func() error {
+		found := kin(processes(s), id)
+		pid = found[which]
+		if len(found) < 3 {
+			return fmt.Errorf("found %v", found)
+		}
+		return nil
+	})
+	return pid
+}
+
+// kin answers with the processes around a container.
+func kin(all map[int]process, id string) map[string]int {
+	found := map[string]int{}
+	for _, p := range all {
+		parent := all[p.parent]
+		if strings.Contains(p.cgroup, id) && parent.name == "podium-shim" {
+			found["container"], found["shim"] = p.pid, p.parent
 		}
 	}
-	if container == 0 {
-		s.Fatalf("container %s has no process", id)
-	}
-	switch which {
-	case "container":
-		return container
-	case "shim":
-		return shim
-	}
-	for _, p := range processes(s) {
-		if p.parent == shim && p.pid != container {
-			return p.pid
+	for _, p := range all {
+		if p.parent == found["shim"] && p.name == "pause" {
+			found["pause"] = p.pid
 		}
 	}
-	s.Fatalf("shim %d has no pause", shim)
-	return 0
+	return found
 }
 
 type process struct {
-	pid, parent int
-	cgroup      string
+	pid, parent  int
+	name, cgroup string
 }
 
-func processes(s *space) []process {
+// processes are all of the machine.
+func processes(s *space) map[int]process {
 	s.Helper()
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		s.Fatal(err)
 	}
-	var out []process
+	all := map[int]process{}
 	for _, d := range dirs {
 		var p process
 		stat, err := os.ReadFile(filepath.Join(d, "stat"))
@@ -219,12 +220,13 @@ func processes(s *space) []process {
 		var state string
 		fmt.Sscan(string(stat[:open]), &p.pid)
 		fmt.Sscan(string(stat[end+1:]), &state, &p.parent)
+		p.name = string(stat[open+1 : end])
 		if cgroup, err := os.ReadFile(filepath.Join(d, "cgroup")); err == nil {
 			p.cgroup = string(cgroup)
 		}
-		out = append(out, p)
+		all[p.pid] = p
 	}
-	return out
+	return all
 }
 
 // A second up on a live root says so and changes nothing; SIGTERM leaves the Pods running; down leaves nothing.
