@@ -46,36 +46,35 @@ func (s *Server) pod(w http.ResponseWriter, r *http.Request) (*corev1.Pod, bool)
 	return pod, true
 }
 
-func (s *Server) exec(w http.ResponseWriter, r *http.Request) {
-	options, err := remotecommand.NewOptions(r)
+// streamOf finds the running container and the streams that the request asks for, or answers the request.
+func (s *Server) streamOf(w http.ResponseWriter, r *http.Request) (id string, o *remotecommand.Options, ok bool) {
+	o, err := remotecommand.NewOptions(r)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
+		return "", nil, false
 	}
-	id, ok := s.runningContainer(w, r)
+	id, ok = s.runningContainer(w, r)
+	return id, o, ok
+}
+
+func (s *Server) exec(w http.ResponseWriter, r *http.Request) {
+	id, o, ok := s.streamOf(w, r)
 	if !ok {
 		return
 	}
 	resp, err := s.c.Runtime.Exec(r.Context(), &runtimeapi.ExecRequest{
-		ContainerId: id, Cmd: r.URL.Query()["command"],
-		Stdin: options.Stdin, Stdout: options.Stdout, Stderr: options.Stderr, Tty: options.TTY,
+		ContainerId: id, Cmd: r.URL.Query()["command"], Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, Tty: o.TTY,
 	})
 	s.stream(w, r, resp.GetUrl(), err)
 }
 
 func (s *Server) attach(w http.ResponseWriter, r *http.Request) {
-	options, err := remotecommand.NewOptions(r)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	id, ok := s.runningContainer(w, r)
+	id, o, ok := s.streamOf(w, r)
 	if !ok {
 		return
 	}
 	resp, err := s.c.Runtime.Attach(r.Context(), &runtimeapi.AttachRequest{
-		ContainerId: id, Stdin: options.Stdin, Stdout: options.Stdout, Stderr: options.Stderr,
-		Tty: options.TTY,
+		ContainerId: id, Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, Tty: o.TTY,
 	})
 	s.stream(w, r, resp.GetUrl(), err)
 }
