@@ -24,6 +24,10 @@ func TestNobodyComesInUnknown(t *testing.T) {
 	c := start(t, t.TempDir())
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: c.pki.Pool()}}}
 	defer client.CloseIdleConnections()
+	eventually(t, "readyz", func() error {
+		_, err := c.client(pki.Admin).Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
+		return err
+	})
 	for path, want := range map[string]int{
 		"/livez": 200, "/healthz": 200, "/version": 401, "/api/v1/namespaces": 401, "/metrics": 401, "/openapi/v2": 401, "/readyz/etcd": 401,
 	} {

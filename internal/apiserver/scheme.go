@@ -120,6 +120,8 @@ func fieldLabels(k registry.Kind) runtime.FieldLabelConversionFunc {
 			return label, value, nil
 		case k.GVK.Kind == "Pod" && label == "spec.host": // its name before v1
 			return "spec.nodeName", value, nil
+		case k.GVK.Group == batchv1.GroupName && k.GVK.Kind == "Job":
+			return "", "", fmt.Errorf("field label %q not supported for Job", label)
 		case plain:
 			return runtime.DefaultMetaV1FieldSelectorConversion(label, value)
 		default:

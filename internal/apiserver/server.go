@@ -65,6 +65,7 @@ type Server struct {
 	config   *genericapiserver.Config
 	generic  *genericapiserver.GenericAPIServer
 	security *security
+	pki      *pki.Authority
 	storages *storages
 	stores   map[schema.GroupResource]*genericregistry.Store
 
@@ -100,7 +101,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
-	s := &Server{stores: map[schema.GroupResource]*genericregistry.Store{}, ready: make(chan struct{})}
+	s := &Server{pki: cfg.PKI, stores: map[schema.GroupResource]*genericregistry.Store{}, ready: make(chan struct{})}
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if s.scheme, err = newScheme(cfg.Kinds); err != nil {
 		return nil, err
@@ -280,6 +281,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Whoever in this process is still connected would hold up the end for a second: HTTP/2 waits for so long
+	// after it has said goodbye.
+	defer context.AfterFunc(ctx, s.pki.CloseConnections)()
 	if err := s.generic.PrepareRun().RunWithContext(ctx); err != nil {
 		return fmt.Errorf("serve the API at %s: %w", s.url, err)
 	}

@@ -101,6 +101,15 @@ func (c *Certificate) renewIn() time.Duration {
 	return max(c.renewAt.Sub(c.a.clock.Now()), time.Minute)
 }
 
+// CloseConnections closes the connections of all clients. Those that are used again connect anew.
+func (a *Authority) CloseConnections() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, c := range a.clients {
+		c.dialer.CloseAll()
+	}
+}
+
 // OnRenewal calls f each time the certificate has been renewed, until the returned stop is called. It also
 // renews it in time when nobody asks for it.
 func (c *Certificate) OnRenewal(f func()) (stop func()) {

@@ -34,7 +34,7 @@ func RunAggregation(ctx context.Context, stores local.Stores, changed <-chan str
 
 func aggregateStored(ctx context.Context, stores local.Stores) error {
 	resource := schema.GroupResource{Group: rbacv1.GroupName, Resource: "clusterroles"}
-	all, err := local.List[*rbacv1.ClusterRole](ctx, stores, resource, "")
+	all, err := local.ListCurrent[*rbacv1.ClusterRole](ctx, stores, resource, "")
 	if err != nil {
 		return err
 	}

@@ -53,24 +53,31 @@ func newPolicy() *policy {
 	}
 }
 
-// preload takes in a policy when there is none.
+// preload takes in what there is of a policy that is not stored yet.
 func (p *policy) preload(initial *bootstrap.Policy) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if initial == nil || len(p.rules) > 0 || len(p.bindings) > 0 {
-		return
+	rules := func(k key, rules []rbacv1.PolicyRule) {
+		if _, ok := p.rules[k]; !ok {
+			p.setRules(k, rules)
+		}
+	}
+	bind := func(k key, ref rbacv1.RoleRef, subjects []rbacv1.Subject) {
+		if p.bindings[k] == nil {
+			p.setBinding(&binding{k, ref, subjects})
+		}
 	}
 	for _, r := range initial.ClusterRoles {
-		p.setRules(key{"", r.Name}, r.Rules)
+		rules(key{"", r.Name}, r.Rules)
 	}
 	for _, r := range initial.Roles {
-		p.setRules(key{r.Namespace, r.Name}, r.Rules)
+		rules(key{r.Namespace, r.Name}, r.Rules)
 	}
 	for _, b := range initial.ClusterRoleBindings {
-		p.setBinding(&binding{key{"", b.Name}, b.RoleRef, b.Subjects})
+		bind(key{"", b.Name}, b.RoleRef, b.Subjects)
 	}
 	for _, b := range initial.RoleBindings {
-		p.setBinding(&binding{key{b.Namespace, b.Name}, b.RoleRef, b.Subjects})
+		bind(key{b.Namespace, b.Name}, b.RoleRef, b.Subjects)
 	}
 }
 

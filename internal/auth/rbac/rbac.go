@@ -41,6 +41,13 @@ func New(policy *bootstrap.Policy) *Authorizer {
 // Follow keeps the authorizer in step with the stores until the context ends. It must be called once,
 // before the first decision; decisions wait until all is known.
 func (a *Authorizer) Follow(ctx context.Context, stores local.Stores) error {
+	fresh, err := isFresh(ctx, stores)
+	if err != nil {
+		return err
+	}
+	if !fresh {
+		a.initial = nil
+	}
 	p := a.policy
 	roles, err := local.Follow(ctx, stores, resource("roles"), p.roles())
 	if err != nil {
@@ -62,6 +69,15 @@ func (a *Authorizer) Follow(ctx context.Context, stores local.Stores) error {
 	return nil
 }
 
+// isFresh says whether no role was ever stored.
+func isFresh(ctx context.Context, stores local.Stores) (bool, error) {
+	all, err := local.ListCurrent[*rbacv1.ClusterRole](ctx, stores, resource("clusterroles"), "")
+	if err != nil {
+		return false, fmt.Errorf("see whether there are roles: %w", err)
+	}
+	return len(all) == 0, nil
+}
+
 // Wait returns when all roles and bindings are known.
 func (a *Authorizer) Wait(ctx context.Context) error {
 	for _, c := range a.synced {
@@ -71,7 +87,9 @@ func (a *Authorizer) Wait(ctx context.Context) error {
 			return fmt.Errorf("wait for the roles and bindings: %w", ctx.Err())
 		}
 	}
-	a.preload.Do(func() { a.policy.preload(a.initial) })
+	if a.initial != nil {
+		a.preload.Do(func() { a.policy.preload(a.initial) })
+	}
 	return nil
 }
 

@@ -41,10 +41,13 @@ func NewSigner(private *ecdsa.PrivateKey, clock clock.PassiveClock) (*Signer, er
 	return &Signer{clock: clock, key: private, id: k.id}, nil
 }
 
+// Audiences implements registry.TokenIssuer.
+func (s *Signer) Audiences() []string { return []string{Issuer} }
+
 // Issue implements registry.TokenIssuer.
 func (s *Signer) Issue(_ context.Context, sa *corev1.ServiceAccount, bound *registry.BoundObject, audiences []string, life time.Duration) (string, time.Time, error) {
 	if len(audiences) == 0 {
-		audiences = []string{Issuer}
+		audiences = s.Audiences()
 	}
 	now := s.clock.Now()
 	c := claims{
@@ -62,7 +65,7 @@ func (s *Signer) Issue(_ context.Context, sa *corev1.ServiceAccount, bound *regi
 	if err := c.Private.bind(bound); err != nil {
 		return "", time.Time{}, err
 	}
-	if life == projectedLife && c.Private.Pod != nil && slices.Equal(audiences, []string{Issuer}) {
+	if life == projectedLife && c.Private.Pod != nil && slices.Equal(audiences, s.Audiences()) {
 		c.ExpiresAt = jwt.NewNumericDate(now.Add(extendedLife))
 		c.Private.WarnAfter = jwt.NewNumericDate(now.Add(life))
 	}
