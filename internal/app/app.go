@@ -73,6 +73,7 @@ type daemon struct {
 	cri       *cri.Runtime
 	runtime   internalapi.RuntimeService
 	imageAPI  internalapi.ImageManagerService
+	pulls     *pulls // nil with another runtime
 	node      *node.Node
 	reachable chan struct{} // closed when the API server serves
 	ready     chan struct{} // closed when the node is Ready

@@ -148,7 +148,8 @@ func (d *daemon) startRuntime(ctx context.Context) (err error) {
 		return err
 	}
 	d.services.closer("runtime", d.cri.Close)
-	d.runtime, d.imageAPI = d.cri.Local(), cri.LocalImages(images)
+	d.pulls = newPulls(cri.LocalImages(images))
+	d.runtime, d.imageAPI = d.cri.Local(), d.pulls
 	d.services.start(ctx, "cri", func(ctx context.Context) error {
 		return d.cri.Serve(ctx, d.c.Paths.CRISocket, cri.ImageService(images))
 	})
@@ -233,9 +234,13 @@ func (d *daemon) startNode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var pullProgress func(string) string
+	if d.pulls != nil {
+		pullProgress = d.pulls.progress
+	}
 	d.node, err = node.New(node.Config{
 		Name: d.c.NodeName, IPs: d.ips, PodCIDRs: d.podCIDRs, Facts: d.facts, Paths: d.c.Paths, Kubelet: d.kubelet,
-		Client: client, Runtime: d.runtime, Images: d.imageAPI, Listener: listener, Clock: d.clock,
+		Client: client, Runtime: d.runtime, Images: d.imageAPI, Listener: listener, Clock: d.clock, PullProgress: pullProgress,
 		Reachable: d.reachable, DefaultPod: spec.Default, CheckPod: spec.CheckNew,
 		Server: server.Config{TLS: tls, Clients: []string{pki.KubeletClient.User}, LogDir: d.c.Paths.PodLogs},
 	})

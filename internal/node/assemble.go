@@ -23,6 +23,7 @@ import (
 func (n *Node) assemble(recorder record.EventRecorder) error {
 	c := n.c
 	n.objects = object.NewStore(object.Config{Client: c.Client, Clock: c.Clock})
+	n.objects.OnChange(n.objectChanged)
 	n.volumes = volume.NewManager(volume.Config{
 		NodeName: c.Name, Allocatable: n.allocatable, HostIPs: n.hostIPs, Paths: c.Paths,
 		Objects: n.objects, Client: c.Client, Recorder: recorder, Clock: c.Clock,
@@ -61,4 +62,14 @@ func (n *Node) assemble(recorder record.EventRecorder) error {
 		MaxBackoff: maxBackoff(c.Kubelet), RecursiveReadOnly: container.ThisMachine().RecursiveReadOnly, Clock: c.Clock,
 	})
 	return nil
+}
+
+// objectChanged has the Pods that refer to an object try again at once what failed for want of it.
+func (n *Node) objectChanged(kind, namespace, name string) {
+	if kind != object.KindConfigMap && kind != object.KindSecret {
+		return
+	}
+	for _, uid := range n.objects.Users(kind, namespace, name) {
+		n.workers.Retry(uid)
+	}
 }
