@@ -70,6 +70,7 @@ func (s *storages) GetRESTOptions(resource schema.GroupResource, example runtime
 	if err != nil {
 		return generic.RESTOptions{}, fmt.Errorf("make the codec of %s: %w", resource, err)
 	}
+	config.Codec = untyped{config.Codec}
 	prefix := storePaths[resource]
 	if prefix == "" {
 		prefix = resource.Resource
@@ -113,4 +114,16 @@ func (s *storages) decorate(
 		attributes: attributes, triggers: triggers, indexers: indexers,
 	})
 	return lazy, lazy.destroy, nil
+}
+
+// untyped is a codec whose decoded objects do not say their own kind, as the items of a list do not in Kubernetes.
+type untyped struct{ runtime.Codec }
+
+// Decode implements runtime.Decoder.
+func (u untyped) Decode(data []byte, defaults *schema.GroupVersionKind, into runtime.Object) (runtime.Object, *schema.GroupVersionKind, error) {
+	obj, kind, err := u.Codec.Decode(data, defaults, into)
+	if err == nil {
+		obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+	}
+	return obj, kind, err
 }

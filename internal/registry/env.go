@@ -19,6 +19,8 @@ type NodeConnector interface {
 
 // TokenIssuer signs service-account tokens.
 type TokenIssuer interface {
+	// Audiences are those of the API server itself.
+	Audiences() []string
 	// Issue answers with a signed token for the service account, bound to the Pod, Secret or Node when one
 	// is given (nil otherwise), for the audiences (nil: the API server's own) and at most for the life asked.
 	Issue(ctx context.Context, sa *corev1.ServiceAccount, boundTo *BoundObject, audiences []string, life time.Duration) (token string, expires time.Time, err error)

@@ -119,7 +119,7 @@ func checkConditions(list []certificatesv1.CertificateSigningRequestCondition, p
 		opposite := c.Type == certificatesv1.CertificateApproved && seen.Has(certificatesv1.CertificateDenied) ||
 			c.Type == certificatesv1.CertificateDenied && seen.Has(certificatesv1.CertificateApproved)
 		if opposite {
-			faults = append(faults, field.Invalid(path, c.Type, "Approved and Denied conditions are mutually exclusive"))
+			faults = append(faults, contradiction(path)...)
 		}
 		if seen.Has(c.Type) {
 			faults = append(faults, field.Duplicate(at.Child("type"), c.Type))
@@ -196,4 +196,10 @@ func undecided(r, old *certificatesv1.CertificateSigningRequest, path *field.Pat
 		}
 	}
 	return faults
+}
+
+// contradiction is the fault of a request that is both approved and denied.
+func contradiction(path *field.Path) field.ErrorList {
+	const approved, denied = `conditions[{"type": "Approved"}]`, `conditions[{"type": "Denied"}]`
+	return validate.Declared(field.Invalid(path, "{"+approved+", "+denied+"}", "must specify at most one of: `"+approved+"`, `"+denied+"`"))
 }

@@ -34,6 +34,17 @@ func Kind() registry.Kind {
 		PrepareUpdate:           func(ctx context.Context, n, _ *storagev1.CSINode) { noStatus(ctx, n) },
 		ValidateUpdate:          checkUpdate,
 		DenyUnconditionalUpdate: true,
+		Status: &registry.SubresourceRules[*storagev1.CSINode]{
+			PrepareUpdate: func(ctx context.Context, n, old *storagev1.CSINode) {
+				n.Spec = old.Spec
+				metav1.ResetObjectMetaForStatus(&n.ObjectMeta, &old.ObjectMeta)
+				noStatus(ctx, n)
+			},
+			ValidateUpdate: func(_ context.Context, n, old *storagev1.CSINode) field.ErrorList {
+				return validate.MetaUpdate(&n.ObjectMeta, &old.ObjectMeta)
+			},
+			ResetFields: [][]string{{"metadata"}, {"spec"}},
+		},
 		Table: &registry.Table[*storagev1.CSINode]{
 			Columns: []column.Definition{
 				column.Name(),

@@ -29,9 +29,10 @@ func Kind() registry.Kind {
 		NewList:    func() runtime.Object { return &networkingv1.IPAddressList{} },
 
 		Validate: check,
-		ValidateUpdate: func(ctx context.Context, a, old *networkingv1.IPAddress) field.ErrorList {
+		ValidateUpdate: func(_ context.Context, a, old *networkingv1.IPAddress) field.ErrorList {
 			return validate.InOrder(
-				validate.Kept(!apiequality.Semantic.DeepEqual(a.Spec.ParentRef, old.Spec.ParentRef), check(ctx, a)),
+				validate.Meta(&a.ObjectMeta, false, name),
+				validate.Kept(!apiequality.Semantic.DeepEqual(a.Spec.ParentRef, old.Spec.ParentRef), checkParent(a.Spec.ParentRef)),
 				validate.MetaUpdate(&a.ObjectMeta, &old.ObjectMeta),
 				validate.Same(a.Spec.ParentRef, old.Spec.ParentRef, field.NewPath("spec", "parentRef")),
 			)
@@ -75,11 +76,12 @@ func name(name string, _ bool) (faults []string) {
 func check(_ context.Context, a *networkingv1.IPAddress) field.ErrorList {
 	return validate.InOrder(
 		validate.Meta(&a.ObjectMeta, false, name),
-		checkParent(a.Spec.ParentRef, field.NewPath("spec", "parentRef")),
+		checkParent(a.Spec.ParentRef),
 	)
 }
 
-func checkParent(ref *networkingv1.ParentReference, path *field.Path) (faults field.ErrorList) {
+func checkParent(ref *networkingv1.ParentReference) (faults field.ErrorList) {
+	path := field.NewPath("spec", "parentRef")
 	if ref == nil {
 		return field.ErrorList{validate.Missing(path)}
 	}

@@ -44,7 +44,7 @@ func definition() registry.Definition[*corev1.Namespace] {
 			ValidateUpdate: checkStatusUpdate,
 		},
 		Selectable: func(ns *corev1.Namespace) fields.Set {
-			return fields.Set{"status.phase": string(ns.Status.Phase), "name": ns.Name}
+			return fields.Set{"status.phase": string(ns.Status.Phase)}
 		},
 		Table: table(),
 		Configure: func(env registry.Env) error {

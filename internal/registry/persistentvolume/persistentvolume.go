@@ -7,7 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -51,8 +50,7 @@ func Kind() registry.Kind {
 				return faults
 			},
 		},
-		Selectable: func(v *corev1.PersistentVolume) fields.Set { return fields.Set{"name": v.Name} },
-		Table:      table(),
+		Table: table(),
 	})
 }
 

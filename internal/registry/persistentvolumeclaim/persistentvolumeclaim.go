@@ -8,7 +8,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -55,8 +54,7 @@ func Kind() registry.Kind {
 			},
 			ValidateUpdate: checkStatusUpdate,
 		},
-		Selectable: func(c *corev1.PersistentVolumeClaim) fields.Set { return fields.Set{"name": c.Name} },
-		Table:      table(),
+		Table: table(),
 	})
 }
 

@@ -3,13 +3,11 @@ package replicaset
 
 import (
 	"context"
-	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/registry/rest"
@@ -63,9 +61,6 @@ func Kind() registry.Kind {
 		Status: &registry.SubresourceRules[*appsv1.ReplicaSet]{
 			PrepareUpdate:  parts.PrepareStatusUpdate,
 			ValidateUpdate: checkStatusUpdate,
-		},
-		Selectable: func(r *appsv1.ReplicaSet) fields.Set {
-			return fields.Set{"status.replicas": strconv.Itoa(int(r.Status.Replicas))}
 		},
 		Table: table(),
 		Connect: func(env registry.Env) (map[string]rest.Storage, error) {

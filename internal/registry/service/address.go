@@ -64,8 +64,10 @@ func (a *addresses) take(ctx context.Context, s *corev1.Service, asked string, d
 		return "", apierrors.NewInternalError(fmt.Errorf("failed to parse service IP %q", asked))
 	}
 	switch {
-	case !clusterRange.Contains(ip) || ip == clusterRange.Addr() || ip == last():
+	case (!clusterRange.Contains(ip) || ip == clusterRange.Addr() || ip == last()) && dry:
 		return "", refuse(fmt.Errorf("the provided IP (%v) is not in the valid range. The range of valid IPs is %s", ip, ClusterCIDR))
+	case !clusterRange.Contains(ip) || ip == clusterRange.Addr() || ip == last():
+		return "", refuse(fmt.Errorf("the provided network does not match the current range"))
 	case asked == KubernetesIP && (s.Namespace != metav1.NamespaceDefault || s.Name != "kubernetes"):
 		return "", refuse(errTaken)
 	case dry:

@@ -180,7 +180,10 @@ func (r *reservations) leftBy(s, old *corev1.Service) (left undo) {
 			left = append(left, func(ctx context.Context) error { return r.addresses.giveBack(ctx, ip) })
 		}
 	}
-	ports := nodePorts(old).Difference(nodePorts(s))
+	ports := nodePorts(old)
+	if onNodePorts(s) { // else its ports are cleared later on
+		ports = ports.Difference(nodePorts(s))
+	}
 	if needsHealthCheck(old) && !needsHealthCheck(s) {
 		ports.Insert(old.Spec.HealthCheckNodePort)
 	}

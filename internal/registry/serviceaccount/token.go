@@ -75,7 +75,7 @@ func (r *tokenREST) Create(ctx context.Context, name string, obj runtime.Object,
 	if req.UID != "" && req.UID != sa.UID {
 		return nil, conflict(tokenRequest.Kind, name, fmt.Errorf("the UID in the token request (%s) does not match the UID of the service account (%s)", req.UID, sa.UID))
 	}
-	complete(req, sa, time.Now())
+	complete(req, sa, r.env.Tokens.Audiences(), time.Now())
 	if faults := checkTokenRequest(req); len(faults) > 0 {
 		return nil, apierrors.NewInvalid(tokenRequest.GroupKind(), "", faults)
 	}
@@ -114,10 +114,13 @@ func matchesURL(req *authenticationv1.TokenRequest, namespace, name string) fiel
 }
 
 // complete fills in what the request leaves to the server and clears what only the server says.
-func complete(req *authenticationv1.TokenRequest, sa *corev1.ServiceAccount, now time.Time) {
+func complete(req *authenticationv1.TokenRequest, sa *corev1.ServiceAccount, audiences []string, now time.Time) {
 	req.Name, req.Namespace, req.UID = sa.Name, sa.Namespace, sa.UID
 	req.CreationTimestamp = metav1.NewTime(now)
 	req.Status = authenticationv1.TokenRequestStatus{}
+	if len(req.Spec.Audiences) == 0 {
+		req.Spec.Audiences = audiences
+	}
 	if req.Spec.ExpirationSeconds == nil {
 		life := defaultLifeSeconds
 		req.Spec.ExpirationSeconds = &life
