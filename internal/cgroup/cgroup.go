@@ -34,6 +34,9 @@ func (m Mode) String() string { return fmt.Sprintf("v%d", int(m)) }
 // ErrBusy is returned by Remove while processes are in the cgroup.
 var ErrBusy = errors.New("cgroup has processes in it")
 
+// ErrRoot is returned by Kill and Remove for the root of the hierarchies, which has all of the machine's processes.
+var ErrRoot = errors.New("the root cgroup is not Podium's to kill or remove")
+
 // Manager makes, changes, reads and removes cgroups below one parent. All paths given to it are relative to that
 // parent, with or without a leading slash. It is safe for concurrent use.
 type Manager struct {
@@ -147,6 +150,9 @@ func (m *Manager) lib(p string, res Resources) (cgroups.Manager, error) {
 // Remove removes the cgroup and all below it. A cgroup that is not there is removed already. ErrBusy when processes
 // are in it: Kill them first.
 func (m *Manager) Remove(p string) error {
+	if m.Path(p) == "/" {
+		return ErrRoot
+	}
 	m.forget(p)
 	var errs []error
 	for _, dir := range m.Dirs(p) {

@@ -115,6 +115,21 @@ func TestKill(t *testing.T) {
 	}
 }
 
+func TestRootIsSafe(t *testing.T) {
+	m, err := New("/")
+	if err != nil {
+		t.Skip(err)
+	}
+	for _, p := range []string{"", "/", ".", "a/.."} {
+		if err := m.Kill(t.Context(), p); !errors.Is(err, ErrRoot) {
+			t.Fatalf("kill %q: %v", p, err)
+		}
+		if err := m.Remove(p); !errors.Is(err, ErrRoot) {
+			t.Fatalf("remove %q: %v", p, err)
+		}
+	}
+}
+
 func TestWeight(t *testing.T) {
 	for shares, want := range map[uint64]uint64{0: 1, 2: 1, 1024: 39, 262144: 10000, 1 << 30: 10000} {
 		if got := Weight(shares); got != want {

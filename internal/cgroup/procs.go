@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/opencontainers/cgroups"
 	"golang.org/x/sys/unix"
@@ -46,6 +47,9 @@ func ProcsIn(dirs ...string) ([]int, error) {
 
 // Kill kills every process in the cgroup and below it and returns when none is left, or when ctx ends.
 func (m *Manager) Kill(ctx context.Context, p string) error {
+	if m.Path(p) == "/" {
+		return ErrRoot
+	}
 	dirs := m.Dirs(p)
 	list := make([]string, 0, len(dirs))
 	for _, d := range dirs {
@@ -61,6 +65,9 @@ func KillIn(ctx context.Context, dirs ...string) error {
 		pids, err := ProcsIn(dirs...)
 		if err != nil || len(pids) == 0 {
 			return err
+		}
+		if slices.Contains(pids, os.Getpid()) || slices.Contains(pids, 1) {
+			return fmt.Errorf("kill the processes of cgroups %v: this process or the machine's first is in there: %w", dirs, ErrRoot)
 		}
 		if err := killAll(ctx, pids); err != nil {
 			return err
@@ -78,9 +85,6 @@ func killAll(ctx context.Context, pids []int) error {
 	}
 	defer cancel()
 	for _, pid := range pids {
-		if pid == os.Getpid() {
-			return fmt.Errorf("kill the processes of a cgroup: this process (%d) is one of them", pid)
-		}
 		fd, err := unix.PidfdOpen(pid, 0)
 		if err != nil {
 			continue // gone

@@ -92,6 +92,9 @@ func (m *machine) MakeCgroup(path string) ([]string, error) {
 func (m *machine) SetCgroup(path string, res cgroup.Resources) error { return m.cgroups.Set(path, res) }
 
 func (m *machine) ClearCgroup(ctx context.Context, path string) error {
+	if path == "" {
+		return nil // of a record that was not written: there is no cgroup
+	}
 	if err := m.cgroups.Kill(ctx, path); err != nil {
 		return err
 	}
