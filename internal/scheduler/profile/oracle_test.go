@@ -32,14 +32,17 @@ func (o *oracle) fits(p *corev1.Pod, node *corev1.Node) bool {
 		selected(p, node) && o.affinity(p, node) && o.antiAffinity(p, node) && o.spread(p, node)
 }
 
-func cpuOf(p *corev1.Pod) int64 {
-	var sum, most int64
-	for _, c := range p.Spec.Containers {
-		sum += c.Resources.Requests.Cpu().MilliValue()
+func requestOf(p *corev1.Pod, name corev1.ResourceName) int64 {
+	amount := func(list corev1.ResourceList) int64 {
+		q := list[name]
+		return q.MilliValue()
 	}
-	sidecars := int64(0)
+	var sum, most, sidecars int64
+	for _, c := range p.Spec.Containers {
+		sum += amount(c.Resources.Requests)
+	}
 	for _, c := range p.Spec.InitContainers {
-		n := c.Resources.Requests.Cpu().MilliValue()
+		n := amount(c.Resources.Requests)
 		if c.RestartPolicy != nil {
 			sidecars += n
 			most = max(most, sidecars)
@@ -47,27 +50,26 @@ func cpuOf(p *corev1.Pod) int64 {
 		}
 		most = max(most, n+sidecars)
 	}
-	return max(sum+sidecars, most) + p.Spec.Overhead.Cpu().MilliValue()
-}
-
-func extendedOf(p *corev1.Pod) int64 {
-	var sum int64
-	for _, c := range p.Spec.Containers {
-		q := c.Resources.Requests["example.com/thing"]
-		sum += q.Value()
-	}
-	return sum
+	return max(sum+sidecars, most) + amount(p.Spec.Overhead)
 }
 
 func (o *oracle) resources(p *corev1.Pod, node *corev1.Node) bool {
-	cpu, things, n := cpuOf(p), extendedOf(p), int64(1)
-	wantsCPU, wantsThings := cpu > 0, things > 0
-	for _, other := range o.on(node.Name) {
-		cpu, things, n = cpu+cpuOf(other), things+extendedOf(other), n+1
+	if int64(len(o.on(node.Name)))+1 > node.Status.Allocatable.Pods().Value() {
+		return false
 	}
-	has := node.Status.Allocatable
-	thing := has["example.com/thing"]
-	return n <= has.Pods().Value() && (!wantsCPU || cpu <= has.Cpu().MilliValue()) && (!wantsThings || things <= thing.Value())
+	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, "example.com/thing"} {
+		sum := requestOf(p, name)
+		if sum == 0 {
+			continue
+		}
+		for _, other := range o.on(node.Name) {
+			sum += requestOf(other, name)
+		}
+		if has := node.Status.Allocatable[name]; sum > has.MilliValue() {
+			return false
+		}
+	}
+	return true
 }
 
 func (o *oracle) ports(p *corev1.Pod, node *corev1.Node) bool {

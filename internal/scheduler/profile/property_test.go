@@ -50,8 +50,14 @@ func (r random) node(name string) *corev1.Node {
 	}
 	n.Spec.Unschedulable = r.chance(5)
 	n.Status.Allocatable = corev1.ResourceList{
-		corev1.ResourceCPU:  *resource.NewMilliQuantity(int64(1000+500*r.IntN(5)), resource.DecimalSI),
-		corev1.ResourcePods: *resource.NewQuantity(int64(2+r.IntN(6)), resource.DecimalSI),
+		corev1.ResourceCPU:    *resource.NewMilliQuantity(int64(1000+500*r.IntN(5)), resource.DecimalSI),
+		corev1.ResourceMemory: *resource.NewQuantity(int64(1+r.IntN(3))<<30, resource.BinarySI),
+		corev1.ResourcePods:   *resource.NewQuantity(int64(2+r.IntN(6)), resource.DecimalSI),
+	}
+	for _, image := range []string{"small", "medium", "large"} {
+		if r.chance(40) {
+			n.Status.Images = append(n.Status.Images, corev1.ContainerImage{Names: []string{"registry.test/" + image + ":latest"}, SizeBytes: map[string]int64{"small": 30 << 20, "medium": 300 << 20, "large": 900 << 20}[image]})
+		}
 	}
 	if r.chance(30) {
 		n.Status.Allocatable["example.com/thing"] = *resource.NewQuantity(int64(r.IntN(3)), resource.DecimalSI)
@@ -81,17 +87,20 @@ func (r random) pod(name string) *corev1.Pod {
 	priority := int32(r.IntN(3))
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name), Namespace: pickOf(r, "s", "s", "t"), Labels: map[string]string{"app": pickOf(r, "x", "y", "z"), "rev": pickOf(r, "1", "2")}},
-		Spec:       corev1.PodSpec{Priority: &priority, Containers: []corev1.Container{{Name: "c", Resources: requestsOf(int64(r.IntN(5) * 250))}}},
+		Spec: corev1.PodSpec{Priority: &priority, Containers: []corev1.Container{{
+			Name: "c", Image: "registry.test/" + pickOf(r, "small", "medium", "large"), Resources: requestsOf(int64(r.IntN(5)*250), int64(r.IntN(4))<<28),
+		}}},
 	}
 	c := &p.Spec.Containers[0]
 	if r.chance(10) {
-		c.Resources.Requests["example.com/thing"] = *resource.NewQuantity(1, resource.DecimalSI)
+		one := *resource.NewQuantity(1, resource.DecimalSI)
+		c.Resources.Requests["example.com/thing"], c.Resources.Limits = one, corev1.ResourceList{"example.com/thing": one}
 	}
 	if r.chance(15) {
-		c.Ports = []corev1.ContainerPort{{HostPort: int32(80 + r.IntN(2)), HostIP: pickOf(r, "", "10.0.0.1", "10.0.0.2")}}
+		c.Ports = []corev1.ContainerPort{{ContainerPort: 80, HostPort: int32(80 + r.IntN(2)), HostIP: pickOf(r, "", "10.0.0.1", "10.0.0.2")}}
 	}
 	for range r.IntN(3) {
-		init := corev1.Container{Resources: requestsOf(int64(r.IntN(6) * 250))}
+		init := corev1.Container{Name: fmt.Sprint("i", len(p.Spec.InitContainers)), Image: "registry.test/small", Resources: requestsOf(int64(r.IntN(6)*250), 0)}
 		if r.chance(40) {
 			always := corev1.ContainerRestartPolicyAlways
 			init.RestartPolicy = &always
@@ -99,7 +108,7 @@ func (r random) pod(name string) *corev1.Pod {
 		p.Spec.InitContainers = append(p.Spec.InitContainers, init)
 	}
 	if r.chance(10) {
-		p.Spec.Overhead = requestsOf(250).Requests
+		p.Spec.Overhead = requestsOf(250, 1<<27).Requests
 	}
 	if r.chance(15) {
 		p.Spec.NodeSelector = map[string]string{"disk": pickOf(r, "ssd", "hdd")}
@@ -112,13 +121,26 @@ func (r random) pod(name string) *corev1.Pod {
 	}
 	r.affinity(p)
 	for range r.IntN(2) * r.IntN(3) {
-		p.Spec.TopologySpreadConstraints = append(p.Spec.TopologySpreadConstraints, r.spread())
+		c := r.spread()
+		if !slices.ContainsFunc(p.Spec.TopologySpreadConstraints, func(o corev1.TopologySpreadConstraint) bool {
+			return o.TopologyKey == c.TopologyKey && o.WhenUnsatisfiable == c.WhenUnsatisfiable
+		}) {
+			p.Spec.TopologySpreadConstraints = append(p.Spec.TopologySpreadConstraints, c)
+		}
 	}
 	return p
 }
 
-func requestsOf(cpu int64) corev1.ResourceRequirements {
-	return corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: *resource.NewMilliQuantity(cpu, resource.DecimalSI)}}
+// requestsOf requests CPU in thousandths and bytes of memory; of what is 0 nothing is said.
+func requestsOf(cpu, memory int64) corev1.ResourceRequirements {
+	list := corev1.ResourceList{}
+	if cpu > 0 {
+		list[corev1.ResourceCPU] = *resource.NewMilliQuantity(cpu, resource.DecimalSI)
+	}
+	if memory > 0 {
+		list[corev1.ResourceMemory] = *resource.NewQuantity(memory, resource.BinarySI)
+	}
+	return corev1.ResourceRequirements{Requests: list}
 }
 
 func (r random) affinity(p *corev1.Pod) {
@@ -146,6 +168,24 @@ func (r random) affinity(p *corev1.Pod) {
 		}
 		p.Spec.Affinity = a
 	}
+	if r.chance(20) {
+		if a.PodAffinity == nil {
+			a.PodAffinity = &corev1.PodAffinity{}
+		}
+		a.PodAffinity.PreferredDuringSchedulingIgnoredDuringExecution = []corev1.WeightedPodAffinityTerm{{Weight: int32(1 + r.IntN(50)), PodAffinityTerm: r.term()}}
+		p.Spec.Affinity = a
+	}
+	if r.chance(20) {
+		if a.NodeAffinity == nil {
+			a.NodeAffinity = &corev1.NodeAffinity{}
+		}
+		for range 1 + r.IntN(2) {
+			a.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution = append(a.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution, corev1.PreferredSchedulingTerm{
+				Weight: int32(1 + r.IntN(50)), Preference: corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "disk", Operator: corev1.NodeSelectorOpIn, Values: []string{pickOf(r, "ssd", "hdd")}}}},
+			})
+		}
+		p.Spec.Affinity = a
+	}
 }
 
 func (r random) spread() corev1.TopologySpreadConstraint {
@@ -153,7 +193,7 @@ func (r random) spread() corev1.TopologySpreadConstraint {
 		MaxSkew: int32(1 + r.IntN(2)), TopologyKey: pickOf(r, "zone", corev1.LabelHostname), LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": pickOf(r, "x", "y")}},
 		WhenUnsatisfiable: pickOf(r, corev1.DoNotSchedule, corev1.DoNotSchedule, corev1.ScheduleAnyway),
 	}
-	if r.chance(20) {
+	if r.chance(20) && c.WhenUnsatisfiable == corev1.DoNotSchedule {
 		n := int32(1 + r.IntN(3))
 		c.MinDomains = &n
 	}
@@ -187,16 +227,20 @@ func newRig(t testing.TB) *rig {
 		Preempt:    func(p plugins.Preemption) { p.Finish(); r.preempted = append(r.preempted, p) },
 	}
 	var enabled []profile.Enabled
-	for _, name := range []string{
-		plugins.PrioritySortName, plugins.NodeNameName, plugins.NodeUnschedulableName, plugins.TaintTolerationName, plugins.NodeAffinityName,
-		plugins.NodePortsName, plugins.NodeResourcesFitName, plugins.PodTopologySpreadName, plugins.InterPodAffinityName,
-		plugins.DefaultPreemptionName, plugins.BalancedAllocationName, plugins.ImageLocalityName, plugins.DefaultBinderName,
+	for _, p := range []struct {
+		name   string
+		weight int64
+	}{
+		{plugins.PrioritySortName, 0}, {plugins.NodeNameName, 0}, {plugins.NodeUnschedulableName, 0}, {plugins.TaintTolerationName, 3},
+		{plugins.NodeAffinityName, 2}, {plugins.NodePortsName, 0}, {plugins.NodeResourcesFitName, 1}, {plugins.PodTopologySpreadName, 2},
+		{plugins.InterPodAffinityName, 2}, {plugins.DefaultPreemptionName, 0}, {plugins.BalancedAllocationName, 1},
+		{plugins.ImageLocalityName, 1}, {plugins.DefaultBinderName, 0},
 	} {
-		plugin, err := plugins.New(name, d)
+		plugin, err := plugins.New(p.name, d)
 		if err != nil {
 			t.Fatal(err)
 		}
-		enabled = append(enabled, profile.Enabled{Plugin: plugin, Weight: 1})
+		enabled = append(enabled, profile.Enabled{Plugin: plugin, Weight: p.weight})
 	}
 	var err error
 	if r.profile, err = profile.New("default-scheduler", 0, r.nominated, enabled); err != nil {
