@@ -51,6 +51,7 @@ func Chain(cfg Config) (admission.Interface, error) {
 		{"RuntimeClass", newRuntimeClass(cfg.Stores)},
 		{"PodResizeValidator", newPodResize(cfg.Stores)},
 		{"RBACEscalation", rbac.NewEscalation(cfg.RBAC, cfg.All)},
+		{"ResourceQuota", newResourceQuota(cfg.Stores)},
 	}
 	chain := make([]admission.Interface, len(plugins))
 	for i, p := range plugins {

@@ -171,19 +171,18 @@ func (s *Server) furnish(ctx context.Context, all []piece) error {
 
 func (s *Server) ensure(ctx context.Context, p piece) error {
 	store := s.store(p.resource)
-	s.scheme.Default(p.object)
 	ctx = local.Context(ctx, p.object.GetNamespace())
-	_, err := store.Create(ctx, p.object.DeepCopyObject(), rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
-	if err == nil || apierrors.IsAlreadyExists(err) && p.mend == nil {
-		return nil
-	}
-	// A piece that is there may also be refused for what it holds itself, such as its address.
-	have, missing := store.Get(ctx, p.object.GetName(), &metav1.GetOptions{})
-	if missing != nil {
+	have, err := store.Get(ctx, p.object.GetName(), &metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		s.scheme.Default(p.object)
+		_, err = store.Create(ctx, p.object.DeepCopyObject(), rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+		if apierrors.IsAlreadyExists(err) { // another server was faster
+			return nil
+		}
 		return err
 	}
-	if p.mend == nil || !p.mend(have) {
-		return nil
+	if err != nil || p.mend == nil || !p.mend(have) {
+		return err
 	}
 	_, _, err = store.Update(ctx, p.object.GetName(), rest.DefaultUpdatedObjectInfo(have), rest.ValidateAllObjectFunc,
 		rest.ValidateAllObjectUpdateFunc, false, &metav1.UpdateOptions{})

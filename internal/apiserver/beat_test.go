@@ -1,0 +1,27 @@
+package apiserver
+
+import (
+	"testing"
+	"time"
+)
+
+func TestBeatClock(t *testing.T) {
+	c := newBeatClock()
+	if got := c.late(beat / 4); got != beat/4 {
+		t.Errorf("a short time became %v", got)
+	}
+	for _, d := range []time.Duration{beat / 2, beat, beat + beat/4, 10 * beat} {
+		before := time.Since(c.start)
+		got := c.late(d)
+		if got < d-(time.Since(c.start)-before) || got > d+beat {
+			t.Errorf("%v became %v", d, got)
+		}
+		off := (before + got) % beat
+		if off > beat/2 {
+			off = beat - off
+		}
+		if off > beat/10 {
+			t.Errorf("%v ends %v off the beat", d, off)
+		}
+	}
+}
