@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -34,13 +35,18 @@ type ProfileOptions struct {
 	Plugins []PluginOptions
 }
 
-// PluginOptions is a plugin by its name, and the weight of its scores.
+// PluginOptions is a plugin by its name, the weight of its scores, where it takes no part, and its settings,
+// of a type of k8s.io/kube-scheduler/config/v1; nil means the default ones.
 type PluginOptions struct {
-	Name   string
-	Weight int64
+	Name    string
+	Weight  int64
+	Without profile.Point
+	Args    any
 }
 
-// defaultPlugins are those of Kubernetes' default profile, with their weights.
+// DefaultPlugins answers with the plugins of Kubernetes' default profile that there are, with their weights.
+func DefaultPlugins() []PluginOptions { return slices.Clone(defaultPlugins) }
+
 var defaultPlugins = []PluginOptions{
 	{Name: plugins.SchedulingGatesName},
 	{Name: plugins.PrioritySortName},
@@ -83,13 +89,13 @@ func (s *Scheduler) buildProfiles(options Options) error {
 		}
 		enabled := make([]profile.Enabled, 0, len(wanted))
 		for _, w := range wanted {
-			plugin, err := plugins.New(w.Name, plugins.Dependencies{
+			plugin, err := plugins.New(w.Name, w.Args, plugins.Dependencies{
 				Client: s.client, Namespaces: s.sources, Volumes: s.sources, Siblings: s.sources.siblings, Budgets: s.sources.budgets, Preempt: s.preempt,
 			})
 			if err != nil {
 				return fmt.Errorf("profile %q: %w", o.SchedulerName, err)
 			}
-			enabled = append(enabled, profile.Enabled{Plugin: plugin, Weight: w.Weight})
+			enabled = append(enabled, profile.Enabled{Plugin: plugin, Weight: w.Weight, Without: w.Without})
 		}
 		p, err := profile.New(o.SchedulerName, percentage, s.nominated, enabled)
 		if err != nil {

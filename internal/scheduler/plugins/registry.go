@@ -24,8 +24,15 @@ type Dependencies struct {
 	Preempt func(Preemption)
 }
 
-// New makes a plugin by its name, with default settings.
-func New(name string, d Dependencies) (framework.Plugin, error) {
+// New makes a plugin by its name. args are its settings, of its type in k8s.io/kube-scheduler/config/v1; nil
+// means the default ones.
+func New(name string, args any, d Dependencies) (framework.Plugin, error) {
+	if plugin, err := withSettings(name, args, d); plugin != nil || err != nil {
+		return plugin, err
+	}
+	if args != nil {
+		return nil, fmt.Errorf("the scheduler plugin %q has no settings", name)
+	}
 	switch name {
 	case SchedulingGatesName:
 		return SchedulingGates{}, nil
@@ -37,26 +44,12 @@ func New(name string, d Dependencies) (framework.Plugin, error) {
 		return NodeUnschedulable{}, nil
 	case TaintTolerationName:
 		return TaintToleration{}, nil
-	case NodeAffinityName:
-		return NodeAffinity{}, nil
 	case NodePortsName:
 		return NodePorts{}, nil
-	case NodeResourcesFitName:
-		return NodeResourcesFit{Strategy: LeastAllocated(cpuAndMemory)}, nil
-	case BalancedAllocationName:
-		return BalancedAllocation{Resources: cpuAndMemory}, nil
-	case ImageLocalityName:
-		return ImageLocality{}, nil
 	case VolumeRestrictionsName:
 		return &VolumeRestrictions{Volumes: d.Volumes}, nil
-	case VolumeBindingName:
-		return &VolumeBinding{Volumes: d.Volumes}, nil
-	case InterPodAffinityName:
-		return &InterPodAffinity{Namespaces: d.Namespaces, HardWeight: 1}, nil
-	case PodTopologySpreadName:
-		return &PodTopologySpread{Defaults: SystemSpread, SystemDefaults: true, Siblings: d.Siblings}, nil
-	case DefaultPreemptionName:
-		return &DefaultPreemption{Budgets: d.Budgets, Carry: d.Preempt}, nil
+	case ImageLocalityName:
+		return ImageLocality{}, nil
 	case DefaultBinderName:
 		return DefaultBinder{Client: d.Client}, nil
 	}

@@ -13,7 +13,26 @@ import (
 type Enabled struct {
 	Plugin framework.Plugin
 	Weight int64
+	// Without are the points at which it takes no part.
+	Without Point
 }
+
+// Point is a set of points of a decision at which plugins take part.
+type Point int
+
+const (
+	PreEnqueue Point = 1 << iota
+	QueueSort
+	PreFilter
+	Filter
+	PostFilter
+	PreScore
+	Score
+	Reserve
+	Bind
+	// Everywhere is all of them.
+	Everywhere Point = 1<<iota - 1
+)
 
 // Profile is what decides on the Pods of one scheduler name.
 type Profile struct {
@@ -64,33 +83,34 @@ func New(name string, percentage int, nominated *queue.Nominated, plugins []Enab
 
 func (p *Profile) add(e Enabled) {
 	pre, preScore := -1, -1
-	if x, ok := e.Plugin.(framework.PreEnqueuer); ok {
+	at := func(p Point) bool { return e.Without&p == 0 }
+	if x, ok := e.Plugin.(framework.PreEnqueuer); ok && at(PreEnqueue) {
 		p.gates = append(p.gates, x)
 	}
-	if x, ok := e.Plugin.(framework.QueueSorter); ok && p.sorter == nil {
+	if x, ok := e.Plugin.(framework.QueueSorter); ok && at(QueueSort) && p.sorter == nil {
 		p.sorter = x
 	}
-	if x, ok := e.Plugin.(framework.PreFilterer); ok {
+	if x, ok := e.Plugin.(framework.PreFilterer); ok && at(PreFilter) {
 		pre = len(p.preFilters)
 		p.preFilters = append(p.preFilters, x)
 	}
-	if x, ok := e.Plugin.(framework.Filterer); ok {
+	if x, ok := e.Plugin.(framework.Filterer); ok && at(Filter) {
 		p.filters = append(p.filters, filter{x, pre})
 	}
-	if x, ok := e.Plugin.(framework.PostFilterer); ok {
+	if x, ok := e.Plugin.(framework.PostFilterer); ok && at(PostFilter) {
 		p.postFilters = append(p.postFilters, x)
 	}
-	if x, ok := e.Plugin.(framework.PreScorer); ok {
+	if x, ok := e.Plugin.(framework.PreScorer); ok && at(PreScore) {
 		preScore = len(p.preScores)
 		p.preScores = append(p.preScores, x)
 	}
-	if x, ok := e.Plugin.(framework.Scorer); ok && e.Weight > 0 {
+	if x, ok := e.Plugin.(framework.Scorer); ok && at(Score) && e.Weight > 0 {
 		p.scores = append(p.scores, score{x, e.Weight, preScore})
 	}
-	if x, ok := e.Plugin.(framework.Reserver); ok {
+	if x, ok := e.Plugin.(framework.Reserver); ok && at(Reserve) {
 		p.reservers = append(p.reservers, x)
 	}
-	if x, ok := e.Plugin.(framework.Binder); ok && p.binder == nil {
+	if x, ok := e.Plugin.(framework.Binder); ok && at(Bind) && p.binder == nil {
 		p.binder = x
 	}
 	if x, ok := e.Plugin.(framework.Hinter); ok {

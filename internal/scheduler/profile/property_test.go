@@ -236,7 +236,7 @@ func newRig(t testing.TB) *rig {
 		{plugins.InterPodAffinityName, 2}, {plugins.DefaultPreemptionName, 0}, {plugins.BalancedAllocationName, 1},
 		{plugins.ImageLocalityName, 1}, {plugins.DefaultBinderName, 0},
 	} {
-		plugin, err := plugins.New(p.name, d)
+		plugin, err := plugins.New(p.name, nil, d)
 		if err != nil {
 			t.Fatal(err)
 		}
