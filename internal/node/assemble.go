@@ -59,7 +59,8 @@ func (n *Node) assemble(recorder record.EventRecorder) error {
 		Cgroups: n.cgroups,
 		Node:    n.node, HostIPs: n.hostIPs, Sources: append(n.sources().Names(), worker.SourceAPI),
 		PullProgress: c.PullProgress, OnEnd: n.staticEnded, Marks: filepath.Join(c.Paths.Kubelet, "hooks"), RuntimeHandler: n.runtimeHandler,
-		MaxBackoff: maxBackoff(c.Kubelet), RecursiveReadOnly: container.ThisMachine().RecursiveReadOnly, Clock: c.Clock,
+		Allocations: filepath.Join(c.Paths.Kubelet, "allocations"),
+		MaxBackoff:  maxBackoff(c.Kubelet), RecursiveReadOnly: container.ThisMachine().RecursiveReadOnly, Clock: c.Clock,
 	})
 	return nil
 }

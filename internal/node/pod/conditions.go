@@ -29,16 +29,17 @@ var owned = []v1.PodConditionType{
 // conditions sets all conditions: those of others as they are, the node's as they follow from the rest of
 // the status.
 func (r *reporter) conditions(st *v1.PodStatus) {
-	p, prev := r.pod, r.prev
+	p := r.pod
 	for _, c := range p.Status.Conditions {
 		if !slices.Contains(owned, c.Type) && c.Type != v1.DisruptionTarget {
 			st.Conditions = append(st.Conditions, c)
 		}
 	}
-	for _, t := range []v1.PodConditionType{v1.PodResizePending, v1.PodResizeInProgress} {
-		if c := condition(prev.Conditions, t); c != nil && !r.ended {
-			st.Conditions = append(st.Conditions, *c)
-		}
+	if pending := r.o.Orders.Pending; pending != nil && !r.ended {
+		st.Conditions = append(st.Conditions, *pending)
+	}
+	if !r.ended && Resizing(p, r.o) {
+		st.Conditions = append(st.Conditions, r.resizing())
 	}
 	if c := r.disruption(); c != nil {
 		st.Conditions = append(st.Conditions, *c)
@@ -54,6 +55,25 @@ func (r *reporter) conditions(st *v1.PodStatus) {
 		c.LastTransitionTime = r.since(c)
 		st.Conditions = append(st.Conditions, c)
 	}
+}
+
+// resizing is the condition of a Pod that is not held to what is allocated yet. It is of the generation that
+// was granted, whatever the spec has become since.
+func (r *reporter) resizing() v1.PodCondition {
+	c := v1.PodCondition{
+		Type: v1.PodResizeInProgress, Status: v1.ConditionTrue, ObservedGeneration: r.o.Orders.Resize,
+		LastProbeTime: metav1.NewTime(r.o.Now), LastTransitionTime: metav1.NewTime(r.o.Now),
+	}
+	if c.ObservedGeneration == 0 {
+		c.ObservedGeneration = r.pod.Generation
+	}
+	if step := &r.o.Work.Resize; step.Reason != "" {
+		c.Reason, c.Message = step.Reason, step.Message
+	}
+	if old := condition(r.prev.Conditions, c.Type); old != nil && old.Reason == c.Reason {
+		c.LastProbeTime, c.LastTransitionTime = old.LastProbeTime, old.LastTransitionTime
+	}
+	return c
 }
 
 // add adds a condition of the node with its generation and the time since when it is so.

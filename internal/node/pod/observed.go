@@ -63,6 +63,8 @@ type Container struct {
 	User       *v1.ContainerUser
 	StopSignal *v1.Signal
 	Resources  Resources
+	// Granted is what it was made with, or last resized to; nil is that nobody knows.
+	Granted *Allocation
 }
 
 // Resources are what the runtime says it holds a container to; nil is what it does not say.
@@ -123,6 +125,11 @@ type Orders struct {
 	// Resumed is that it was being deleted before this daemon knew it, so that part of its grace period is
 	// over.
 	Resumed bool
+	// Pending is the condition that says why the node does not grant what the spec asks for, nil when it
+	// does. The Pod that Status and Plan are given has the resources that are allocated.
+	Pending *v1.PodCondition
+	// Resize is the generation of the spec that the node granted last, 0 for none that is still under way.
+	Resize int64
 }
 
 // Step is how far a piece of work is that the runtime does not show.
@@ -187,6 +194,8 @@ type Kill struct {
 // Work is what the worker does, has done or failed to do, that the runtime does not show.
 type Work struct {
 	Volumes, Sandbox Step
+	// Resize is bringing cgroups to what is allocated. Its Reason stays while it is tried again.
+	Resize Step
 	// Pulls and Starts are by container name; Hooks, the postStart handlers, Kills and Removals are by
 	// container ID.
 	Pulls    map[string]*Pull
@@ -211,6 +220,8 @@ type Observed struct {
 	Containers []Container
 	// Probes are by container ID.
 	Probes map[string]Probe
+	// Cgroup is what the Pod's cgroup is held to, nil when nobody knows.
+	Cgroup *Allocation
 	Node   Node
 	Orders Orders
 	Work   Work

@@ -40,6 +40,8 @@ type planner struct {
 	o       *Observed
 	actions []Action
 	wake    time.Time
+	// holds is that no container is started, for the Pod is being resized.
+	holds bool
 }
 
 func (pl *planner) do(a Action) { pl.actions = append(pl.actions, a) }
@@ -80,6 +82,7 @@ func (pl *planner) live() {
 		pl.sandbox(attempt)
 		return
 	}
+	pl.resize()
 	pl.ephemeral()
 	if pl.initContainers() {
 		pl.containers()

@@ -20,7 +20,7 @@ func (pl *planner) start(c *v1.Container, target string) {
 		return
 	}
 	ref, ok := pl.image(c)
-	if !ok || !o.Work.Volumes.Done {
+	if !ok || !o.Work.Volumes.Done || pl.holds {
 		return
 	}
 	a := StartContainer{
@@ -160,6 +160,12 @@ func (pl *planner) tend(c *v1.Container, run *Container, noun string, started bo
 		k.why, k.message = KillLiveness, noun+" "+c.Name+" failed liveness probe"
 	case probe.Started != nil && !*probe.Started:
 		k.why, k.message = KillStartup, noun+" "+c.Name+" failed startup probe"
+	case resizeRestarts(pl.pod, c, run):
+		pl.kill(kill{
+			container: run, spec: c, turn: true, restart: true, again: true, grace: killGrace(pl.pod, c, KillResize),
+			message: "Container " + c.Name + " resize requires restart",
+		})
+		return
 	default:
 		return
 	}

@@ -19,7 +19,7 @@ func containerResources(c *v1.Container, run *Container) *v1.ResourceRequirement
 	if run.State != Running {
 		return res
 	}
-	got := run.Resources
+	got := run.said()
 	if res.Limits != nil {
 		if q := got.CPULimit; q != nil && (q.MilliValue() > minMilliLimit || res.Limits.Cpu().MilliValue() > minMilliLimit) {
 			res.Limits[v1.ResourceCPU] = q.DeepCopy()
@@ -28,11 +28,45 @@ func containerResources(c *v1.Container, run *Container) *v1.ResourceRequirement
 			res.Limits[v1.ResourceMemory] = q.DeepCopy()
 		}
 	}
-	if q := got.CPURequest; q != nil && res.Requests != nil &&
-		(q.MilliValue() > qos.MinShares || res.Requests.Cpu().MilliValue() > qos.MinShares) {
+	if res.Requests == nil {
+		return res
+	}
+	if q := got.CPURequest; q != nil && (q.MilliValue() > qos.MinShares || res.Requests.Cpu().MilliValue() > qos.MinShares) {
 		res.Requests[v1.ResourceCPU] = q.DeepCopy()
 	}
+	// The kernel is told nothing of memory requests, so what was granted is what counts.
+	if q, ok := granted(run, c.Name).Requests[v1.ResourceMemory]; ok {
+		res.Requests[v1.ResourceMemory] = q.DeepCopy()
+	}
 	return res
+}
+
+// granted is what the attempt was made with, or last resized to; nothing when nobody knows.
+func granted(run *Container, name string) v1.ResourceRequirements {
+	if run.Granted == nil {
+		return v1.ResourceRequirements{}
+	}
+	return run.Granted.Containers[name]
+}
+
+// said is what the runtime says that it holds the container to, or, of a runtime that says nothing at all,
+// what it was told to.
+func (c *Container) said() Resources {
+	said := c.Resources
+	if said != (Resources{}) {
+		return said
+	}
+	given := granted(c, c.Name)
+	pick := func(list v1.ResourceList, name v1.ResourceName) *resource.Quantity {
+		if q, ok := list[name]; ok {
+			return &q
+		}
+		return nil
+	}
+	return Resources{
+		CPURequest: pick(given.Requests, v1.ResourceCPU), CPULimit: pick(given.Limits, v1.ResourceCPU),
+		MemoryLimit: pick(given.Limits, v1.ResourceMemory),
+	}
 }
 
 // podResources sets what the Pod as a whole requests and is held to.
@@ -51,7 +85,11 @@ func (r *reporter) podResources(st *v1.PodStatus) {
 		return
 	}
 	// Of a running Pod it is what its cgroup holds.
-	cgroup := qos.ForPod(p, qos.Settings{EnforceCPU: true, Period: qos.DefaultPeriod})
+	held := p
+	if r.o.Cgroup != nil {
+		held = r.o.Cgroup.Apply(p)
+	}
+	cgroup := qos.ForPod(held, qos.Settings{EnforceCPU: true, Period: qos.DefaultPeriod})
 	if res.Requests == nil {
 		res.Requests = v1.ResourceList{}
 	}

@@ -24,6 +24,8 @@ func (w *worker) carry(a pod.Action) (again bool) {
 		w.pullImage(a.Container)
 	case pod.CreateSandbox:
 		w.createSandbox(a)
+	case pod.ResizePod:
+		w.resizePod(a)
 	case pod.StartContainer:
 		w.startContainer(a)
 	case pod.BeginKill:

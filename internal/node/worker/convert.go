@@ -31,6 +31,7 @@ func convertContainer(s *runtimeapi.ContainerStatus, sandboxID string) pod.Conta
 	if c.Name == "" {
 		c.Name = s.GetMetadata().GetName()
 	}
+	c.Granted = pod.ParseAllocation(s.GetAnnotations()[pod.AllocationAnnotation])
 	c.Backoff, c.BackoffKey = pod.ParseBackoff(s.GetAnnotations()[pod.BackoffAnnotation])
 	if c.State != pod.Created {
 		c.StartedAt = when(s.GetStartedAt())

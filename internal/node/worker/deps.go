@@ -16,6 +16,8 @@ import (
 type Builder interface {
 	Sandbox(pod *v1.Pod, attempt uint32) (*runtimeapi.PodSandboxConfig, error)
 	Container(ctx context.Context, in container.Input) (*runtimeapi.ContainerConfig, error)
+	// Resources are the limits of a container, as a resize changes them.
+	Resources(pod *v1.Pod, c *v1.Container) *runtimeapi.LinuxContainerResources
 	// PodLogDir is the folder of a Pod's logs, below that of all Pods'.
 	PodLogDir(pod *v1.Pod) string
 	// NextAttempt counts the starts of a container by the logs they left.
@@ -56,6 +58,8 @@ type Hooks interface {
 // PodCgroups has the cgroups that Pods live in.
 type PodCgroups interface {
 	Ensure(pod *v1.Pod) (parent string, err error)
+	// Grow gives the cgroup the larger of what the Pod has and is to have; Ensure then takes what is too much.
+	Grow(from, to *v1.Pod) error
 	Remove(uid types.UID) error
 }
 

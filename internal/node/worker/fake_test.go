@@ -244,7 +244,7 @@ func (f *fakeRuntime) set(id string, change func(*runtimeapi.ContainerStatus)) {
 	next := &runtimeapi.ContainerStatus{
 		Id: old.Id, Metadata: old.Metadata, Labels: old.Labels, Annotations: old.Annotations, Image: old.Image,
 		ImageRef: old.ImageRef, State: old.State, CreatedAt: old.CreatedAt, StartedAt: old.StartedAt, Mounts: old.Mounts,
-		FinishedAt: old.FinishedAt, ExitCode: old.ExitCode, Reason: old.Reason, Message: old.Message,
+		FinishedAt: old.FinishedAt, ExitCode: old.ExitCode, Reason: old.Reason, Message: old.Message, Resources: old.Resources,
 	}
 	change(next)
 	f.containers[id].status = next
@@ -407,6 +407,34 @@ func (f *fakeRuntime) PullImage(_ context.Context, spec *runtimeapi.ImageSpec, _
 	}
 	f.images[spec.Image] = &runtimeapi.Image{Id: "sha256:" + spec.Image, Size: 7}
 	return "sha256:" + spec.Image, nil
+}
+
+func (f *fakeRuntime) UpdateContainerResources(_ context.Context, id string, r *runtimeapi.ContainerResources) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c := f.containers[id]
+	if c == nil {
+		return errGone
+	}
+	if err := f.called("UpdateContainerResources", c.status.Metadata.Name); err != nil {
+		return err
+	}
+	f.set(id, func(s *runtimeapi.ContainerStatus) { s.Resources = r })
+	return nil
+}
+
+func (f *fakeRuntime) UpdatePodSandboxResources(_ context.Context, req *runtimeapi.UpdatePodSandboxResourcesRequest) (*runtimeapi.UpdatePodSandboxResourcesResponse, error) {
+	return &runtimeapi.UpdatePodSandboxResourcesResponse{}, nil
+}
+
+func (f *fakeRuntime) ContainerStats(_ context.Context, id string) (*runtimeapi.ContainerStats, error) {
+	return &runtimeapi.ContainerStats{Memory: &runtimeapi.MemoryUsage{UsageBytes: &runtimeapi.UInt64Value{Value: 10 << 20}}}, nil
+}
+
+func (f *fakeRuntime) PodSandboxStats(_ context.Context, id string) (*runtimeapi.PodSandboxStats, error) {
+	return &runtimeapi.PodSandboxStats{Linux: &runtimeapi.LinuxPodSandboxStats{
+		Memory: &runtimeapi.MemoryUsage{UsageBytes: &runtimeapi.UInt64Value{Value: 10 << 20}},
+	}}, nil
 }
 
 func (f *fakeRuntime) Close(context.Context) error { return nil }

@@ -48,7 +48,7 @@ func (m *Manager) update(source string, p *v1.Pod) {
 			m.again[p.UID] = input{source, p}
 			return
 		}
-		w.post(func() { w.setPod(p) })
+		m.wants(w, p)
 		return
 	}
 	if source != SourceAPI {
@@ -74,7 +74,11 @@ func (m *Manager) take(source string, p *v1.Pod) {
 		m.held[p.UID] = in
 		return
 	}
-	why := m.admit(p)
+	admitted := p
+	if g, resized := m.grants[p.UID]; resized {
+		admitted = g.Allocated.Apply(p)
+	}
+	why := m.admit(admitted)
 	if why == nil || !m.makeRoom(source, p) {
 		m.start(source, p, why)
 	}
@@ -165,7 +169,7 @@ func (m *Manager) drop(w *worker) {
 func (m *Manager) start(source string, p *v1.Pod, refused *pod.Verdict) *worker {
 	had := m.found[p.UID]
 	delete(m.found, p.UID)
-	w := newWorker(m, source, p, had)
+	w := newWorker(m, source, p, had, m.grantOf(p, had))
 	w.orders.Reject = refused
 	m.workers[p.UID] = w
 	go w.run()
@@ -191,21 +195,16 @@ func (m *Manager) admit(p *v1.Pod) *pod.Verdict {
 }
 
 // others are the Pods that take room on the node. The lock is held.
-func (m *Manager) others() []*v1.Pod {
-	var others []*v1.Pod
-	for _, w := range m.workers {
-		if w.takesRoom() {
-			others = append(others, w.shared.Load().pod)
-		}
-	}
-	return others
-}
+func (m *Manager) others() []*v1.Pod { return m.othersOf(nil) }
 
 // ended takes in that a worker has nothing left to do: its Pod is gone. What waited for it starts.
 func (m *Manager) ended(w *worker) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.workers, w.uid)
+	if w.grant.kept {
+		m.unkeep(w.uid)
+	}
 	if m.cfg.OnEnd != nil {
 		go m.cfg.OnEnd(w.pod) // beside the lock, for it may ask for other Pods
 	}

@@ -53,6 +53,8 @@ type Config struct {
 	// Marks is a folder for notes of postStart handlers under way, which must run again when the daemon was
 	// killed in their midst; "" keeps none.
 	Marks string
+	// Allocations is a folder for what resized Pods were allocated; "" keeps none.
+	Allocations string
 
 	// MaxBackoff is the longest wait before a container is started again; 0 is Kubernetes' five minutes.
 	MaxBackoff time.Duration
@@ -85,6 +87,8 @@ type Manager struct {
 	// found is what the runtime had when the daemon came up and no worker has claimed yet.
 	found map[types.UID]*found
 	swept bool
+	// grants are the allocations that were noted before the daemon came up and no worker has claimed yet.
+	grants map[types.UID]grant
 }
 
 // input is a Pod and where it is from.

@@ -29,6 +29,7 @@ import (
 	"podium.dev/podium/internal/node/container"
 	"podium.dev/podium/internal/node/probe"
 	"podium.dev/podium/internal/node/pull"
+	"podium.dev/podium/internal/node/qos"
 )
 
 // node is a node under test: everything but the Manager is a fake.
@@ -188,6 +189,14 @@ func (n *node) Container(_ context.Context, in container.Input) (*runtimeapi.Con
 		Labels:      container.ContainerLabels(in.Pod, in.Container.Name),
 		Annotations: container.ContainerAnnotations(in.Pod, in.Container, in.Attempt),
 	}, nil
+}
+
+func (n *node) Resources(p *v1.Pod, c *v1.Container) *runtimeapi.LinuxContainerResources {
+	cpu, memory := qos.Limit(p, c, v1.ResourceCPU), qos.Limit(p, c, v1.ResourceMemory)
+	return &runtimeapi.LinuxContainerResources{
+		CpuShares: qos.Shares(c.Resources.Requests.Cpu().MilliValue()), CpuPeriod: qos.DefaultPeriod,
+		CpuQuota: qos.Quota(cpu.MilliValue(), qos.DefaultPeriod), MemoryLimitInBytes: memory.Value(),
+	}
 }
 
 func (n *node) PodLogDir(p *v1.Pod) string {
@@ -432,6 +441,7 @@ func (f *fakeVolumes) script(err error) {
 type fakeCgroups struct{}
 
 func (fakeCgroups) Ensure(*v1.Pod) (string, error) { return "/kubepods", nil }
+func (fakeCgroups) Grow(_, _ *v1.Pod) error        { return nil }
 func (fakeCgroups) Remove(types.UID) error         { return nil }
 
 // fakeProbes has outcomes as scripted.

@@ -123,6 +123,11 @@ func (m *Manager) open(ctx context.Context, runtime string, all map[string]*foun
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.ctx, m.runtime = ctx, runtime
+	grants, err := readGrants(m.cfg.Allocations)
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "Cannot read what resized pods were allocated")
+	}
+	m.grants = grants
 	m.found = map[types.UID]*found{}
 	for uid, f := range all {
 		m.found[types.UID(uid)] = f
@@ -167,6 +172,7 @@ func (m *Manager) resync(ctx context.Context) {
 		f := all[string(uid)]
 		w.post(func() { w.compare(f) })
 	}
+	m.resizes()
 }
 
 // sweep removes, once, what was left of Pods that no source has: after every source has spoken. The lock is
@@ -185,6 +191,11 @@ func (m *Manager) sweep() {
 		w := m.start(orphan, orphanPod(uid, f), nil)
 		w.post(func() { w.orders.Removed = true })
 	}
+	for uid := range m.grants {
+		m.unkeep(uid)
+	}
+	m.grants = nil
+	m.resizes()
 	keep := map[types.UID]bool{}
 	for uid := range m.workers {
 		keep[uid] = true

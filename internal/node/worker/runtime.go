@@ -26,6 +26,21 @@ type found struct {
 type listed struct {
 	sandbox string
 	state   runtimeapi.ContainerState
+	// name is of the container, allocation what it was made with, nil when it does not say; made is when.
+	name       string
+	allocation *pod.Allocation
+	made       int64
+}
+
+// granted is what the newest containers were made with, by name.
+func (f *found) granted() map[string]*pod.Allocation {
+	out, made := map[string]*pod.Allocation{}, map[string]int64{}
+	for _, c := range f.containers {
+		if c.allocation != nil && (out[c.name] == nil || c.made > made[c.name]) {
+			out[c.name], made[c.name] = c.allocation, c.made
+		}
+	}
+	return out
 }
 
 // list lists what the runtime has, by the UID of the Pod.
@@ -63,7 +78,10 @@ func (m *Manager) list(ctx context.Context) (map[string]*found, error) {
 	}
 	for _, c := range containers {
 		if f := of(c.GetLabels()); f != nil {
-			f.containers[c.GetId()] = listed{c.GetPodSandboxId(), c.GetState()}
+			f.containers[c.GetId()] = listed{
+				sandbox: c.GetPodSandboxId(), state: c.GetState(), name: c.GetMetadata().GetName(), made: c.GetCreatedAt(),
+				allocation: pod.ParseAllocation(c.GetAnnotations()[pod.AllocationAnnotation]),
+			}
 		}
 	}
 	return all, nil
@@ -143,6 +161,9 @@ func (w *worker) refresh(id, sandbox string) {
 		return // it does not change any more
 	}
 	c := convertContainer(status, sandbox)
+	if granted, ok := w.granted[id]; ok {
+		c.Granted = &granted
+	}
 	if c.State == pod.Exited {
 		c.Message = endMessage(ctx, status, c.Message)
 	}

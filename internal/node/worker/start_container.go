@@ -120,11 +120,14 @@ func (w *worker) configure(ctx context.Context, p *v1.Pod, a pod.StartContainer,
 	if err != nil {
 		return nil, err
 	}
+	config.Annotations = maps.Clone(config.Annotations)
+	if config.Annotations == nil {
+		config.Annotations = map[string]string{}
+	}
+	if config.Annotations[pod.AllocationAnnotation], err = pod.FormatAllocation(pod.AllocationFor(p, c)); err != nil {
+		return nil, err
+	}
 	if a.Backoff > 0 {
-		config.Annotations = maps.Clone(config.Annotations)
-		if config.Annotations == nil {
-			config.Annotations = map[string]string{}
-		}
 		config.Annotations[pod.BackoffAnnotation] = pod.FormatBackoff(a.Backoff, a.BackoffKey)
 	}
 	return config, nil

@@ -48,6 +48,8 @@ func (w *worker) createSandbox(a pod.CreateSandbox) {
 				return
 			}
 			w.work.Sandbox = pod.Step{}
+			held := pod.AllocationOf(p)
+			w.cgroup = &held
 			w.refreshSandbox(id)
 		}
 	})

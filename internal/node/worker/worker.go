@@ -22,6 +22,11 @@ type worker struct {
 	source string
 	// dropped is that the source has the Pod no more; the Manager's lock guards it.
 	dropped bool
+	// desired is the Pod as its source has it, grant what of it the node has granted, and pending why it has
+	// not granted the rest; the Manager's lock guards them.
+	desired *v1.Pod
+	grant   grant
+	pending *v1.PodCondition
 	// shared is what others may see of the Pod.
 	shared atomic.Pointer[shared]
 
@@ -32,8 +37,10 @@ type worker struct {
 	mail []func()
 	wake chan struct{}
 
-	// The rest is the worker's goroutine's own.
+	// The rest is the worker's goroutine's own. The Pod has the resources that are allocated; asked is as
+	// its source has it.
 	pod    *v1.Pod
+	asked  *v1.Pod
 	status v1.PodStatus
 	orders pod.Orders
 	work   pod.Work
@@ -41,6 +48,11 @@ type worker struct {
 	sandboxes  []pod.Sandbox
 	containers []pod.Container
 	probed     []probe.Target
+	// cgroup is what the Pod's cgroup is held to, granted what containers were resized to since they were
+	// made, by ID; resizing is that a resize was granted whose end is to be told.
+	cgroup   *pod.Allocation
+	granted  map[string]pod.Allocation
+	resizing bool
 	// cancels end work under way, by its key.
 	cancels map[string]*context.CancelFunc
 	// onQuiet are closed when nothing of the Pod runs, onHalt when it has also given back what it held.
@@ -57,9 +69,12 @@ type shared struct {
 	over bool
 }
 
-func newWorker(m *Manager, source string, p *v1.Pod, had *found) *worker {
+func newWorker(m *Manager, source string, p *v1.Pod, had *found, r grant) *worker {
+	asked := p
+	p = r.Allocated.Apply(p)
 	w := &worker{
-		m: m, uid: p.UID, source: source, pod: p, status: p.Status,
+		m: m, uid: p.UID, source: source, pod: p, asked: asked, status: p.Status,
+		desired: asked, grant: r, cgroup: r.Cgroup, granted: r.Containers,
 		wake:    make(chan struct{}, 1),
 		cancels: map[string]*context.CancelFunc{},
 		trace:   m.traces.begin(p, m.cfg.Clock.Now()),
@@ -69,6 +84,7 @@ func newWorker(m *Manager, source string, p *v1.Pod, had *found) *worker {
 			Warned: map[string]bool{},
 		},
 	}
+	w.resume()
 	ended := p.Status.Phase == v1.PodSucceeded || p.Status.Phase == v1.PodFailed
 	w.shared.Store(&shared{pod: p, status: p.Status, over: ended && had == nil})
 	w.ctx = klog.NewContext(m.ctx, klog.FromContext(m.ctx).WithValues("pod", klog.KObj(p), "podUID", p.UID))
@@ -77,6 +93,20 @@ func newWorker(m *Manager, source string, p *v1.Pod, had *found) *worker {
 		w.mail = append(w.mail, func() { w.load(had) })
 	}
 	return w
+}
+
+// resume takes up the resizes that an earlier daemon has told of.
+func (w *worker) resume() {
+	for i := range w.pod.Status.Conditions {
+		switch c := &w.pod.Status.Conditions[i]; c.Type {
+		case v1.PodResizePending:
+			if w.pod != w.asked {
+				w.pending, w.orders.Pending = c, c
+			}
+		case v1.PodResizeInProgress:
+			w.resizing, w.orders.Resize = true, c.ObservedGeneration
+		}
+	}
 }
 
 // post has the worker do f, if there is any, and look again. It never waits.
@@ -139,10 +169,10 @@ func (w *worker) read() {
 	}
 }
 
-// setPod takes in the Pod as its source has it now.
-func (w *worker) setPod(p *v1.Pod) {
+// setPod takes in the Pod as its source has it now, and with the resources that are allocated.
+func (w *worker) setPod(p, asked *v1.Pod) {
 	old := w.pod
-	w.pod = p
+	w.pod, w.asked = p, asked
 	if !maps.Equal(old.Labels, p.Labels) || !maps.Equal(old.Annotations, p.Annotations) {
 		w.m.cfg.Volumes.Update(p)
 	}
@@ -184,7 +214,7 @@ func (w *worker) observe() *pod.Observed {
 	cfg := &w.m.cfg
 	o := &pod.Observed{
 		Now: cfg.Clock.Now(), Sandboxes: w.sandboxes, Containers: w.containers,
-		Orders: w.orders, Work: w.work,
+		Orders: w.orders, Work: w.work, Cgroup: w.cgroup,
 		Node: pod.Node{Runtime: w.m.runtime, MaxBackoff: cfg.MaxBackoff, RecursiveReadOnly: cfg.RecursiveReadOnly},
 	}
 	if cfg.HostIPs != nil {
@@ -209,7 +239,12 @@ func (w *worker) tell(o *pod.Observed, ending bool) {
 	if w.orders.Reject != nil && old.status.Phase != v1.PodFailed {
 		w.event(nil, v1.EventTypeWarning, w.orders.Reject.Reason, w.orders.Reject.Message)
 	}
-	w.shared.Store(&shared{pod: w.pod, status: w.status, over: ending && o.Quiet()})
+	over := ending && o.Quiet()
+	w.shared.Store(&shared{pod: w.pod, status: w.status, over: over})
+	if over && !old.over {
+		w.m.roomChanged()
+	}
+	w.resizeOver(o)
 	w.trace.mark(&w.status, o.Now)
 	if w.source != orphan && !w.orders.Halt {
 		w.publish(o)
@@ -219,7 +254,7 @@ func (w *worker) tell(o *pod.Observed, ending bool) {
 // publish has the status written.
 func (w *worker) publish(o *pod.Observed) {
 	quiet := o.Quiet()
-	w.m.report.set(w.pod, w.source != SourceAPI, w.status, !quiet, o.Gone(), w.trace)
+	w.m.report.set(w.asked, w.source != SourceAPI, w.status, !quiet, o.Gone(), w.trace)
 }
 
 // quiet takes in that nothing of the Pod runs any more. The worker of a Pod that has left the node is done.

@@ -1,0 +1,93 @@
+package worker
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"podium.dev/podium/internal/node/pod"
+)
+
+// grant is what a resized Pod was granted and what was made of that. It is kept in a file, for nothing else
+// says it after the daemon was killed; of a Pod that was never resized its containers tell, which cannot be
+// changed once they are made.
+type grant struct {
+	// Allocated is what the node granted.
+	Allocated pod.Allocation `json:"allocated"`
+	// Cgroup is what the Pod's cgroup was last held to, nil when it was not made yet.
+	Cgroup *pod.Allocation `json:"cgroup,omitempty"`
+	// Containers are those that were resized while they ran, by ID.
+	Containers map[string]pod.Allocation `json:"containers,omitempty"`
+	// kept is that there is a file.
+	kept bool
+}
+
+// readGrants reads all grants of a folder; what is broken is passed over, and told.
+func readGrants(dir string) (map[types.UID]grant, error) {
+	grants := map[types.UID]grant{}
+	if dir == "" {
+		return grants, nil
+	}
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return grants, nil
+	}
+	failed := []error{err}
+	for _, e := range entries {
+		r := grant{kept: true}
+		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err == nil {
+			err = json.Unmarshal(text, &r)
+		}
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		grants[types.UID(e.Name())] = r
+	}
+	return grants, errors.Join(failed...)
+}
+
+// writeGrant writes a record, whole or not at all.
+func writeGrant(dir string, uid types.UID, r grant) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	// A name that no UID has, in the same folder, so that the rename is one step.
+	part, err := os.CreateTemp(dir, ".part-")
+	if err != nil {
+		return err
+	}
+	_, err = part.Write(text)
+	err = errors.Join(err, part.Close())
+	if err == nil {
+		err = os.Rename(part.Name(), filepath.Join(dir, string(uid)))
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(part.Name()))
+	}
+	return nil
+}
+
+// keep writes the worker's record; the lock is held.
+func (m *Manager) keep(w *worker) error {
+	if m.cfg.Allocations == "" {
+		return nil
+	}
+	w.grant.kept = true
+	return writeGrant(m.cfg.Allocations, w.uid, w.grant)
+}
+
+// unkeep removes the record of a Pod that is gone; the lock is held.
+func (m *Manager) unkeep(uid types.UID) {
+	if m.cfg.Allocations != "" {
+		_ = os.Remove(filepath.Join(m.cfg.Allocations, string(uid))) // read and swept when the daemon is up anew
+	}
+}
