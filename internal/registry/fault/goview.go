@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"reflect"
 	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // GoView wraps a value so that it is written as JSON under the names of its Go fields, empty fields too.
@@ -101,6 +103,9 @@ func writeFields(b *bytes.Buffer, v reflect.Value, first *bool) error {
 func writeEmbedded(b *bytes.Buffer, v reflect.Value, first *bool) error {
 	if strings.HasPrefix(v.Type().PkgPath(), apiPackage) {
 		return writeFields(b, v, first)
+	}
+	if v.Type() == reflect.TypeFor[metav1.TypeMeta]() {
+		return nil // which an internal type leaves empty
 	}
 	text, err := json.Marshal(v.Interface())
 	if err != nil {

@@ -90,7 +90,7 @@ func checkEnd(j, old *batchv1.Job) (faults field.ErrorList) {
 	refuse((ended || started) && !idle, s.StartTime == nil && finished(s), field.Required(status.Child("startTime"), "startTime is required for finished job"))
 	left := s.UncountedTerminatedPods
 	refuse(ended || !apiequality.Semantic.DeepEqual(left, o.UncountedTerminatedPods), finished(s) && left != nil && len(left.Failed)+len(left.Succeeded) > 0,
-		field.Invalid(status.Child("uncountedTerminatedPods"), left, "must be empty for finished job"))
+		field.Invalid(status.Child("uncountedTerminatedPods"), validate.Shown(left), "must be empty for finished job"))
 	return faults
 }
 

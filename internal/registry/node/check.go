@@ -172,7 +172,7 @@ func checkAddresses(addresses []corev1.NodeAddress, path *field.Path) (faults fi
 	seen := sets.New[corev1.NodeAddress]()
 	for i, address := range addresses {
 		if seen.Has(address) {
-			faults = append(faults, field.Duplicate(path.Index(i), address))
+			faults = append(faults, field.Duplicate(path.Index(i), validate.Shown(address)))
 		}
 		seen.Insert(address)
 	}

@@ -81,7 +81,7 @@ func checkSelector(s *corev1.ResourceQuotaSpec, path *field.Path) (faults field.
 			faults = append(faults, field.Invalid(path.Child("scopeName"), r.ScopeName, "unsupported scope"))
 		}
 		for range unscoped(s.Hard, r.ScopeName) {
-			faults = append(faults, field.Invalid(path, s.ScopeSelector, "unsupported scope applied to resource"))
+			faults = append(faults, field.Invalid(path, validate.Shown(s.ScopeSelector), "unsupported scope applied to resource"))
 		}
 		faults = append(faults, checkOperator(r, path)...)
 		scopes = append(scopes, r.ScopeName)

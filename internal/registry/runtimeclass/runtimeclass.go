@@ -108,7 +108,7 @@ func checkScheduling(s *nodev1.Scheduling, path *field.Path) field.ErrorList {
 	for i, t := range s.Tolerations {
 		key := corev1.Toleration{Key: t.Key, Operator: t.Operator, Value: t.Value, Effect: t.Effect}
 		if seen.Has(key) {
-			faults = append(faults, field.Duplicate(at.Index(i), t))
+			faults = append(faults, field.Duplicate(at.Index(i), validate.Shown(t)))
 		}
 		seen.Insert(key)
 	}

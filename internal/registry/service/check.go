@@ -223,7 +223,7 @@ func checkDuplicatePorts(ports []corev1.ServicePort) (faults field.ErrorList) {
 	for i, p := range ports {
 		key := corev1.ServicePort{Protocol: p.Protocol, Port: p.Port}
 		if seen.Has(key) {
-			faults = append(faults, field.Duplicate(spec.Child("ports").Index(i), key))
+			faults = append(faults, field.Duplicate(spec.Child("ports").Index(i), validate.Shown(key)))
 		}
 		seen.Insert(key)
 	}

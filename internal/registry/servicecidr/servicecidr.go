@@ -67,7 +67,7 @@ func checkSpec(s *networkingv1.ServiceCIDRSpec) (faults field.ErrorList) {
 	case len(s.CIDRs) == 0:
 		return field.ErrorList{field.Required(cidrs, "at least one CIDR required")}
 	case len(s.CIDRs) > 2:
-		return field.ErrorList{field.Invalid(cidrs, s, "may only hold up to 2 values")}
+		return field.ErrorList{field.Invalid(cidrs, validate.Shown(s), "may only hold up to 2 values")}
 	}
 	for i, cidr := range s.CIDRs {
 		faults = append(faults, utilvalidation.IsValidCIDR(cidrs.Index(i), cidr)...)

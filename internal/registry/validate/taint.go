@@ -33,7 +33,7 @@ func Taints(taints []corev1.Taint, path *field.Path) (faults field.ErrorList) {
 			faults = append(faults, taintEffect(taint.Effect, at.Child("effect"))...)
 		}
 		if seen.Has(pair{taint.Key, taint.Effect}) {
-			twice := field.Duplicate(at, taint)
+			twice := field.Duplicate(at, Shown(taint))
 			twice.Detail = "taints must be unique by key and effect pair"
 			faults = append(faults, twice)
 		}
