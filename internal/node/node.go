@@ -76,7 +76,8 @@ type Node struct {
 	mu        sync.Mutex
 	last      corev1.NodeStatus // as it was last written
 	lastWrite time.Time
-	uid       types.UID // the Node object's
+	seen      *corev1.Node // as it was last seen, nil before it is registered
+	uid       types.UID    // the Node object's
 	ready     chan struct{}
 }
 
@@ -121,7 +122,8 @@ func (n *Node) Run(ctx context.Context) error {
 	part("mirror pods", n.whenReachable(func(ctx context.Context) error { n.mirrors.Run(ctx); return nil }))
 	part("server", func(ctx context.Context) error { return n.server().Serve(ctx, n.c.Listener) })
 	part("logs", func(ctx context.Context) error { n.rotator().Run(ctx); return nil })
-	part("pods", n.whenReachable(n.podsOfAPI().run))
+	part("node object", n.whenReachable(n.watchSelf))
+	part("pods", n.whenReachable(func(ctx context.Context) error { return n.podsOfAPI(ctx).run(ctx) }))
 	part("heartbeat", n.whenReachable(func(ctx context.Context) error {
 		if err := n.register(ctx); err != nil {
 			return err
@@ -244,16 +246,4 @@ func (n *Node) hostIPs() []string {
 func (n *Node) allocatable() corev1.ResourceList {
 	c := capacity(nil, observation{Facts: n.c.Facts, MaxPods: n.c.Kubelet.MaxPods})
 	return allocatable(c, reserved(n.c.Kubelet, n.c.Facts.Capacity))
-}
-
-// node is the Node as it was last registered, nil before.
-func (n *Node) node() *corev1.Node {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.lastWrite.IsZero() {
-		return nil
-	}
-	o := n.object()
-	o.Status = n.last
-	return o
 }

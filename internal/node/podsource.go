@@ -28,11 +28,12 @@ type podSource struct {
 }
 
 // podsOfAPI is the source of the Pods that are bound to this node, mirrors of static Pods among them.
-func (n *Node) podsOfAPI() *podSource {
+func (n *Node) podsOfAPI(ctx context.Context) *podSource {
 	return &podSource{
 		client: n.c.Client, node: n.c.Name,
 		update: func(p *corev1.Pod) {
 			n.mirrors.Observe(p)
+			n.catchUp(ctx, p)
 			n.workers.UpdatePod(worker.SourceAPI, p)
 		},
 		remove: func(p *corev1.Pod) {

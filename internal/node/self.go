@@ -1,0 +1,95 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+	"k8s.io/klog/v2"
+
+	"podium.dev/podium/internal/node/pod"
+)
+
+// freshTimeout is how long a Pod waits for the Node to be read anew.
+const freshTimeout = 5 * time.Second
+
+// watchSelf keeps the Node object as the API server has it: its labels and taints are others' to change.
+func (n *Node) watchSelf(ctx context.Context) error {
+	nodes := n.c.Client.CoreV1().Nodes()
+	selector := fields.OneTermEqualSelector("metadata.name", n.c.Name).String()
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.FieldSelector = selector
+			return nodes.List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.FieldSelector = selector
+			return nodes.Watch(ctx, o)
+		},
+	}
+	see := func(o any) {
+		if node, ok := o.(*corev1.Node); ok {
+			n.see(node)
+		}
+	}
+	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: cache.ToListWatcherWithWatchListSemantics(lw, n.c.Client),
+		ObjectType:    &corev1.Node{},
+		Handler:       cache.ResourceEventHandlerFuncs{AddFunc: see, UpdateFunc: func(_, o any) { see(o) }},
+		Transform: func(o any) (any, error) {
+			if node, ok := o.(*corev1.Node); ok {
+				node.ManagedFields = nil
+			}
+			return o, nil
+		},
+	})
+	informer.RunWithContext(ctx)
+	if ctx.Err() == nil {
+		return fmt.Errorf("the watch of node %s ended by itself", n.c.Name)
+	}
+	return nil
+}
+
+// see takes note of the Node as the API server has it.
+func (n *Node) see(node *corev1.Node) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.seen = node
+}
+
+// node is the Node as it was last seen, nil while it is not registered.
+func (n *Node) node() *corev1.Node {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.seen
+}
+
+// catchUp reads the Node anew for a Pod that would be refused for the Node's labels: the scheduler may know of
+// a change that the watch has not brought yet.
+func (n *Node) catchUp(ctx context.Context, p *corev1.Pod) {
+	node := n.node()
+	if node == nil || pod.Mirror(p) {
+		return
+	}
+	if fits, err := nodeaffinity.GetRequiredNodeAffinity(p).Match(node); fits || err != nil {
+		return
+	}
+	if _, known := n.workers.Pod(p.UID); known {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, freshTimeout)
+	defer cancel()
+	fresh, err := n.c.Client.CoreV1().Nodes().Get(ctx, n.c.Name, metav1.GetOptions{})
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "Could not read the node anew", "node", n.c.Name, "pod", klog.KObj(p))
+		return
+	}
+	n.see(fresh)
+}
