@@ -1,12 +1,9 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,6 +12,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -118,69 +116,6 @@ func (s *space) leftOf(uid string) []string {
 		left = append(left, found...)
 	}
 	return left
-}
-
-// try runs kubectl in the namespace and answers with all that it printed.
-func (s *space) try(args ...string) (string, error) {
-	return s.tryInput("", args...)
-}
-
-func (s *space) tryInput(stdin string, args ...string) (string, error) {
-	cmd := exec.CommandContext(s.ctx, binary(), append([]string{"--root", s.node.paths.Root, "kubectl", "--namespace", s.ns}, args...)...)
-	cmd.Stdin = strings.NewReader(stdin)
-	cmd.Env = append(os.Environ(), "HOME="+s.node.paths.Root) // kubectl's cache
-	cmd.Env = without(cmd.Env, "KUBECONFIG=")
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
-	return out.String(), err
-}
-
-func without(env []string, prefix string) []string {
-	var out []string
-	for _, e := range env {
-		if !strings.HasPrefix(e, prefix) {
-			out = append(out, e)
-		}
-	}
-	return out
-}
-
-// kubectl runs kubectl in the namespace; it must succeed.
-func (s *space) kubectl(args ...string) string {
-	s.Helper()
-	out, err := s.try(args...)
-	if err != nil {
-		s.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return out
-}
-
-// refused runs kubectl in the namespace; it must fail and print every one of the texts.
-func (s *space) refused(args []string, texts ...string) {
-	s.Helper()
-	s.refusedInput("", args, texts...)
-}
-
-func (s *space) refusedInput(stdin string, args []string, texts ...string) {
-	s.Helper()
-	out, err := s.tryInput(stdin, args...)
-	if err == nil {
-		s.Errorf("kubectl %s succeeded:\n%s", strings.Join(args, " "), out)
-	}
-	for _, text := range texts {
-		if !strings.Contains(out, text) {
-			s.Errorf("kubectl %s printed\n%s\nand not %q", strings.Join(args, " "), out, text)
-		}
-	}
-}
-
-// apply creates what a manifest describes.
-func (s *space) apply(manifest string) {
-	s.Helper()
-	if out, err := s.tryInput(manifest, "create", "-f", "-"); err != nil {
-		s.Fatalf("kubectl create: %v\n%s", err, out)
-	}
 }
 
 // create makes a Pod through the API.
@@ -322,3 +257,5 @@ func describe(p *corev1.Pod) string {
 	}
 	return text
 }
+
+func mebibytes(n int64) resource.Quantity { return *resource.NewQuantity(n<<20, resource.BinarySI) }

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -180,31 +179,18 @@ func TestLogsFollowAndPrevious(t *testing.T) {
 		s.Errorf("logs -p: %q", out)
 	}
 
-	s.create(shellPod("slow", "i=0; while [ $i -lt 20 ]; do i=$((i+1)); echo tick $i; sleep 0.05; done; exec sleep 3600"))
+	s.create(shellPod("slow", "i=0; while [ $i -lt 20 ]; do i=$((i+1)); echo tick $i; sleep 0.05; done; while [ ! -e /tmp/end ]; do sleep 0.05; done"))
 	s.awaitRunning("slow")
-	ctx, cancel := context.WithTimeout(s.ctx, patience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, binary(), "--root", s.node.paths.Root, "kubectl", "-n", s.ns, "logs", "-f", "slow")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		s.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		s.Fatal(err)
-	}
-	n := 0
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if n++; lines.Text() != fmt.Sprintf("tick %d", n) {
-			s.Errorf("line %d is %q", n, lines.Text())
-		}
-		if n == 20 {
-			break
+	follow := s.start("logs", "-f", "slow")
+	for i := 1; i <= 20; i++ {
+		if line, _ := follow.next(); line != fmt.Sprintf("tick %d", i) {
+			s.Fatalf("line %d is %q", i, line)
 		}
 	}
-	cmd.Process.Kill()
-	cmd.Wait()
-	if n != 20 {
-		s.Errorf("followed %d lines of 20", n)
+	// The log that is followed ends with its container.
+	s.kubectl("exec", "slow", "--", "touch", "/tmp/end")
+	if err := follow.end(); err != nil {
+		s.Errorf("the followed log ended with %v:\n%s", err, strings.Join(follow.all, "\n"))
 	}
 }
 
@@ -246,23 +232,11 @@ func TestPortForward(t *testing.T) {
 	s := newSpace(t)
 	s.kubectl("run", "web", "--image="+webImage)
 	s.awaitRunning("web")
-	ctx, cancel := context.WithCancel(s.ctx)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, binary(), "--root", s.node.paths.Root, "kubectl", "-n", s.ns, "port-forward", "web", ":80", ":81")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		s.Fatal(err)
-	}
-	var errText strings.Builder
-	cmd.Stderr = &errText
-	if err := cmd.Start(); err != nil {
-		s.Fatal(err)
-	}
+	forward := s.start("port-forward", "web", ":80", ":81")
 	local := map[string]string{}
-	for lines := bufio.NewScanner(out); len(local) < 2 && lines.Scan(); {
-		if m := regexp.MustCompile(`Forwarding from (127\.0\.0\.1:\d+) -> (\d+)`).FindStringSubmatch(lines.Text()); m != nil {
-			local[m[2]] = m[1]
-		}
+	for len(local) < 2 {
+		m := forward.expect(`Forwarding from (127\.0\.0\.1:\d+) -> (\d+)`)
+		local[m[2]] = m[1]
 	}
 	if body := get(s, "http://"+local["80"]); !strings.Contains(body, "<html") {
 		s.Errorf("through the tunnel: %q", body)
@@ -272,9 +246,5 @@ func TestPortForward(t *testing.T) {
 		resp.Body.Close()
 		s.Error("a closed port answered")
 	}
-	cmd.Process.Signal(os.Interrupt)
-	cmd.Wait()
-	if !strings.Contains(errText.String(), "onnection refused") {
-		s.Errorf("kubectl said %q", errText.String())
-	}
+	forward.expect("onnection refused")
 }
