@@ -7,13 +7,13 @@ import (
 
 func TestBeatClock(t *testing.T) {
 	c := newBeatClock()
-	if got := c.late(beat / 4); got != beat/4 {
+	if got := c.near(beat / 4); got != beat/4 {
 		t.Errorf("a short time became %v", got)
 	}
-	for _, d := range []time.Duration{beat / 2, beat, beat + beat/4, 10 * beat} {
+	for _, d := range []time.Duration{beat, beat + beat/4, 3 * beat / 2, 10 * beat} {
 		before := time.Since(c.start)
-		got := c.late(d)
-		if got < d-(time.Since(c.start)-before) || got > d+beat {
+		got := c.near(d)
+		if got < d-beat/2-beat/10 || got > d+beat/2+beat/10 {
 			t.Errorf("%v became %v", d, got)
 		}
 		off := (before + got) % beat

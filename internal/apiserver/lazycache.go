@@ -16,15 +16,20 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// lazyCache is a store with a watch cache that is made when somebody watches the kind, or lists it from
-// memory, for the first time: most kinds of an idle cluster are never watched, and each cache costs memory, a
-// watch of etcd, and time at start.
+// cacheWatches is how many watches of a kind there must be at a time for a cache to be worth it. A cache costs
+// memory, a dozen goroutines and a beat every second; a watch by etcd itself costs it a decoding of each
+// event.
+const cacheWatches = 3
+
+// lazyCache is a store with a watch cache that is made when it is worth it: when several watch the kind, or
+// somebody lists it from memory. Most kinds of an idle cluster are watched by the garbage collector alone.
 //
 // A cache knows nothing older than itself. So a watch that begins before the cache did is served by etcd,
 // which keeps the history: nobody can tell whether or when the cache was made.
 type lazyCache struct {
 	storage.Interface // etcd itself
 	cfg               cacheConfig
+	watches           atomic.Int32
 
 	mu      sync.Mutex // guards making the cache
 	started atomic.Pointer[startedCache]
@@ -93,6 +98,7 @@ func (l *lazyCache) start() (*startedCache, error) {
 		IndexerFuncs:        l.cfg.triggers,
 		Indexers:            l.cfg.indexers,
 		Codec:               l.cfg.config.Codec,
+		Clock:               cacheClock,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the watch cache of %s: %w", l.cfg.config.GroupResource, err)
@@ -110,6 +116,31 @@ func (l *lazyCache) start() (*startedCache, error) {
 
 // Watch implements storage.Interface.
 func (l *lazyCache) Watch(ctx context.Context, key string, opts storage.ListOptions) (watch.Interface, error) {
+	w, err := l.watch(ctx, key, opts, l.watches.Add(1))
+	if err != nil {
+		l.watches.Add(-1)
+		return nil, err
+	}
+	return &countedWatch{Interface: w, end: func() { l.watches.Add(-1) }}, nil
+}
+
+// countedWatch calls end once, when it is stopped.
+type countedWatch struct {
+	watch.Interface
+	once sync.Once
+	end  func()
+}
+
+// Stop implements watch.Interface.
+func (w *countedWatch) Stop() {
+	w.Interface.Stop()
+	w.once.Do(w.end)
+}
+
+func (l *lazyCache) watch(ctx context.Context, key string, opts storage.ListOptions, watches int32) (watch.Interface, error) {
+	if watches < cacheWatches && l.started.Load() == nil {
+		return l.watchEtcd(ctx, key, opts)
+	}
 	c, err := l.start()
 	if err != nil {
 		return nil, err
@@ -123,13 +154,19 @@ func (l *lazyCache) Watch(ctx context.Context, key string, opts storage.ListOpti
 		return nil, c.err
 	}
 	if from, err := strconv.ParseUint(opts.ResourceVersion, 10, 64); err == nil && from > 0 && from < c.oldest {
-		return l.Interface.Watch(ctx, key, opts)
+		return l.watchEtcd(ctx, key, opts)
 	}
 	// A cache that has lost etcd for a moment answers with an error until it is full again; wait instead.
 	if err := c.cacher.Wait(ctx); err != nil {
 		return nil, err
 	}
 	return c.CacheDelegator.Watch(ctx, key, opts)
+}
+
+// watchEtcd watches without a cache. The bookmarks are etcd's progress notices.
+func (l *lazyCache) watchEtcd(ctx context.Context, key string, opts storage.ListOptions) (watch.Interface, error) {
+	opts.ProgressNotify = opts.Predicate.AllowWatchBookmarks
+	return l.Interface.Watch(ctx, key, opts)
 }
 
 // Get implements storage.Interface.

@@ -117,7 +117,24 @@ func TestWatches(t *testing.T) {
 	if err := maps.Delete(ctx, "first", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	for name, w := range map[string]watch.Interface{"by etcd": old, "by the cache": now} {
+	third, err := maps.Watch(ctx, metav1.ListOptions{ResourceVersion: second.ResourceVersion})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer third.Stop()
+	cache := c.server.stores[schema.GroupResource{Resource: "configmaps"}].Storage.Storage.(*lazyCache)
+	if cache.full() == nil {
+		t.Error("three watch, and there is no cache")
+	}
+	fromCache, err := maps.Watch(ctx, metav1.ListOptions{ResourceVersion: "0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fromCache.Stop()
+	if e := next(t, fromCache); e.Type != watch.Added || e.Object.(*corev1.ConfigMap).Data["a"] != "2" {
+		t.Errorf("from the cache: event = %v", e)
+	}
+	for name, w := range map[string]watch.Interface{"from before": old, "from the second": now, "from before the cache": third} {
 		if e := next(t, w); e.Type != watch.Modified || e.Object.(*corev1.ConfigMap).Data["a"] != "2" {
 			t.Errorf("%s: event = %v", name, e)
 		}
