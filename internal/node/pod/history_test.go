@@ -7,6 +7,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -51,6 +52,7 @@ func run(seed uint64, loud bool) *model {
 		m.event()
 	}
 	m.failing = 0
+	m.settle()
 	m.delete(int64(m.rng.IntN(40)))
 	for i := 0; i < 500 && m.err == nil && !m.gone(); i++ {
 		if !m.step() && !m.gone() {
@@ -70,7 +72,7 @@ func (m *model) gone() bool { return m.o.Gone() }
 
 // event is one thing that happens.
 func (m *model) event() {
-	switch m.rng.IntN(27) {
+	switch m.rng.IntN(29) {
 	case 0, 1, 2:
 		if run := m.anyRun(); run != nil {
 			m.exit(run.ID, []int32{0, 0, 1, 42, 137}[m.rng.IntN(5)])
@@ -130,11 +132,36 @@ func (m *model) event() {
 		}
 	case 14:
 		m.now = m.now.Add(time.Duration(m.rng.IntN(700)) * time.Second)
+	case 15, 16:
+		m.resize()
 	default:
 		m.step()
 		return
 	}
 	m.reconcile()
+}
+
+// resize is a user's resize, which the node grants.
+func (m *model) resize() {
+	p := m.pod.DeepCopy()
+	lists := slices.Concat(p.Spec.Containers, p.Spec.InitContainers)
+	c := Spec(p, lists[m.rng.IntN(len(lists))].Name)
+	resizeTo(c, m.rng)
+	p.Generation++
+	m.say("%s is resized to %v", c.Name, c.Resources)
+	m.pod, m.o.Orders.Resize = p, p.Generation
+	m.o.Work.Resize = Step{Busy: m.o.Work.Resize.Busy}
+	m.reconcile()
+}
+
+// settle lets all come to rest: what is granted is then what all that runs is held to.
+func (m *model) settle() {
+	for i := 0; i < 200 && m.err == nil && m.step(); i++ {
+	}
+	lost := slices.ContainsFunc(m.o.Containers, func(c Container) bool { return c.State == Unknown })
+	if m.err == nil && len(m.ops) == 0 && m.wake.IsZero() && !lost && !Ending(m.pod, &m.prev, &m.o) && Resizing(m.pod, &m.o) {
+		m.fail("a resize does not come about")
+	}
 }
 
 // delete is a user's deletion; a later one can only shorten the grace period.
@@ -221,8 +248,20 @@ func (m *model) checkStatus(old, st *v1.PodStatus) {
 	if ready != nil && ready.Status == v1.ConditionTrue && containers.Status != v1.ConditionTrue {
 		m.fail("the pod is ready but its containers are not")
 	}
+	if c := condition(old.Conditions, v1.AllContainersRestarting); c != nil && c.Status == v1.ConditionTrue &&
+		terminal(st.Phase) && !Ending(m.pod, old, &m.o) {
+		m.fail("the pod is %s while all its containers are being restarted", st.Phase)
+	}
 	if old.StartTime != nil && !old.StartTime.Equal(st.StartTime) {
 		m.fail("the start time changed")
+	}
+}
+
+// checkRest checks that the status comes to rest as long as nothing happens.
+func (m *model) checkRest() {
+	second := Status(m.pod, &m.prev, &m.o)
+	if third := Status(m.pod, &second, &m.o); !equality.Semantic.DeepEqual(&second, &third) {
+		m.fail("the status does not come to rest: %+v\nthen %+v", second, third)
 	}
 }
 

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -87,6 +89,14 @@ func randomPod(rng *rand.Rand) *v1.Pod {
 		p.Spec.ActiveDeadlineSeconds = new(int64)
 		*p.Spec.ActiveDeadlineSeconds = int64(1 + rng.IntN(300))
 	}
+	sized := func(c *v1.Container, restarts bool) {
+		resizeTo(c, rng)
+		for _, name := range []v1.ResourceName{v1.ResourceCPU, v1.ResourceMemory} {
+			if restarts && p.Spec.RestartPolicy != v1.RestartPolicyNever && rng.IntN(4) == 0 {
+				c.ResizePolicy = append(c.ResizePolicy, v1.ContainerResizePolicy{ResourceName: name, RestartPolicy: v1.RestartContainer})
+			}
+		}
+	}
 	always := v1.ContainerRestartPolicyAlways
 	for i := range rng.IntN(4) {
 		c := v1.Container{Name: fmt.Sprintf("i%d", i), Image: "a"}
@@ -94,15 +104,28 @@ func randomPod(rng *rand.Rand) *v1.Pod {
 			c.RestartPolicy = &always
 			randomProbes(rng, &c)
 		}
+		sized(&c, c.RestartPolicy != nil)
 		p.Spec.InitContainers = append(p.Spec.InitContainers, c)
 	}
 	for i := range 1 + rng.IntN(3) {
 		c := v1.Container{Name: fmt.Sprintf("c%d", i), Image: "a"}
 		randomProbes(rng, &c)
 		randomRules(rng, &c)
+		sized(&c, c.RestartPolicy == nil)
 		p.Spec.Containers = append(p.Spec.Containers, c)
 	}
 	return p
+}
+
+// resizeTo gives a container other resources, some of the time none.
+func resizeTo(c *v1.Container, rng *rand.Rand) {
+	list := func(low int) v1.ResourceList {
+		return v1.ResourceList{
+			v1.ResourceCPU:    *resource.NewMilliQuantity(int64(low+rng.IntN(3)), resource.DecimalSI),
+			v1.ResourceMemory: *resource.NewQuantity(int64(low+rng.IntN(3)), resource.BinarySI),
+		}
+	}
+	c.Resources = v1.ResourceRequirements{Requests: list(100), Limits: list(200)}
 }
 
 func randomProbes(rng *rand.Rand, c *v1.Container) {
@@ -198,6 +221,7 @@ func (m *model) reconcile() {
 		old := m.prev
 		m.prev = Status(m.pod, &m.prev, &m.o)
 		m.checkStatus(&old, &m.prev)
+		m.checkRest()
 		m.publish()
 		again := false
 		m.wake = time.Time{}
@@ -273,7 +297,13 @@ func (m *model) carry(a Action) (again bool) {
 		m.createSandbox(a)
 	case StartContainer:
 		m.startContainer(a)
+	case ResizePod:
+		m.resizePod(a)
 	case BeginKill:
+		if strings.Contains(a.Message, "resize") {
+			asks := func(p v1.ContainerResizePolicy) bool { return p.RestartPolicy == v1.RestartContainer }
+			m.check(a.Container != nil && slices.ContainsFunc(a.Container.ResizePolicy, asks), a.Name+" is restarted for a resize it did not ask to be")
+		}
 		w.Kills[a.ID] = &Kill{Since: m.now, Grace: a.Grace, Hook: a.Hook, Restart: a.Restart, Again: a.Again}
 		if a.Hook {
 			id := a.ID
@@ -327,13 +357,41 @@ func (m *model) check(ok bool, words string) {
 	}
 }
 
+// resizePod resizes what it can; what the agent does not hear of is not noted, and done again.
+func (m *model) resizePod(a ResizePod) {
+	w := &m.o.Work
+	m.check(!w.Resize.Busy, "a pod is resized twice at once")
+	w.Resize.Busy = true
+	for _, c := range a.Containers {
+		run := m.byID(c.ID)
+		m.check(run != nil && run.State == Running, "a container is resized that does not run")
+		m.check(c.From != c.To, "a container is resized to what it is")
+	}
+	p, bad := m.pod, m.unlucky()
+	m.begin(nil, func() {
+		if bad {
+			w.Resize = m.failedStep()
+			return
+		}
+		w.Resize = Step{}
+		held := AllocationOf(p)
+		m.o.Cgroup = &held
+		for _, c := range a.Containers {
+			if run := m.byID(c.ID); run != nil {
+				granted := AllocationFor(p, c.Container)
+				run.Granted = &granted
+			}
+		}
+	})
+}
+
 func (m *model) createSandbox(a CreateSandbox) {
 	w := &m.o.Work
 	m.check(!Ending(m.pod, &m.prev, &m.o), "a sandbox is made for a pod that ends")
 	m.check(!m.anyRunning(), "a sandbox is made while a container runs in another")
 	m.check(!slices.ContainsFunc(m.o.Sandboxes, func(s Sandbox) bool { return s.Ready }), "a second sandbox is made")
 	w.Sandbox = Step{Busy: true}
-	bad := m.unlucky()
+	bad, held := m.unlucky(), AllocationOf(m.pod)
 	m.begin(func() {
 		// The runtime's creates are keyed by the attempt: a create that was not heard of is found again.
 		if !bad && !slices.ContainsFunc(m.o.Sandboxes, func(s Sandbox) bool { return s.Attempt == a.Attempt }) {
@@ -347,7 +405,9 @@ func (m *model) createSandbox(a CreateSandbox) {
 		w.Sandbox = Step{}
 		if bad {
 			w.Sandbox = m.failedStep()
+			return
 		}
+		m.o.Cgroup = &held
 	})
 }
 
@@ -368,6 +428,7 @@ func (m *model) startContainer(a StartContainer) {
 		attempt = m.logs[c.Name]
 	}
 	id, made := a.ID, a.ID != ""
+	granted := AllocationFor(m.pod, c)
 	failCreate, failStart, failHook := m.unlucky(), m.unlucky(), m.unlucky()
 	if id == "" {
 		m.nextID++
@@ -391,7 +452,7 @@ func (m *model) startContainer(a StartContainer) {
 		}
 		m.o.Containers = append([]Container{{
 			ID: id, Name: c.Name, SandboxID: a.Sandbox.ID, Attempt: attempt, CreatedAt: m.now, Hash: Hash(c),
-			Backoff: a.Backoff, BackoffKey: a.BackoffKey, Image: c.Image,
+			Backoff: a.Backoff, BackoffKey: a.BackoffKey, Image: c.Image, Granted: &granted,
 		}}, m.o.Containers...)
 	}
 	start := func() {

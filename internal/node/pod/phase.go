@@ -6,6 +6,8 @@ import (
 
 // tally counts the containers of a Pod by what they mean for its phase.
 type tally struct {
+	// restarting is that the whole Pod is being restarted in place: no end of a container is for good.
+	restarting bool
 	// initPending are init containers that have not ended, sidecarsPending those that have not started.
 	initPending, sidecarsPending int
 	// initFailed is that an init container has failed for good.
@@ -18,7 +20,7 @@ type tally struct {
 
 // reckonPhase works the phase out from the containers' statuses.
 func (r *reporter) reckonPhase(st *v1.PodStatus) v1.PodPhase {
-	var t tally
+	t := tally{restarting: r.restarting}
 	for i := range r.pod.Spec.InitContainers {
 		c := &r.pod.Spec.InitContainers[i]
 		s := find(st.InitContainerStatuses, c.Name)
@@ -68,7 +70,7 @@ func (t *tally) init(p *v1.Pod, c *v1.Container, s *v1.ContainerStatus) {
 	switch {
 	case end == nil:
 		t.initPending++
-	case end.ExitCode != 0 && !restarts(p, c, end):
+	case end.ExitCode != 0 && !t.restarts(p, c, end):
 		t.initFailed = true
 	}
 }
@@ -102,7 +104,7 @@ func (t *tally) regular(p *v1.Pod, c *v1.Container, s *v1.ContainerStatus) {
 		t.running++
 	case s.State.Terminated != nil:
 		t.stopped++
-		if !restarts(p, c, s.State.Terminated) {
+		if !t.restarts(p, c, s.State.Terminated) {
 			t.final++
 		}
 		if s.State.Terminated.ExitCode == 0 {
@@ -115,7 +117,7 @@ func (t *tally) regular(p *v1.Pod, c *v1.Container, s *v1.ContainerStatus) {
 			return
 		}
 		t.stopped++
-		if !restarts(p, c, end) {
+		if !t.restarts(p, c, end) {
 			t.final++
 		}
 	default:
@@ -124,8 +126,8 @@ func (t *tally) regular(p *v1.Pod, c *v1.Container, s *v1.ContainerStatus) {
 }
 
 // restarts reports whether a container starts again after it ended so.
-func restarts(p *v1.Pod, c *v1.Container, end *v1.ContainerStateTerminated) bool {
-	return end.Reason == restartingAllReason || restartsAfter(p, c, end.ExitCode)
+func (t *tally) restarts(p *v1.Pod, c *v1.Container, end *v1.ContainerStateTerminated) bool {
+	return t.restarting || end.Reason == restartingAllReason || restartsAfter(p, c, end.ExitCode)
 }
 
 // Static reports whether the Pod comes from the node itself and not from the API.

@@ -23,10 +23,11 @@ func Status(p *v1.Pod, prev *v1.PodStatus, o *Observed) v1.PodStatus {
 	if o.Orders.Reject != nil {
 		return rejected(p, prev, o)
 	}
+	ending := Ending(p, prev, o)
 	r := &reporter{
 		pod: p, prev: prev, o: o,
-		ended:      Ending(p, prev, o) && o.Quiet(),
-		restarting: restartingAll(p, prev, o),
+		ended:      ending && o.Quiet(),
+		restarting: !ending && restartingAll(p, prev, o),
 	}
 	st := v1.PodStatus{
 		ObservedGeneration:         max(p.Generation, prev.ObservedGeneration),
