@@ -45,15 +45,15 @@ func (m *Manager) wants(w *worker, p *v1.Pod) {
 	w.desired = p
 	if w.grant.Allocated.Holds(p) {
 		w.pending = nil
+	} else if w.pending == nil || !apiequality.Semantic.DeepEqual(pod.AllocationOf(old), pod.AllocationOf(p)) {
+		// First, for a status that says it has seen the spec says what becomes of it.
+		m.resizes()
 	}
 	granted, pending := w.grant.Allocated.Apply(p), w.pending
 	w.post(func() {
 		w.setPod(granted, p)
 		w.orders.Pending = pending
 	})
-	if w.pending == nil && granted != p || !apiequality.Semantic.DeepEqual(pod.AllocationOf(old), pod.AllocationOf(p)) {
-		m.resizes()
-	}
 }
 
 // resizes judges all resizes that are not granted yet. The lock is held.
