@@ -114,6 +114,7 @@ func Up(ctx context.Context, c *Config, progress func(phase.Report), ready func(
 	}
 	close(d.ready)
 	ready()
+	d.services.start(ctx, "settle", d.settle)
 	return d.services.wait(ctx)
 }
 

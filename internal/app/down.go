@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/moby/sys/mountinfo"
@@ -89,11 +90,11 @@ func stopPods(ctx context.Context, p paths.Paths, progress func(string)) (err er
 	if err != nil {
 		return err
 	}
+	if len(running) > 0 {
+		progress(fmt.Sprintf("stopping %d containers, each within its Pod's grace period", len(running)))
+	}
 	if err := stopContainers(ctx, local, running); err != nil {
 		return err
-	}
-	if len(running) > 0 {
-		progress(fmt.Sprintf("stopped %d containers", len(running)))
 	}
 	return errors.Join(runtime.StopAll(ctx, 0), runtime.RemoveAll(ctx))
 }
@@ -158,15 +159,37 @@ func unmountBelow(dir string) error {
 // only the node's own part goes.
 func purgeFolders(p paths.Paths) error {
 	klog.Flush()
-	errs := []error{
-		os.RemoveAll(filepath.Join(p.Kubelet, "pods")),
-		os.RemoveAll(filepath.Join(p.Kubelet, "image_manager")),
+	pods := filepath.Join(p.Kubelet, "pods")
+	errs := []error{removeLogs(p, pods)}
+	if err := os.Remove(p.KubeletConfig); err != nil && !errors.Is(err, os.ErrNotExist) {
+		errs = append(errs, err)
 	}
-	for _, file := range []string{p.KubeletConfig} {
-		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
+	for _, dir := range []string{pods, filepath.Join(p.Kubelet, "image_manager"), filepath.Join(p.Kubelet, "hooks"), p.Run, p.Root} {
+		errs = append(errs, os.RemoveAll(dir))
+	}
+	return errors.Join(errs...)
+}
+
+// removeLogs removes the logs of the Pods that have a folder below pods, and the links that lead to nowhere then.
+func removeLogs(p paths.Paths, pods string) error {
+	entries, err := os.ReadDir(pods)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		logs, _ := filepath.Glob(filepath.Join(p.PodLogs, "*_"+e.Name())) // the pattern is well formed
+		for _, dir := range logs {
+			errs = append(errs, os.RemoveAll(dir))
 		}
 	}
-	errs = append(errs, os.RemoveAll(p.Run), os.RemoveAll(p.Root))
+	links, _ := filepath.Glob(filepath.Join(p.ContainerLogs, "*.log"))
+	for _, l := range links {
+		if to, err := os.Readlink(l); err == nil && strings.HasPrefix(to, p.PodLogs+"/") {
+			if _, err := os.Stat(l); errors.Is(err, os.ErrNotExist) {
+				errs = append(errs, os.Remove(l))
+			}
+		}
+	}
 	return errors.Join(errs...)
 }
