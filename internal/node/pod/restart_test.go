@@ -1,0 +1,56 @@
+package pod
+
+import (
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/utils/ptr"
+)
+
+// source is a Pod that never restarts, but for the exit code 42 of its sidecar, which restarts all of it.
+func source() *v1.Pod {
+	return simple(policy(v1.RestartPolicyNever), func(p *v1.Pod) {
+		p.Spec.InitContainers = []v1.Container{{
+			Name: "side", Image: "img", RestartPolicy: ptr.To(v1.ContainerRestartPolicyAlways),
+			RestartPolicyRules: []v1.ContainerRestartRule{{
+				Action: v1.ContainerRestartRuleActionRestartAllContainers,
+				ExitCodes: &v1.ContainerRestartRuleOnExitCodes{
+					Operator: v1.ContainerRestartRuleOnExitCodesOpIn, Values: []int32{42},
+				},
+			}},
+		}}
+	})
+}
+
+// A Pod whose containers are killed to be restarted has not failed, though its policy is to restart none.
+func TestRestartingAllIsNoEnd(t *testing.T) {
+	p := source()
+	before := Status(p, &v1.PodStatus{}, seen(running("side"), running("c")))
+	o := seen(exited("side", 42), exited("c", 137))
+	st := Status(p, &before, o)
+	if st.Phase != v1.PodRunning {
+		t.Errorf("the Pod is %s while its containers are being restarted", st.Phase)
+	}
+	if c := condition(st.Conditions, v1.AllContainersRestarting); c == nil || c.Status != v1.ConditionTrue {
+		t.Errorf("not said to be restarting: %+v", c)
+	}
+	if got := kinds(Plan(p, &st, o)); len(got) == 0 {
+		t.Error("nothing is planned")
+	}
+}
+
+// A Pod that ends in the middle of such a restart comes to rest.
+func TestRestartingAllEnds(t *testing.T) {
+	p := source()
+	before := Status(p, &v1.PodStatus{}, seen(running("side"), running("c")))
+	st := Status(p, &before, seen(exited("side", 42), exited("c", 137)))
+	o := seen(exited("side", 42))
+	o.Orders.Evict = &Verdict{Reason: "Evicted"}
+	o.Work.TearDown.Done = true
+	st = Status(p, &st, o)
+	again := Status(p, &st, o)
+	if !equality.Semantic.DeepEqual(&st, &again) {
+		t.Errorf("the status changes though nothing happens:\n%+v\n%+v", st, again)
+	}
+}
