@@ -97,11 +97,56 @@ func (r *Runtime) exec(ctx context.Context, id string, req shim.ExecRequest, fil
 	}
 	eid, exited := r.execs.add(c)
 	req.Container, req.ID = c.ID, eid
-	if _, err := sh.Exec(ctx, req, files...); err != nil {
+	p := &process{r: r, c: c, sh: sh, id: eid, exited: exited}
+	if err := p.start(ctx, req, files); err != nil {
 		r.execs.drop(c, eid)
 		return nil, fmt.Errorf("failed to exec in container %q: %w", c.ID, err)
 	}
-	return &process{r: r, c: c, sh: sh, id: eid, exited: exited}, nil
+	return p, nil
+}
+
+// start asks the shim for the process. If ctx ends first, the process is killed as soon as it has started.
+func (p *process) start(ctx context.Context, req shim.ExecRequest, files []*os.File) error {
+	copies, err := duplicates(files) // the caller's may be closed before they are sent
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer closeFiles(copies)
+		_, err := p.sh.Exec(context.WithoutCancel(ctx), req, copies...)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		go func() {
+			if <-done == nil {
+				p.kill()
+			}
+		}()
+		return ctx.Err()
+	}
+}
+
+// duplicates are other descriptors of the same files.
+func duplicates(files []*os.File) (out []*os.File, err error) {
+	for _, f := range files {
+		raw, err := f.SyscallConn()
+		if err != nil {
+			closeFiles(out)
+			return nil, err
+		}
+		var fd int
+		var derr error
+		if err := raw.Control(func(old uintptr) { fd, derr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); err != nil || derr != nil {
+			closeFiles(out)
+			return nil, errors.Join(err, derr)
+		}
+		out = append(out, os.NewFile(uintptr(fd), f.Name()))
+	}
+	return out, nil
 }
 
 // kill ends the process and what it has started.
