@@ -42,27 +42,35 @@ func connect(t testing.TB) kubernetes.Interface {
 	return client
 }
 
-func newWorld(t *testing.T, options scheduler.Options) *world {
-	t.Helper()
-	w := &world{T: t, client: connect(t), ctx: t.Context()}
+// makeNamespace makes the world's namespace, and has what is in the world removed at the end.
+func (w *world) makeNamespace() {
+	w.Helper()
 	ns, err := w.client.CoreV1().Namespaces().Create(w.ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "sched-"}}, metav1.CreateOptions{})
 	if err != nil {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
 	w.ns = ns.Name
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}} // its controller does not run here
 	if _, err := w.client.CoreV1().ServiceAccounts(w.ns).Create(w.ctx, account, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
+	w.Cleanup(func() {
+		ctx, zero := context.Background(), int64(0)
+		_ = w.client.CoreV1().Pods(w.ns).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &zero}, metav1.ListOptions{})
+		_ = w.client.CoreV1().Namespaces().Delete(ctx, w.ns, metav1.DeleteOptions{})
+		_ = w.client.CoreV1().Nodes().DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "world=" + w.ns})
+	})
+}
+
+func newWorld(t *testing.T, options scheduler.Options) *world {
+	t.Helper()
+	w := &world{T: t, client: connect(t), ctx: t.Context()}
+	w.makeNamespace()
 	w.scheduler = scheduler.New(w.client, options)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.scheduler.Run(ctx) }()
 	t.Cleanup(func() {
-		zero := int64(0)
-		_ = w.client.CoreV1().Pods(w.ns).DeleteCollection(context.Background(), metav1.DeleteOptions{GracePeriodSeconds: &zero}, metav1.ListOptions{})
-		_ = w.client.CoreV1().Namespaces().Delete(context.Background(), w.ns, metav1.DeleteOptions{})
-		_ = w.client.CoreV1().Nodes().DeleteCollection(context.Background(), metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "world=" + w.ns})
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)

@@ -84,6 +84,12 @@ func placedOn(p *framework.PodInfo, node string) *framework.PodInfo {
 
 // bind makes the decision known. When that fails the room is given back and the Pod tried again.
 func (s *Scheduler) bind(ctx context.Context, item *queue.Item, p *profile.Profile, assumed *framework.PodInfo, node string) {
+	if s.bindingTime > 0 {
+		var cancel context.CancelFunc
+		// What was decided as the leader is carried out within the time that is left to the leader.
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), s.bindingTime)
+		defer cancel()
+	}
 	err := p.Binder().Bind(ctx, assumed, node)
 	if err == nil {
 		klog.V(2).InfoS("Bound a pod", "pod", klog.KObj(assumed.Pod), "node", node, "attempts", item.Attempts)

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/clock"
 
+	"podium.dev/podium/internal/scheduler/election"
 	"podium.dev/podium/internal/scheduler/plugins"
 	"podium.dev/podium/internal/scheduler/profile"
 )
@@ -22,6 +23,9 @@ type Options struct {
 	// PercentageOfNodesToScore is how many of the nodes that fit are scored; 0 chooses by the size of the
 	// cluster. A profile may say otherwise.
 	PercentageOfNodesToScore int
+	// Election, when set, has only one of several schedulers decide at a time. Its client and clock are the
+	// scheduler's.
+	Election *election.Config
 	// InitialBackoff and MaxBackoff bound the pause before a refused Pod is tried again; zero means 1 s and
 	// 10 s.
 	InitialBackoff, MaxBackoff time.Duration

@@ -14,6 +14,8 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
@@ -23,6 +25,7 @@ import (
 	"k8s.io/utils/clock"
 
 	podcache "podium.dev/podium/internal/scheduler/cache"
+	"podium.dev/podium/internal/scheduler/election"
 	"podium.dev/podium/internal/scheduler/framework"
 	"podium.dev/podium/internal/scheduler/profile"
 	"podium.dev/podium/internal/scheduler/queue"
@@ -50,7 +53,13 @@ type Scheduler struct {
 	statuses  *statuses
 	verdicts  *verdicts
 	bindings  chan struct{}
-	beside    sync.WaitGroup // bindings under way
+	beside    sync.WaitGroup // bindings and preemptions under way
+
+	options Options
+	// bindingTime bounds a binding; 0 does not.
+	bindingTime time.Duration
+	// leading is the scheduler that decides while this one only takes part in the election.
+	leading atomic.Pointer[Scheduler]
 }
 
 // New makes a scheduler that reads and writes through the client, on which no rate limit should be.
@@ -68,6 +77,7 @@ func New(client kubernetes.Interface, options Options) *Scheduler {
 		statuses:  newStatuses(client, options.Clock, statusesAtOnce),
 		verdicts:  newVerdicts(),
 		bindings:  make(chan struct{}, bindingsAtOnce),
+		options:   options,
 	}
 	s.invalid = s.buildProfiles(options)
 	s.queue = queue.New(queue.Config{
@@ -89,6 +99,24 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	if s.invalid != nil {
 		return fmt.Errorf("run the scheduler: %w", s.invalid)
 	}
+	if s.options.Election == nil {
+		return s.schedule(ctx)
+	}
+	config := *s.options.Election
+	config.Client, config.Clock = s.client, s.clock
+	// Each turn begins with nothing known and reads the cluster anew: what a watch has shown so far may be
+	// older than the last thing that the leader before has done.
+	return election.Run(ctx, config, func(ctx context.Context) error {
+		leader := New(s.client, s.options)
+		leader.bindingTime = config.Margin()
+		s.leading.Store(leader)
+		defer s.leading.Store(nil)
+		return leader.schedule(ctx)
+	})
+}
+
+// schedule decides on Pods until ctx ends, and returns when what is under way has ended.
+func (s *Scheduler) schedule(ctx context.Context) error {
 	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: s.client.EventsV1()})
 	defer broadcaster.Shutdown()
 	if err := broadcaster.StartRecordingToSinkWithContext(ctx); err != nil {

@@ -71,6 +71,12 @@ type NodeExplanation struct {
 // Why explains why a Pod waits, with the cluster as it is now. It answers false for a Pod that is not
 // waiting here: it has a node, is another scheduler's, or does not exist.
 func (s *Scheduler) Why(namespace, name string) (Explanation, bool) {
+	if s.options.Election != nil {
+		if leader := s.leading.Load(); leader != nil {
+			return leader.Why(namespace, name)
+		}
+		return Explanation{}, false
+	}
 	pod, err := s.sources.pods().Pods(namespace).Get(name)
 	if err != nil || pod.Spec.NodeName != "" || s.profileOf(pod) == nil {
 		return Explanation{}, false

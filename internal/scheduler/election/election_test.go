@@ -1,0 +1,110 @@
+package election
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+
+	"podium.dev/podium/internal/scheduler/apitest"
+)
+
+func TestMain(m *testing.M) { apitest.Main(m) }
+
+func config(client kubernetes.Interface, who string) Config {
+	return Config{
+		Client: client, Identity: who, Namespace: "default", Name: "l",
+		LeaseDuration: 300 * time.Millisecond, RenewDeadline: 150 * time.Millisecond, RetryPeriod: 10 * time.Millisecond,
+	}
+}
+
+func TestOneLeadsAtATime(t *testing.T) {
+	client, err := kubernetes.NewForConfig(apitest.Config(t)) // which, unlike a fake, lets only one of two writers win
+	if err != nil {
+		t.Fatal(err)
+	}
+	var leading, turns atomic.Int32
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	done := make(chan error)
+	for i := range 5 {
+		go func() {
+			done <- Run(ctx, config(client, fmt.Sprint("e", i)), func(ctx context.Context) error {
+				if n := leading.Add(1); n != 1 {
+					return fmt.Errorf("%d lead at a time", n)
+				}
+				defer leading.Add(-1)
+				if turns.Add(1) == 10 {
+					cancel()
+				}
+				select { // a short turn
+				case <-ctx.Done():
+				case <-time.After(15 * time.Millisecond):
+				}
+				return nil
+			})
+		}()
+	}
+	for range 5 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if turns.Load() < 10 {
+		t.Errorf("%d turns", turns.Load())
+	}
+}
+
+func TestStopsWhenTheLeaseCannotBeRenewed(t *testing.T) {
+	client := fake.NewClientset()
+	var cut atomic.Bool
+	client.PrependReactor("*", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return cut.Load(), nil, errors.New("cut off")
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	began, lost := make(chan struct{}, 1), make(chan struct{}, 1)
+	done := make(chan error)
+	go func() {
+		done <- Run(ctx, config(client, "e"), func(ctx context.Context) error {
+			began <- struct{}{}
+			<-ctx.Done()
+			lost <- struct{}{}
+			return nil
+		})
+	}()
+	<-began
+	cut.Store(true)
+	<-lost
+	cut.Store(false)
+	<-began // it leads again when it can
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTakesOverFromASilentLeader(t *testing.T) {
+	client := fake.NewClientset()
+	old := &elector{Config: config(client, "old")}
+	old.complete()
+	if held, err := old.try(t.Context()); !held || err != nil {
+		t.Fatal(held, err)
+	}
+	start := time.Now()
+	ctx, cancel := context.WithCancel(t.Context())
+	err := Run(ctx, config(client, "new"), func(context.Context) error { cancel(); return nil })
+	if took := time.Since(start); err != nil || took < 300*time.Millisecond {
+		t.Errorf("took over after %v: %v", took, err)
+	}
+	if held, err := old.try(t.Context()); !held || err != nil { // it was given back
+		t.Errorf("the lease was not given back: %v %v", held, err)
+	}
+}
