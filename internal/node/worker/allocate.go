@@ -17,7 +17,7 @@ import (
 // What a Pod is granted is the Manager's to say, for it is of all Pods' room that the node grants some. The
 // worker knows its Pod only with the resources that are allocated.
 
-// grantOf is what is known of the allocation of a Pod that gets its worker: its record, or what the runtime's
+// grantOf is what is known of the allocation of a Pod that gets its worker: its grant, or what the runtime's
 // containers were made with, or else its spec. The lock is held.
 func (m *Manager) grantOf(p *v1.Pod, had *found) grant {
 	if r, ok := m.grants[p.UID]; ok {
@@ -157,7 +157,7 @@ func (m *Manager) defers(w *worker, why *pod.Verdict) {
 	if old != nil && old.Reason == next.Reason {
 		next.LastTransitionTime = old.LastTransitionTime
 		if old.Message == next.Message && old.ObservedGeneration == next.ObservedGeneration {
-			return
+			next = old
 		}
 	}
 	w.pending = next
@@ -165,7 +165,11 @@ func (m *Manager) defers(w *worker, why *pod.Verdict) {
 		w.eventOf(w.desired, nil, v1.EventTypeWarning, "ResizeDeferred",
 			resizeMessage(w.desired, "Pod resize "+next.Reason, w.desired.Generation, next.Message))
 	}
-	w.post(func() { w.orders.Pending = next })
+	granted, asked := w.grant.Allocated.Apply(w.desired), w.desired
+	w.post(func() {
+		w.setPod(granted, asked)
+		w.orders.Pending = next
+	})
 }
 
 // othersOf are the Pods that take room on the node beside one. The lock is held.

@@ -51,7 +51,7 @@ func readGrants(dir string) (map[types.UID]grant, error) {
 	return grants, errors.Join(failed...)
 }
 
-// writeGrant writes a record, whole or not at all.
+// writeGrant writes a grant, whole or not at all.
 func writeGrant(dir string, uid types.UID, r grant) error {
 	text, err := json.Marshal(r)
 	if err != nil {
@@ -76,7 +76,7 @@ func writeGrant(dir string, uid types.UID, r grant) error {
 	return nil
 }
 
-// keep writes the worker's record; the lock is held.
+// keep writes the worker's grant; the lock is held.
 func (m *Manager) keep(w *worker) error {
 	if m.cfg.Allocations == "" {
 		return nil
@@ -85,7 +85,7 @@ func (m *Manager) keep(w *worker) error {
 	return writeGrant(m.cfg.Allocations, w.uid, w.grant)
 }
 
-// unkeep removes the record of a Pod that is gone; the lock is held.
+// unkeep removes the grant of a Pod that is gone; the lock is held.
 func (m *Manager) unkeep(uid types.UID) {
 	if m.cfg.Allocations != "" {
 		_ = os.Remove(filepath.Join(m.cfg.Allocations, string(uid))) // read and swept when the daemon is up anew

@@ -72,6 +72,10 @@ type shared struct {
 func newWorker(m *Manager, source string, p *v1.Pod, had *found, r grant) *worker {
 	asked := p
 	p = r.Allocated.Apply(p)
+	if p != asked {
+		// Until what the spec asks for was judged, its status does not say that it was seen.
+		p.Generation = min(p.Generation, max(p.Status.ObservedGeneration, 1))
+	}
 	w := &worker{
 		m: m, uid: p.UID, source: source, pod: p, asked: asked, status: p.Status,
 		desired: asked, grant: r, cgroup: r.Cgroup, granted: r.Containers,
