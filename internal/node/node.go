@@ -79,6 +79,7 @@ type Node struct {
 	seen      *corev1.Node // as it was last seen, nil before it is registered
 	uid       types.UID    // the Node object's
 	ready     chan struct{}
+	readyOnce sync.Once // closes it
 }
 
 // New puts the agent together; nothing happens before Run.
@@ -92,7 +93,7 @@ func New(c Config) (*Node, error) {
 	return n, nil
 }
 
-// Ready is closed when the Node is registered and its status written.
+// Ready is closed when the Node is registered and Ready, and takes Pods.
 func (n *Node) Ready() <-chan struct{} { return n.ready }
 
 // Trace answers with the steps of the life of the Pod that last had the name.
@@ -128,7 +129,6 @@ func (n *Node) Run(ctx context.Context) error {
 		if err := n.register(ctx); err != nil {
 			return err
 		}
-		close(n.ready)
 		n.heartbeat(ctx)
 		return nil
 	}))

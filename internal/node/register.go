@@ -109,8 +109,9 @@ func containsAll(have, want map[string]string) bool {
 func (n *Node) written(o *corev1.Node) {
 	n.mu.Lock()
 	before := n.last
-	n.last, n.lastWrite, n.uid, n.seen = o.Status, n.c.Clock.Now(), o.UID, o
+	n.last, n.lastWrite, n.uid = o.Status, n.c.Clock.Now(), o.UID
 	n.mu.Unlock()
+	n.see(o)
 	n.tell(changes(before, o.Status)...)
 }
 

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -62,6 +63,16 @@ func (n *Node) see(node *corev1.Node) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.seen = node
+	if !n.lastWrite.IsZero() && takesPods(node) {
+		n.readyOnce.Do(func() { close(n.ready) })
+	}
+}
+
+// takesPods reports whether the scheduler gives the node Pods, as far as its being ready goes: every new Node has
+// the taint until the node life cycle controller has seen that it is ready.
+func takesPods(node *corev1.Node) bool {
+	return statusOf(node.Status, corev1.NodeReady) == corev1.ConditionTrue &&
+		!slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeNotReady })
 }
 
 // node is the Node as it was last seen, nil while it is not registered.
