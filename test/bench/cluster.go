@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"strings"
 	"sync"
 	"time"
 
@@ -11,7 +12,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
+	watchtools "k8s.io/client-go/tools/watch"
 )
 
 // cluster is a cluster seen as a client sees it: Pods are made in a namespace of its own, and what happens to
@@ -36,7 +39,6 @@ type cluster struct {
 // state is when a Pod was first seen in each state.
 type state struct {
 	running, restarted, gone time.Time
-	ended                    time.Time // of the container's first run, by the runtime's clock
 }
 
 func connect(ctx context.Context, kubeconfig, image string) (*cluster, error) {
@@ -54,7 +56,11 @@ func connect(ctx context.Context, kubeconfig, image string) (*cluster, error) {
 		return nil, err
 	}
 	c := &cluster{kubeconfig: kubeconfig, client: client, ns: ns.Name, image: image, pods: client.CoreV1().Pods(ns.Name), seen: map[string]*state{}, wake: make(chan struct{}, 1)}
-	if c.watch, err = client.CoreV1().Pods(ns.Name).Watch(ctx, metav1.ListOptions{}); err != nil {
+	// The API server drops a watcher that falls behind; this one goes on from where it was.
+	watcher := &cache.ListWatch{WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+		return client.CoreV1().Pods(ns.Name).Watch(ctx, o)
+	}}
+	if c.watch, err = watchtools.NewRetryWatcherWithContext(ctx, ns.ResourceVersion, watcher); err != nil {
 		return nil, err
 	}
 	go c.follow()
@@ -97,9 +103,6 @@ func (c *cluster) follow() {
 			}
 			if st.State.Running != nil && st.RestartCount > 0 && s.restarted.IsZero() {
 				s.restarted = now
-			}
-			if st.State.Terminated != nil && s.ended.IsZero() {
-				s.ended = now
 			}
 		}
 		c.mu.Unlock()
@@ -215,23 +218,11 @@ func measureCluster(ctx context.Context, o options, kubeconfig, image string, r 
 		remove = append(remove, at.Sub(began))
 	}
 	for i := range o.rounds {
-		name := fmt.Sprintf("exit-%d", i)
-		if _, err := c.create(ctx, name, "sleep 0.3; exit 1"); err != nil {
-			return err
-		}
-		first, err := c.until(ctx, name, running)
+		took, err := c.restart(ctx, fmt.Sprintf("exit-%d", i))
 		if err != nil {
 			return err
 		}
-		at, err := c.until(ctx, name, restarted)
-		if err != nil {
-			return err
-		}
-		exit = append(exit, at.Sub(first)-300*time.Millisecond)
-		zero := int64(0)
-		if err := c.pods.Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
-			return err
-		}
+		exit = append(exit, took)
 	}
 	r.times("create → Running, image present, one at a time", create)
 	r.times("container exit → running again (first restart)", exit)
@@ -242,34 +233,77 @@ func measureCluster(ctx context.Context, o options, kubeconfig, image string, r 
 	return measureKubectl(ctx, o, c, r)
 }
 
+// restart runs a Pod whose container ends, and answers with the time from its last word, by the log's own
+// clock, to the next run seen by the watch.
+func (c *cluster) restart(ctx context.Context, name string) (time.Duration, error) {
+	if _, err := c.create(ctx, name, "sleep 0.3; echo bye; exit 1"); err != nil {
+		return 0, err
+	}
+	again, err := c.until(ctx, name, restarted)
+	if err != nil {
+		return 0, err
+	}
+	text, err := c.client.CoreV1().Pods(c.ns).GetLogs(name, &corev1.PodLogOptions{Previous: true, Timestamps: true}).DoRaw(ctx)
+	if err != nil {
+		return 0, err
+	}
+	stamp, _, _ := strings.Cut(string(text), " ")
+	ended, err := time.Parse(time.RFC3339Nano, stamp)
+	if err != nil {
+		return 0, fmt.Errorf("log of Pod %s: %w", name, err)
+	}
+	zero := int64(0)
+	if err := c.pods.Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
+		return 0, err
+	}
+	_, err = c.until(ctx, name, gone)
+	return again.Sub(ended), err
+}
+
+// burstRounds is how often each burst is measured.
+const burstRounds = 3
+
 func measureBursts(ctx context.Context, o options, c *cluster, r *results) error {
 	for _, n := range o.burst {
-		prefix := fmt.Sprintf("burst%d", n)
-		took, err := c.burst(ctx, prefix, n)
-		if err != nil {
-			return err
-		}
-		r.time(fmt.Sprintf("%d Pods at once → all Running", n), took)
-		if err := wait(ctx, time.Second); err != nil {
-			return err
-		}
-		began := time.Now()
-		if err := c.pods.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
-			return err
-		}
-		var last time.Time
-		for i := range n {
-			at, err := c.until(ctx, fmt.Sprintf("%s-%d", prefix, i), gone)
+		var up, down []time.Duration
+		for round := range burstRounds {
+			prefix := fmt.Sprintf("burst%d-%d", n, round)
+			took, err := c.burst(ctx, prefix, n)
 			if err != nil {
 				return err
 			}
-			if at.After(last) {
-				last = at
+			up = append(up, took)
+			if err := wait(ctx, time.Second); err != nil { // the shells set their traps
+				return err
 			}
+			if took, err = c.clear(ctx, prefix, n); err != nil {
+				return err
+			}
+			down = append(down, took)
 		}
-		r.time(fmt.Sprintf("%d Pods deleted → all gone", n), last.Sub(began))
+		r.times(fmt.Sprintf("%d Pods at once → all Running", n), up)
+		r.times(fmt.Sprintf("%d Pods deleted → all gone", n), down)
 	}
 	return nil
+}
+
+// clear deletes the Pods of a burst and answers with the time until the last one is gone.
+func (c *cluster) clear(ctx context.Context, prefix string, n int) (time.Duration, error) {
+	began := time.Now()
+	if err := c.pods.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+		return 0, err
+	}
+	var last time.Time
+	for i := range n {
+		at, err := c.until(ctx, fmt.Sprintf("%s-%d", prefix, i), gone)
+		if err != nil {
+			return 0, err
+		}
+		if at.After(last) {
+			last = at
+		}
+	}
+	return last.Sub(began), nil
 }
 
 // measureKubectl takes the round trips of kubectl's logs and exec.
