@@ -85,22 +85,33 @@ func killAll(ctx context.Context, pids []int) error {
 	}
 	defer cancel()
 	for _, pid := range pids {
-		fd, err := unix.PidfdOpen(pid, 0)
-		if err != nil {
-			continue // gone
+		if err := killOne(pid, stop); err != nil {
+			return fmt.Errorf("kill process %d: %w", pid, err)
 		}
-		if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err == nil {
-			err = awaitReadable(fd, stop)
-		}
-		_ = unix.Close(fd)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("kill process %d: %w", pid, err)
-		}
 	}
 	return nil
+}
+
+// killOne kills a process and waits until it has ended or stop is readable. One that is gone is no error.
+func killOne(pid, stop int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
+		return nil // it has ended, or is a thread whose process is listed too
+	}
+	if err != nil {
+		return os.NewSyscallError("pidfd_open", err)
+	}
+	defer unix.Close(fd)
+	switch err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); {
+	case errors.Is(err, unix.ESRCH):
+		return nil
+	case err != nil:
+		return os.NewSyscallError("pidfd_send_signal", err)
+	}
+	return awaitReadable(fd, stop)
 }
 
 // cancelPipe answers with a descriptor that is readable once ctx ends, and what to call when done with it.

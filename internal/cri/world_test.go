@@ -286,21 +286,6 @@ func (w *world) log(id string) string {
 	return out.String()
 }
 
-// output runs a container of its own to its end and answers with its log.
-func (w *world) output(sandbox string, pod *runtimeapi.PodSandboxConfig, c *runtimeapi.ContainerConfig) string {
-	w.t.Helper()
-	id := w.run(sandbox, pod, c)
-	st := w.exit(id)
-	out := w.log(id)
-	if st.ExitCode != 0 {
-		w.t.Errorf("container %s ended with %d: %s\n%s", c.Metadata.Name, st.ExitCode, st.Reason, out)
-	}
-	if err := w.api.RemoveContainer(w.t.Context(), id); err != nil {
-		w.t.Error(err)
-	}
-	return out
-}
-
 const testImage = "podium.test/busybox:1"
 
 // testImages is an image of busybox with a few users, and overlays above it.

@@ -39,7 +39,8 @@ func profile(p *runtimeapi.SecurityProfile, old string) (*runtimeapi.SecurityPro
 
 // seccomp sets the filter of system calls. None is the answer to no profile and for a privileged container.
 func (b *builder) seccomp() error {
-	p, err := profile(b.security.GetSeccomp(), b.security.GetSeccompProfilePath()) //nolint:staticcheck // older clients
+	//lint:ignore SA1019 older clients name the profile so
+	p, err := profile(b.security.GetSeccomp(), b.security.GetSeccompProfilePath())
 	if err != nil || b.privileged() || p == nil || p.GetProfileType() == runtimeapi.SecurityProfile_Unconfined {
 		return err
 	}
@@ -70,7 +71,8 @@ const appArmorProfile = "podium-default"
 
 // appArmor sets the profile where the machine has AppArmor; the default is the answer to none.
 func (b *builder) appArmor() error {
-	p, err := profile(b.security.GetApparmor(), b.security.GetApparmorProfile()) //nolint:staticcheck // older clients
+	//lint:ignore SA1019 older clients name the profile so
+	p, err := profile(b.security.GetApparmor(), b.security.GetApparmorProfile())
 	if err != nil {
 		return err
 	}

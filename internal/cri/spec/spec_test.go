@@ -307,7 +307,9 @@ func TestConfine(t *testing.T) {
 			s.Seccomp = &prof{ProfileType: localhost, LocalhostRef: "/p.json"}
 			s.Apparmor = &prof{ProfileType: localhost, LocalhostRef: "localhost/mine"}
 		}, "SCMP_ACT_LOG", "mine", ""},
-		"older words":       {func(s *ctx, _ *Host) { s.SeccompProfilePath, s.ApparmorProfile = "runtime/default", "unconfined" }, "SCMP_ACT_ERRNO", "", ""},
+		//lint:ignore SA1019 older clients name the profile so
+		"older words": {func(s *ctx, _ *Host) { s.SeccompProfilePath, s.ApparmorProfile = "runtime/default", "unconfined" }, "SCMP_ACT_ERRNO", "", ""},
+		//lint:ignore SA1019 older clients name the profile so
 		"junk":              {func(s *ctx, _ *Host) { s.SeccompProfilePath = "junk" }, "", "", `invalid security profile "junk"`},
 		"privileged":        {func(s *ctx, _ *Host) { s.Privileged, s.Seccomp = true, &prof{} }, "", "", ""},
 		"no seccomp":        {func(s *ctx, h *Host) { h.Seccomp = false; s.Seccomp = &prof{} }, "", appArmorProfile, ""},
