@@ -31,10 +31,6 @@ const (
 	standInterval = 2 * time.Millisecond
 	// commitInterval is how long what is written waits, safe in the log, to be put into the database.
 	commitInterval = 500 * time.Millisecond
-	// tick is raft's unit of time, and election that after which a member without leader stands. A member that
-	// is alone is made the leader when it starts and loses nothing by a slow clock, which wakes an idle node less.
-	tick     = 500 * time.Millisecond
-	election = 10 * tick
 )
 
 // embedded is the etcd of this process.
@@ -96,7 +92,6 @@ func embeddedConfig(dir, socket string) *embed.Config {
 	cfg.QuotaBackendBytes = quotaBytes
 	cfg.BootstrapDefragThresholdMegabytes = bootDefragMegabytes
 	cfg.BackendBatchInterval = commitInterval
-	cfg.TickMs, cfg.ElectionMs = uint(tick.Milliseconds()), uint(election.Milliseconds())
 	cfg.EnableGRPCGateway = false
 	cfg.WatchProgressNotifyInterval = progressInterval
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(newLogCore(zapcore.WarnLevel)))
