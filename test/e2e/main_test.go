@@ -4,6 +4,7 @@
 package e2e
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,7 +23,16 @@ var shared *node
 // imageDir holds the demo images' archives.
 var imageDir string
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+// atOnce is how many tests run side by side unless the command line says it: they wait more than they work.
+const atOnce = "6"
+
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", atOnce); err != nil {
+		fmt.Println(err)
+	}
+	flag.Parse()
+	os.Exit(run(m))
+}
 
 func run(m *testing.M) int {
 	if os.Geteuid() != 0 {

@@ -25,6 +25,7 @@ import (
 type node struct {
 	paths  paths.Paths
 	bind   string
+	flags  []string // of every up
 	client *kubernetes.Clientset
 }
 
@@ -43,12 +44,12 @@ func binary() string {
 func command(name string, args ...string) *exec.Cmd { return exec.Command(name, args...) }
 
 // startNode starts a daemon on a fresh root with the demo's images and waits until its node is Ready.
-func startNode(root string) (*node, error) {
+func startNode(root string, flags ...string) (*node, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	n := &node{paths: paths.For(root), bind: l.Addr().String()}
+	n := &node{paths: paths.For(root), bind: l.Addr().String(), flags: flags}
 	l.Close()
 	if err := os.MkdirAll(n.paths.Images, 0o700); err != nil {
 		return nil, err
@@ -66,8 +67,8 @@ func startNode(root string) (*node, error) {
 }
 
 // up starts the daemon, and answers when the node is Ready.
-func (n *node) up(more ...string) error {
-	args := append([]string{"up", "--detach", "--root", n.paths.Root, "--bind", n.bind, "--node-name", n.name()}, more...)
+func (n *node) up() error {
+	args := append([]string{"up", "--detach", "--root", n.paths.Root, "--bind", n.bind, "--node-name", n.name()}, n.flags...)
 	if out, err := command(binary(), args...).CombinedOutput(); err != nil {
 		log, _ := os.ReadFile(filepath.Join(n.paths.Root, "podium.log"))
 		return fmt.Errorf("podium up: %w\n%s\n%s", err, out, tail(log, 4<<10))

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,12 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"podium.dev/podium/test/registry"
 )
 
 // ownNode starts a node for this test alone; after the test nothing of it may be left.
-func ownNode(t *testing.T) *node {
+func ownNode(t *testing.T) *node { t.Helper(); return ownNodeWith(t) }
+
+// ownNodeWith is ownNode with more flags of up.
+func ownNodeWith(t *testing.T, flags ...string) *node {
 	t.Helper()
-	n, err := startNode(filepath.Join(t.TempDir(), "node"))
+	n, err := startNode(filepath.Join(t.TempDir(), "node"), flags...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,6 +143,49 @@ func TestDaemonKilledAtAnyMoment(t *testing.T) {
 		if round > 0 {
 			s.awaitGone(fmt.Sprintf("p%d", round-1))
 		}
+	}
+}
+
+// The daemon is killed in the middle of an image's pull, and of a Pod's deletion with its grace period running.
+func TestDaemonKilledDuringPullAndDeletion(t *testing.T) {
+	t.Parallel()
+	n := ownNode(t)
+	s := newSpaceOn(t, n)
+	record := s.TempDir()
+	server := registry.Start(t)
+	server.Gate = make(chan struct{})
+	ref := server.Put("slow", "1", smallImage(t, s.Name()))
+	s.create(imagePod("pulled", ref))
+	slow := withHostDir(shellPod("slow-to-go", "trap 'sleep 0.5; echo term >> /shared/term; exit 0' TERM; while true; do sleep 0.05; done"), record)
+	grace := int64(30)
+	slow.Spec.TerminationGracePeriodSeconds = &grace
+	slow.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PreStop: execHook("echo pre >> /shared/pre; while [ ! -e /shared/go ]; do sleep 0.05; done")}
+	s.create(slow)
+	s.awaitRunning("slow-to-go")
+	s.eventually("the pull is under way", func() error {
+		if len(server.Requests("/blobs/")) == 0 {
+			return errors.New("no layer is asked for")
+		}
+		return nil
+	})
+	s.kubectl("delete", "pod", "slow-to-go", "--wait=false")
+	s.readText(filepath.Join(record, "pre"))
+
+	n.kill(t)
+	if err := os.WriteFile(filepath.Join(record, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.up(); err != nil {
+		t.Fatal(err)
+	}
+	s.awaitGone("slow-to-go")
+	if got := s.readText(filepath.Join(record, "term")); got != "term\n" {
+		t.Errorf("the container was told to end: %q", got)
+	}
+	close(server.Gate)
+	s.awaitMark("pulled", s.Name())
+	if p := s.awaitRunning("pulled"); p.Status.ContainerStatuses[0].RestartCount != 0 {
+		t.Error(describe(p))
 	}
 }
 
@@ -270,5 +319,44 @@ func TestUpStopUpDown(t *testing.T) {
 	}
 	if info, err := os.Stat(n.paths.AdminKubeconfig); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the kubeconfig's mode: %v, %v", info, err)
+	}
+}
+
+// After a down that keeps the root, the next up has the Pods run again, as after a reboot.
+func TestDownAndUpAgain(t *testing.T) {
+	t.Parallel()
+	n := ownNode(t)
+	s := newSpaceOn(t, n)
+	s.create(shellPod("back", "exec sleep 3600"))
+	before := s.awaitRunning("back")
+	if out, err := command(binary(), "down", "--root", n.paths.Root).CombinedOutput(); err != nil {
+		t.Fatalf("podium down: %v\n%s", err, out)
+	}
+	for _, leak := range n.leaks() {
+		if !strings.HasPrefix(leak, "folder ") {
+			t.Error("left on the machine after down:", leak)
+		}
+	}
+	if err := n.up(); err != nil {
+		t.Fatal(err)
+	}
+	after := s.await("back", "running again", func(p *corev1.Pod) bool {
+		return isReady(p) && p.Status.ContainerStatuses[0].ContainerID != before.Status.ContainerStatuses[0].ContainerID
+	})
+	if after.UID != before.UID || after.Status.ContainerStatuses[0].RestartCount != 1 {
+		t.Error(describe(after))
+	}
+}
+
+// What the machine lacks is told in one line with the mend, before anything is touched.
+func TestPreflight(t *testing.T) {
+	t.Parallel()
+	root := filepath.Join(t.TempDir(), "node")
+	out, err := command(binary(), "up", "--root", root, "--bind", shared.bind).CombinedOutput()
+	if exit, ok := err.(interface{ ExitCode() int }); !ok || exit.ExitCode() != 3 || !strings.Contains(string(out), "is taken by another program; stop that program or give another port with --bind") {
+		t.Errorf("up on a port in use: %v\n%s", err, out)
+	}
+	if _, err := os.Stat(root); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the root was made (%v)", err)
 	}
 }

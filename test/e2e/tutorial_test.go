@@ -68,24 +68,27 @@ spec:
 	s.awaitGone("webserver")
 }
 
-func get(s *space, url string) string {
+// get answers with a page, in lower case, as soon as a server is there for it: a container that has just been
+// started may not listen yet.
+func get(s *space, url string) (page string) {
 	s.Helper()
-	ctx, cancel := context.WithTimeout(s.ctx, 10*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		s.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		s.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		s.Fatal(err)
-	}
-	return strings.ToLower(string(body))
+	s.eventually(url+" answers", func() error {
+		ctx, cancel := context.WithTimeout(s.ctx, 10*time.Second)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		page = strings.ToLower(string(body))
+		return err
+	})
+	return page
 }
 
 // A container that ends at once is restarted, backs off, and the table says so in kubectl's form.
