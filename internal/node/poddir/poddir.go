@@ -32,7 +32,9 @@ func Plugin(p paths.Paths, uid types.UID, plugin, name string) string {
 }
 
 // SubPaths is the folder of the bind mounts of volumes' sub-paths.
-func SubPaths(p paths.Paths, uid types.UID) string { return filepath.Join(Dir(p, uid), "volume-subpaths") }
+func SubPaths(p paths.Paths, uid types.UID) string {
+	return filepath.Join(Dir(p, uid), "volume-subpaths")
+}
 
 // SubPath is the bind mount of the container's mount of that index.
 func SubPath(p paths.Paths, uid types.UID, volume, container string, index int) string {
