@@ -3,20 +3,18 @@ package container
 import (
 	"testing"
 
-	"k8s.io/utils/ptr"
-
 	"podium.dev/podium/internal/cgroup"
 )
 
 func TestLarger(t *testing.T) {
-	period := ptr.To[uint64](100000)
-	a := cgroup.Resources{CPUShares: ptr.To[uint64](200), CPUQuota: ptr.To[int64](20000), CPUPeriod: period, Memory: ptr.To[int64](50)}
-	b := cgroup.Resources{CPUShares: ptr.To[uint64](100), CPUQuota: ptr.To[int64](30000), CPUPeriod: period, Memory: ptr.To[int64](40)}
+	period := ptr(uint64(100000))
+	a := cgroup.Resources{CPUShares: ptr(uint64(200)), CPUQuota: ptr(int64(20000)), CPUPeriod: period, Memory: ptr(int64(50))}
+	b := cgroup.Resources{CPUShares: ptr(uint64(100)), CPUQuota: ptr(int64(30000)), CPUPeriod: period, Memory: ptr(int64(40))}
 	got := larger(a, b)
 	if *got.CPUShares != 200 || *got.CPUQuota != 30000 || *got.CPUPeriod != 100000 || *got.Memory != 50 {
 		t.Errorf("of two limits: %+v", got)
 	}
-	b.CPUQuota, b.Memory = ptr.To[int64](-1), nil
+	b.CPUQuota, b.Memory = ptr(int64(-1)), nil
 	if got := larger(a, b); *got.CPUQuota != -1 || got.Memory != nil {
 		t.Errorf("of a limit and none: %+v", got)
 	}
