@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/util/keyutil"
 	"k8s.io/utils/clock"
 )
@@ -59,10 +60,11 @@ func Open(dir string, clock clock.WithDelayedExecution) (*Authority, error) {
 		return nil, fmt.Errorf("make the folder of the certificates: %w", err)
 	}
 	a := &Authority{clock: clock, clients: map[string]*client{}}
-	if err := a.openCA(filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key")); err != nil {
-		return nil, err
-	}
-	if err := a.openTokenKeys(filepath.Join(dir, "sa.key")); err != nil {
+	// Both wait for the disk when the files are made.
+	var g errgroup.Group
+	g.Go(func() error { return a.openCA(filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key")) })
+	g.Go(func() error { return a.openTokenKeys(filepath.Join(dir, "sa.key")) })
+	if err := g.Wait(); err != nil {
 		return nil, err
 	}
 	return a, nil

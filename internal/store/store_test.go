@@ -76,6 +76,44 @@ func TestStartAfterALongRun(t *testing.T) {
 	}
 }
 
+// The same code reaches an etcd that another process runs.
+func TestExternal(t *testing.T) {
+	dir := t.TempDir()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	other, err := Start(ctx, Config{Dir: filepath.Join(dir, "etcd"), Socket: filepath.Join(dir, "run", "etcd.sock")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	s, err := Start(ctx, Config{Servers: other.Transport().ServerList})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Client().KV.Put(ctx, "key", "value"); err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	// Closing one's own side leaves the other's as it was.
+	got, err := other.Client().KV.Get(ctx, "key")
+	if err != nil || len(got.Kvs) != 1 || string(got.Kvs[0].Value) != "value" {
+		t.Errorf("key = %v, %v", got, err)
+	}
+}
+
+func TestExternalThatIsNotThere(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	s, err := Start(ctx, Config{Servers: []string{"unix://" + filepath.Join(t.TempDir(), "none.sock")}})
+	if err == nil {
+		s.Close()
+		t.Fatal("started without an etcd")
+	}
+	t.Log(err)
+}
+
 func TestWorthDefrag(t *testing.T) {
 	for _, c := range []struct {
 		size, inUse int64
