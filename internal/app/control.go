@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/docker/go-units"
 
@@ -49,6 +50,8 @@ func (d *daemon) Trace(namespace, name string) ([]control.Step, error) {
 		}
 		out = append(out, step)
 	}
+	// They are kept in the order in which they ended; many go on side by side.
+	slices.SortStableFunc(out, func(a, b control.Step) int { return a.Start.Compare(b.Start) })
 	return out, nil
 }
 

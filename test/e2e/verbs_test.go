@@ -82,8 +82,11 @@ func TestPodVerbs(t *testing.T) {
 	}
 	s.says([]string{"get", "pods", "-A"}, "NAMESPACE", s.ns)
 	s.says([]string{"events", "--for=pod/p"}, "Started")
-	if out := s.podium("trace", "pod", "p", "-n", s.ns); !regexp.MustCompile(`(?s)AT\s+TOOK\s+STEP.*sandbox.*image c.*start`).MatchString(out) {
-		s.Errorf("podium trace pod:\n%s", out)
+	trace := s.podium("trace", "pod", "p", "-n", s.ns)
+	for _, step := range []string{`AT\s+TOOK\s+STEP\s+ERROR`, `0s\s+\S+s\s+\S+`, `sandbox`, `image c`, `volumes`, `start c`} {
+		if !regexp.MustCompile(`(?m)(^|\s)` + step + `\s*($|\n)`).MatchString(trace) {
+			s.Errorf("podium trace pod has nothing like %s:\n%s", step, trace)
+		}
 	}
 	if out, err := s.tryPodium("trace", "pod", "none", "-n", s.ns); err == nil || !strings.Contains(out, s.ns+"/none") {
 		s.Errorf("a trace of no Pod: %v %q", err, out)
