@@ -103,7 +103,7 @@ func startInstance(t *testing.T, name string) *instance {
 		InitialBackoff: 10 * time.Millisecond, MaxBackoff: 100 * time.Millisecond,
 		Election: &election.Config{
 			Identity: name, Namespace: "default", Name: "chaos",
-			LeaseDuration: time.Second, RenewDeadline: 500 * time.Millisecond, RetryPeriod: 50 * time.Millisecond,
+			LeaseDuration: 3 * time.Second, RenewDeadline: 2 * time.Second, RetryPeriod: 50 * time.Millisecond,
 		},
 	})
 	go func() { i.done <- s.Run(ctx) }()
@@ -233,7 +233,7 @@ func TestManySchedulersNeverOvercommit(t *testing.T) {
 			_ = w.client.CoreV1().Pods(w.ns).Delete(w.ctx, fmt.Sprint("p", i), metav1.DeleteOptions{GracePeriodSeconds: &zero})
 		}
 	}
-	w.eventually(30*time.Second, func() error { return w.nothingFits() })
+	w.eventually(2*time.Minute, func() error { return w.nothingFits() })
 	for _, i := range all {
 		i.stop(t)
 	}

@@ -82,6 +82,8 @@ const (
 
 // Item is a waiting Pod.
 type Item struct {
+	// Pod is the newest state of the Pod, or, while it is decided on, the state that is decided on: that one
+	// is not replaced under the decision's hands.
 	Pod *framework.PodInfo
 	// Attempts counts the decisions on the Pod, the present one included.
 	Attempts int
@@ -98,6 +100,8 @@ type Item struct {
 	index   int
 	element *list.Element
 	gone    bool // deleted while being decided on
+	// newest came in while the Pod was decided on, and takes Pod's place afterwards.
+	newest *framework.PodInfo
 }
 
 // New makes an empty queue.
@@ -139,7 +143,11 @@ func (q *Queue) Add(p *framework.PodInfo, e framework.Event) {
 		q.admit(item)
 		return
 	}
-	item.Pod = p
+	if item.place == nowhere {
+		item.newest = p
+	} else {
+		item.Pod = p
+	}
 	switch item.place {
 	case inActive:
 		heap.Fix(&q.active, item.index)
@@ -253,6 +261,7 @@ func (q *Queue) untilNext(now time.Time) time.Duration {
 func (q *Queue) Done(item *Item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	item.newest = nil // who carries the decision out goes on reading Pod
 	q.answered(item)
 	if !item.gone {
 		delete(q.items, item.Pod.Pod.UID)
@@ -374,6 +383,9 @@ func helps(item *Item, e framework.Event) bool {
 
 // answered closes the decision on the item, and answers with what happened during it.
 func (q *Queue) answered(item *Item) []framework.Event {
+	if item.newest != nil {
+		item.Pod, item.newest = item.newest, nil
+	}
 	if q.deciding != item {
 		return nil
 	}
