@@ -117,10 +117,6 @@ func create(t *testing.T, ctx context.Context, client kubernetes.Interface, ns s
 
 func onNode(name string) func(*corev1.Pod) { return func(p *corev1.Pod) { p.Spec.NodeName = name } }
 
-func ownedBy(refs ...metav1.OwnerReference) func(*corev1.Pod) {
-	return func(p *corev1.Pod) { p.OwnerReferences = refs }
-}
-
 func owner(cm *corev1.ConfigMap, blocks bool) metav1.OwnerReference {
 	return metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: cm.Name, UID: cm.UID, BlockOwnerDeletion: &blocks}
 }

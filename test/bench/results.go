@@ -30,8 +30,6 @@ func (r *results) times(what string, all []time.Duration) {
 	r.set(what, fmt.Sprintf("%s / %s", milliseconds(percentile(all, 50)), milliseconds(percentile(all, 99))))
 }
 
-func (r *results) time(what string, d time.Duration) { r.set(what, milliseconds(d)) }
-
 func (r *results) bytes(what string, n int64) { r.set(what, fmt.Sprintf("%.1f MB", float64(n)/1e6)) }
 
 func milliseconds(d time.Duration) string {

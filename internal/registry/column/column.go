@@ -60,7 +60,7 @@ func Since(t metav1.Time) string {
 }
 
 // SinceMicro is Since for a time with microseconds.
-func SinceMicro(t metav1.MicroTime) string { return Since(metav1.Time{Time: t.Time}) }
+func SinceMicro(t metav1.MicroTime) string { return Since(metav1.Time(t)) }
 
 // OrNone is the word, or None when there is none.
 func OrNone(word string) string { return or(word, None) }
