@@ -38,10 +38,10 @@ func TestFlowsLikeKubernetes(t *testing.T) {
 		t.Fatalf("no recorded flows: %v", err)
 	}
 	server := serve(t)
+	// One after the other: they use the same names.
 	t.Run("flows", func(t *testing.T) {
 		for _, file := range files {
 			t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
-				t.Parallel()
 				content, err := os.ReadFile(file)
 				if err != nil {
 					t.Fatal(err)
