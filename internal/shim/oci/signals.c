@@ -1,4 +1,4 @@
-//go:build cgo
+//go:build cgo && seccomp
 
 // A container starts with no signal ignored, whatever the daemon was started with: programs pass on what they ignore,
 // and glibc's posix_spawn, by which make and others start programs, has even its internal signals (32, 33) ignored.
