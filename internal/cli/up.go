@@ -86,11 +86,8 @@ func up(ctx context.Context, c app.Config, out io.Writer) error {
 		}
 	}
 	err := app.Up(ctx, &c, progress, ready)
-	if detached {
-		if err != nil {
-			fmt.Fprintln(out, err)
-		}
-		return withCode(err)
+	if detached && err != nil {
+		fmt.Fprintln(out, err)
 	}
 	return withCode(err)
 }
