@@ -107,3 +107,14 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		check(t, s.Close())
 	}
 }
+
+// A layer that was made and that metadata never came to know of goes at the next start.
+func TestOrphanedLayerIsRemoved(t *testing.T) {
+	s := open(t)
+	empty := contents(t, s)
+	_, err := s.overlay.Prepare(s.ctx, namespace+"/1/cut-short", "")
+	check(t, err)
+	check(t, s.Close())
+
+	unchanged(t, reopen(t, s.cfg), empty)
+}

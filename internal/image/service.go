@@ -143,7 +143,10 @@ func (s *Service) restore() error {
 		return err
 	}
 	s.requestCollect()
-	return s.dropFolders()
+	if err := s.dropFolders(); err != nil {
+		return err
+	}
+	return s.markOrphans()
 }
 
 // dropFolders removes the folders of layers whose making a crash cut short, before the next layer is made: it would
@@ -165,6 +168,46 @@ func (s *Service) dropFolders() error {
 		return fmt.Errorf("remove unfinished layers: %w", err)
 	}
 	return nil
+}
+
+// markOrphans has the next collection look through all layers when the snapshotter has some that metadata does not
+// know of: a crash came between the two steps of making or of removing one. A collection looks there by itself only
+// once a layer has been removed.
+func (s *Service) markOrphans() error {
+	made, err := s.countLayers(s.overlay)
+	if err != nil {
+		return err
+	}
+	known, err := s.countLayers(s.snapshots)
+	if err != nil || made == known {
+		return err
+	}
+	ctx, done, err := s.hold(s.ctx)
+	if err != nil {
+		return err
+	}
+	defer done(false)
+	const mark = "orphans"
+	if _, err := s.snapshots.View(ctx, mark, ""); err != nil && !errdefs.IsAlreadyExists(err) {
+		return fmt.Errorf("look for unfinished layers: %w", err)
+	}
+	if err := s.snapshots.Remove(ctx, mark); err != nil {
+		return fmt.Errorf("look for unfinished layers: %w", err)
+	}
+	return nil
+}
+
+// countLayers answers how many layers the snapshotter knows.
+func (s *Service) countLayers(from snapshots.Snapshotter) (n int, err error) {
+	err = from.Walk(s.ctx, func(context.Context, snapshots.Info) error {
+		n++
+		return nil
+	})
+	// Not found: there has never been a layer.
+	if err != nil && !errdefs.IsNotFound(err) {
+		return 0, fmt.Errorf("count the layers of the image store: %w", err)
+	}
+	return n, nil
 }
 
 // Close ends what runs in the background and closes the store.
