@@ -25,7 +25,7 @@ func BenchmarkPods(b *testing.B) {
 		rt := newFakeRuntime(clock.RealClock{})
 		m := New(Config{
 			Runtime: rt, ImageService: rt, Images: pull.New(pull.Config{Images: rt}),
-			Builder: n, Volumes: n.volumes, Probes: n.probes, Hooks: n.hooks, Cgroups: fakeCgroups{},
+			Builder: n, Volumes: n.volumes, Probes: n.probes, Hooks: n.hooks, Cgroups: fakeCgroups{n.runtime},
 		})
 		ctx, cancel := context.WithCancel(b.Context())
 		go func() { _ = m.Run(ctx) }()

@@ -423,6 +423,18 @@ func (f *fakeRuntime) UpdateContainerResources(_ context.Context, id string, r *
 	return nil
 }
 
+// quotas are the quotas of processor time of a Pod's containers that were ever resized.
+func (f *fakeRuntime) quotas(uid string) (quotas []int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.containers {
+		if q := c.status.Resources.GetLinux().GetCpuQuota(); q > 0 && f.sandboxes[c.sandbox].GetMetadata().GetUid() == uid {
+			quotas = append(quotas, q)
+		}
+	}
+	return quotas
+}
+
 func (f *fakeRuntime) UpdatePodSandboxResources(_ context.Context, req *runtimeapi.UpdatePodSandboxResourcesRequest) (*runtimeapi.UpdatePodSandboxResourcesResponse, error) {
 	return &runtimeapi.UpdatePodSandboxResourcesResponse{}, nil
 }

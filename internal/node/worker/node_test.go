@@ -65,7 +65,7 @@ func newNode(t *testing.T, change ...func(*Config)) *node {
 	n.cfg = Config{
 		Runtime: n.runtime, ImageService: n.runtime, Client: n.client, Recorder: n,
 		Images:  pull.New(pull.Config{Images: n.runtime, Recorder: n, Clock: n.clock}),
-		Builder: n, Volumes: n.volumes, Probes: n.probes, Hooks: n.hooks, Cgroups: fakeCgroups{},
+		Builder: n, Volumes: n.volumes, Probes: n.probes, Hooks: n.hooks, Cgroups: fakeCgroups{n.runtime},
 		HostIPs: func() []string { return []string{"192.0.2.1"} },
 		Sources: []string{SourceAPI}, Clock: n.clock,
 	}
@@ -168,7 +168,12 @@ func feed(ctx context.Context, m *Manager, w watch.Interface) {
 
 // Sandbox and Container make the node its own Builder.
 func (n *node) Sandbox(p *v1.Pod, attempt uint32) (*runtimeapi.PodSandboxConfig, error) {
+	parent, err := n.cfg.Cgroups.Ensure(p)
+	if err != nil {
+		return nil, err
+	}
 	return &runtimeapi.PodSandboxConfig{
+		Linux:    &runtimeapi.LinuxPodSandboxConfig{CgroupParent: parent},
 		Metadata: &runtimeapi.PodSandboxMetadata{Name: p.Name, Namespace: p.Namespace, Uid: string(p.UID), Attempt: attempt},
 		Labels:   container.PodLabels(p),
 	}, nil
@@ -438,11 +443,24 @@ func (f *fakeVolumes) script(err error) {
 	f.err = err
 }
 
-type fakeCgroups struct{}
+// fakeCgroups refuse a Pod less processor than one of its containers has, as the kernel does.
+type fakeCgroups struct{ runtime *fakeRuntime }
 
-func (fakeCgroups) Ensure(*v1.Pod) (string, error) { return "/kubepods", nil }
-func (fakeCgroups) Grow(_, _ *v1.Pod) error        { return nil }
-func (fakeCgroups) Remove(types.UID) error         { return nil }
+func (c fakeCgroups) Ensure(p *v1.Pod) (string, error) {
+	quota := qos.ForPod(p, qos.Settings{EnforceCPU: true, Period: qos.DefaultPeriod}).Quota
+	if quota == nil || *quota <= 0 {
+		return "/kubepods", nil
+	}
+	for _, had := range c.runtime.quotas(string(p.UID)) {
+		if had > *quota {
+			return "", fmt.Errorf("write cpu.cfs_quota_us: a container has %d, more than %d: invalid argument", had, *quota)
+		}
+	}
+	return "/kubepods", nil
+}
+
+func (fakeCgroups) Grow(_, _ *v1.Pod) error { return nil }
+func (fakeCgroups) Remove(types.UID) error  { return nil }
 
 // fakeProbes has outcomes as scripted.
 type fakeProbes struct {

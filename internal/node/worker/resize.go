@@ -40,21 +40,18 @@ func (w *worker) applyResize(ctx context.Context, p *v1.Pod, sandbox string, a p
 	if err := w.m.cfg.Cgroups.Grow(from, p); err != nil {
 		return err
 	}
-	if err := w.noteResize(ctx, p, sandbox); err != nil {
-		return err
-	}
 	for _, c := range a.Containers {
 		limits := &runtimeapi.ContainerResources{Linux: w.m.cfg.Builder.Resources(p, c.Container)}
 		if err := w.m.cfg.Runtime.UpdateContainerResources(ctx, c.ID, limits); err != nil {
 			return err
 		}
 	}
-	_, err := w.m.cfg.Cgroups.Ensure(p)
-	return err
+	return w.settleResize(ctx, p, sandbox)
 }
 
-// noteResize tells the runtime what the Pod as a whole gets; one that cannot be told need not know.
-func (w *worker) noteResize(ctx context.Context, p *v1.Pod, sandbox string) error {
+// settleResize takes from the Pod's cgroup what is too much, as making the sandbox's configuration does, and tells
+// the runtime what the Pod as a whole gets; one that cannot be told need not know.
+func (w *worker) settleResize(ctx context.Context, p *v1.Pod, sandbox string) error {
 	cfg, err := w.m.cfg.Builder.Sandbox(p, 0)
 	if err != nil {
 		return err
