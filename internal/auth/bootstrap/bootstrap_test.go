@@ -44,6 +44,34 @@ func TestDefaultPolicy(t *testing.T) {
 	}
 }
 
+// Every control loop acts as the one identity, so what it may do must be bound to that.
+func TestControllersMayAct(t *testing.T) {
+	p, err := Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound := map[string]bool{}
+	for _, b := range p.ClusterRoleBindings {
+		for _, s := range b.Subjects {
+			if s.Kind == rbacv1.UserKind && s.Name == "system:kube-controller-manager" {
+				bound[b.RoleRef.Name] = true
+			}
+		}
+	}
+	for _, r := range p.ClusterRoles {
+		if strings.HasPrefix(r.Name, "system:controller:") && !bound[r.Name] {
+			t.Errorf("cluster role %s is not bound to the controllers' identity", r.Name)
+		}
+	}
+	for _, loop := range []string{"clusterrole-aggregation-controller", "disruption-controller", "endpoint-controller", "endpointslice-controller",
+		"generic-garbage-collector", "namespace-controller", "node-controller", "pod-garbage-collector", "replicaset-controller",
+		"replication-controller", "resourcequota-controller", "root-ca-cert-publisher", "service-account-controller"} {
+		if !bound["system:controller:"+loop] {
+			t.Errorf("the %s may not act: there is no role system:controller:%[1]s for it", loop)
+		}
+	}
+}
+
 func TestParseSaysWhere(t *testing.T) {
 	for text, want := range map[string]string{
 		"\tcore pods: get":           "line 1",
