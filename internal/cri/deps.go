@@ -81,6 +81,8 @@ type Config struct {
 	Version string
 	// OnStep, when set, is told how long each step of a sandbox's or container's start took.
 	OnStep func(Step)
+	// OnOOM, when set, is told when the kernel has killed processes of a container for memory.
+	OnOOM func(OOM)
 }
 
 // Step is a part of a start.

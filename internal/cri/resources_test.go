@@ -107,6 +107,20 @@ func TestResources(t *testing.T) {
 
 func TestOOM(t *testing.T) {
 	w := realWorld(t)
+	told := make(chan OOM, 16)
+	w.cfg.OnOOM = func(o OOM) { told <- o }
+	w.reopen()
+	expect := func(container, message string) {
+		t.Helper()
+		select {
+		case o := <-told:
+			if o.PodUID != "oom-uid" || o.Container != container || !strings.Contains(o.Message, message) {
+				t.Errorf("told %+v, want %s: %s", o, container, message)
+			}
+		case <-time.After(time.Minute):
+			t.Fatalf("nobody told that %s is out of memory", container)
+		}
+	}
 	pod := w.pod("oom")
 	sb := w.runPod(pod)
 	const eat = "dd if=/dev/zero of=/dev/null bs=200M count=1"
@@ -115,15 +129,29 @@ func TestOOM(t *testing.T) {
 		return c
 	}
 	st := w.exit(w.run(sb, pod, limit(w.sh("first", "exec "+eat))))
-	if st.Reason != "OOMKilled" || st.ExitCode != 137 {
+	if st.Reason != "OOMKilled" || st.ExitCode != 137 || !strings.HasPrefix(st.Message, "the kernel killed the container for memory: limit 20Mi, peak ") {
 		t.Errorf("its first process was the victim: %v", st)
 	}
-	st = w.exit(w.run(sb, pod, limit(w.sh("child", eat+"; exit 5"))))
-	if st.Reason != "OOMKilled" || st.ExitCode != 5 && st.ExitCode != 137 {
+	expect("first", "limit 20Mi, peak ")
+
+	lives := w.run(sb, pod, limit(w.sh("child", "trap 'exit 5' TERM; "+eat+"; while :; do sleep 0.1; done")))
+	expect("child", "the kernel killed 1 process of the container for memory: limit 20Mi, peak ")
+	if st := w.status(lives); st.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
 		t.Errorf("its child was the victim: %v", st)
 	}
-	if st := w.exit(w.run(sb, pod, w.sh("none", "exit 1"))); st.Reason != "Error" {
+	if err := w.api.StopContainer(t.Context(), lives, 60); err != nil {
+		t.Fatal(err)
+	}
+	if st = w.exit(lives); st.Reason != "OOMKilled" || st.ExitCode != 5 || !strings.HasPrefix(st.Message, "the kernel killed 1 process of the container") {
+		t.Errorf("its child was the victim: %v", st)
+	}
+	if st := w.exit(w.run(sb, pod, w.sh("none", "exit 1"))); st.Reason != "Error" || st.Message != "" {
 		t.Errorf("nothing was the victim: %v", st)
+	}
+	select {
+	case o := <-told:
+		t.Errorf("told too much: %+v", o)
+	default:
 	}
 }
 

@@ -36,6 +36,10 @@ func (r *Runtime) watch(sb *sandbox, sh shim.Shim) {
 // heard takes one event.
 func (r *Runtime) heard(sb *sandbox, e shim.Event) {
 	switch {
+	case e.OOM != nil:
+		if c, err := r.store.container(e.Container); err == nil {
+			r.outOfMemory(c, *e.OOM)
+		}
 	case e.Exec != "":
 		r.execs.ended(e)
 	case e.Container == "":
@@ -63,7 +67,7 @@ func (r *Runtime) exited(c *container, exit shim.Exit) {
 		return
 	}
 	c.state.State, c.state.FinishedAt, c.state.ExitCode = stateExited, exit.At, exit.Code
-	c.state.Reason, c.state.PID = exitReason(exit), 0
+	c.state.Reason, c.state.Message, c.state.PID = exitReason(exit), exitMessage(exit), 0
 	close(c.ended)
 	err := r.saveContainer(c)
 	c.mu.Unlock()

@@ -59,7 +59,7 @@ type Shim interface {
 	Forget(ctx context.Context, container string) error
 	// Stop kills all containers and pause, waits for their end and ends the shim. Idempotent.
 	Stop(ctx context.Context) error
-	// Events are the exits since the connection was made, in order. The channel is closed when the shim is gone
+	// Events are the exits, and kills for memory, since the connection was made, in order. The channel is closed when the shim is gone
 	// or Close was called.
 	Events() <-chan Event
 	// Close lets go of the shim, which runs on.
@@ -186,13 +186,27 @@ type Exit struct {
 	// Signal that ended it; 0 for none.
 	Signal int `json:",omitempty"`
 	At     time.Time
-	// OOM says that the kernel killed a process of the container for its memory limit, this one or another.
-	OOM bool `json:",omitempty"`
+	// OOM says that the kernel killed a process of the container for memory, this one or another; Memory is what it
+	// says of it.
+	OOM    bool    `json:",omitempty"`
+	Memory *Memory `json:",omitempty"`
 }
 
-// Event is a process's end. Container is empty for pause, Exec for a container's first process.
+// Memory is what the kernel says of a container that it has killed a process of for memory.
+type Memory struct {
+	// Kills counts the killed processes since the container's start.
+	Kills uint64
+	// Limit is the container's own limit, Above the least of the cgroups that it is in, Peak the most that it has
+	// used at a time; bytes, 0 for none and for what the kernel does not tell.
+	Limit, Above, Peak uint64 `json:",omitempty"`
+}
+
+// Event is a process's end. Container is empty for pause, Exec for a container's first process. With OOM set it is not
+// an end: the kernel has killed a process of the container for memory, one time or more. When that was the first
+// process, its end follows.
 type Event struct {
-	Container string `json:",omitempty"`
-	Exec      string `json:",omitempty"`
+	Container string  `json:",omitempty"`
+	Exec      string  `json:",omitempty"`
+	OOM       *Memory `json:",omitempty"`
 	Exit      Exit
 }

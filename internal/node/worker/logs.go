@@ -50,7 +50,7 @@ func endMessage(ctx context.Context, s *runtimeapi.ContainerStatus, said string)
 	switch {
 	case words == "":
 		return said
-	case said == "":
+	case said == "", s.GetReason() == "OOMKilled" && !empty: // what it wrote may be read by a program
 		return words
 	}
 	return said + ": " + words

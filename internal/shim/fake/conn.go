@@ -149,6 +149,9 @@ func (k *container) finish(p *pod, exit shim.Exit) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.gone {
+		if exit.Memory != nil {
+			p.send(shim.Event{Container: k.req.ID, OOM: exit.Memory})
+		}
 		p.send(shim.Event{Container: k.req.ID, Exit: exit})
 	}
 }

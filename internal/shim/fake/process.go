@@ -47,7 +47,9 @@ func (p *process) run(stdin io.Reader, stdout, stderr io.Writer, ended func(shim
 		default:
 		}
 		exit.At = p.clock.Now().UTC().Round(0)
-		exit.OOM = p.script.OOM
+		if exit.OOM = p.script.OOM; exit.OOM {
+			exit.Memory = &shim.Memory{Kills: 1}
+		}
 		p.exit = exit
 		ended(exit)
 		close(p.done)

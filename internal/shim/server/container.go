@@ -25,6 +25,7 @@ type container struct {
 	done   chan struct{}  // closed when the container has ended, or was not started
 	err    error          // why it was not started
 	io     *streams
+	oom    *oomWatch // once up is closed without an error
 
 	mu    sync.Mutex
 	pidfd int // -1 when there is no process
@@ -105,6 +106,7 @@ func (s *server) launch(c *container) (<-chan shim.Exit, error) {
 		}
 	}
 	c.io = streams
+	c.oom = s.watchOOM(c.req.ID, res.Cgroups)
 	streams.pump()
 	return exited, nil
 }
@@ -116,7 +118,8 @@ const drainTimeout = 2 * time.Second
 func (s *server) await(c *container, exited <-chan shim.Exit) {
 	exit := <-exited
 	<-c.up
-	exit.OOM = oomKilled(c.result.Cgroups)
+	exit.Memory = c.oom.stop()
+	exit.OOM = exit.Memory != nil
 	if c.req.KillAll {
 		signalCgroup(c.result.Cgroups, unix.SIGKILL)
 	}
@@ -223,25 +226,6 @@ func cgroupDir(dirs map[string]string) (dir string, v2 bool) {
 		return d, false
 	}
 	return dirs[""], true
-}
-
-// oomKilled says whether the kernel has killed a process of the cgroup for its memory limit.
-func oomKilled(dirs map[string]string) bool {
-	dir, v2 := cgroupDir(dirs)
-	file := "memory.oom_control"
-	if v2 {
-		file = "memory.events"
-	}
-	data, err := os.ReadFile(filepath.Join(dir, file))
-	if err != nil {
-		return false
-	}
-	for line := range strings.Lines(string(data)) {
-		if n, ok := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); ok {
-			return n != "0"
-		}
-	}
-	return false
 }
 
 // signalCgroup signals every process in the cgroup.
