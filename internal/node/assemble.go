@@ -1,7 +1,7 @@
 package node
 
 import (
-	"context"
+	"fmt"
 	"path/filepath"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,9 +12,11 @@ import (
 	"podium.dev/podium/internal/node/container"
 	"podium.dev/podium/internal/node/hook"
 	"podium.dev/podium/internal/node/object"
+	"podium.dev/podium/internal/node/pod"
 	"podium.dev/podium/internal/node/probe"
 	"podium.dev/podium/internal/node/pull"
 	"podium.dev/podium/internal/node/static"
+	"podium.dev/podium/internal/node/sysctl"
 	"podium.dev/podium/internal/node/volume"
 	"podium.dev/podium/internal/node/worker"
 )
@@ -28,6 +30,10 @@ func (n *Node) assemble(recorder record.EventRecorder) error {
 		NodeName: c.Name, Allocatable: n.allocatable, HostIPs: n.hostIPs, Paths: c.Paths,
 		Objects: n.objects, Client: c.Client, Recorder: recorder, Clock: c.Clock,
 	})
+	sysctls, err := sysctl.New(c.Kubelet.AllowedUnsafeSysctls, c.Facts.KernelVersion)
+	if err != nil {
+		return fmt.Errorf("allowedUnsafeSysctls: %w", err)
+	}
 	groups, err := cgroup.New(c.Paths.CgroupParent)
 	if err != nil {
 		return err
@@ -43,9 +49,7 @@ func (n *Node) assemble(recorder record.EventRecorder) error {
 	})
 	images := pull.New(pull.Config{
 		Images: c.Images, Recorder: recorder, Clock: c.Clock, MaxParallel: parallelPulls(c.Kubelet),
-		Secret: func(ctx context.Context, ns, name string) (*corev1.Secret, error) {
-			return n.objects.Secret(ctx, ns, name)
-		},
+		Secret:          n.objects.Secret,
 		NodeCredentials: filepath.Join(c.Paths.Kubelet, "config.json"),
 		Records:         filepath.Join(c.Paths.Kubelet, "image_manager"),
 	})
@@ -57,6 +61,7 @@ func (n *Node) assemble(recorder record.EventRecorder) error {
 		Builder: builder, Volumes: n.volumes, Probes: probes,
 		Hooks:   &hook.Runner{Runtime: c.Runtime, Recorder: recorder, Clock: c.Clock},
 		Cgroups: n.cgroups,
+		Admit:   []func(*corev1.Pod, []*corev1.Pod) *pod.Verdict{sysctls.Admit},
 		Node:    n.node, HostIPs: n.hostIPs, Sources: append(n.sources().Names(), worker.SourceAPI),
 		PullProgress: c.PullProgress, OnEnd: n.staticEnded, Marks: filepath.Join(c.Paths.Kubelet, "hooks"), RuntimeHandler: n.runtimeHandler,
 		Allocations: filepath.Join(c.Paths.Kubelet, "allocations"),

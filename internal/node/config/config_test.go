@@ -82,6 +82,7 @@ func TestRefused(t *testing.T) {
 		{head + "registerWithTaints:\n- key: a\n  effect: Never\n", "F:4: registerWithTaints[0]: invalid taint: a:Never"},
 		{head + "shutdownGracePeriod: 5s\nshutdownGracePeriodCriticalPods: 10s\n", "F:4: shutdownGracePeriodCriticalPods: 10s must be <= shutdownGracePeriod 5s"},
 		{head + "crashLoopBackOff:\n  maxContainerRestartPeriod: 1h\n", "F:4: crashLoopBackOff.maxContainerRestartPeriod: 1h0m0s must be set between 1s and 300s"},
+		{head + "allowedUnsafeSysctls: [kernel.msg*, vm.swappiness]\n", "F:3: allowedUnsafeSysctls: the sysctls \"vm.swappiness\" are not known to be namespaced"},
 		{head + "enforceNodeAllocatable: [pods, none]\n", "F:3: enforceNodeAllocatable: may not contain additional enforcements when \"none\" is specified"},
 	} {
 		path := write(t, tc.content)

@@ -16,6 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+
+	"podium.dev/podium/internal/node/sysctl"
 )
 
 // checker collects what is wrong with settings.
@@ -248,6 +250,9 @@ func (c *checker) policies(k *kubeletconfig.KubeletConfiguration) {
 	c.oneOf("memoryReservationPolicy", string(k.MemoryReservationPolicy), string(kubeletconfig.NoneMemoryReservationPolicy), string(kubeletconfig.TieredReservationMemoryReservationPolicy))
 	c.oneOf("topologyManagerScope", k.TopologyManagerScope, kubeletconfig.ContainerTopologyManagerScope, kubeletconfig.PodTopologyManagerScope)
 	c.oneOf("authorization.mode", string(k.Authorization.Mode), string(kubeletconfig.KubeletAuthorizationModeAlwaysAllow), string(kubeletconfig.KubeletAuthorizationModeWebhook))
+	if _, err := sysctl.New(k.AllowedUnsafeSysctls, ""); err != nil {
+		c.must(false, "allowedUnsafeSysctls", "%v", err)
+	}
 	c.must(!k.RunOnce, "runOnce", "Runonce mode has been deprecated and should not be set")
 }
 

@@ -78,10 +78,13 @@ func (m *Manager) take(source string, p *v1.Pod) {
 	if g, resized := m.grants[p.UID]; resized {
 		admitted = g.Allocated.Apply(p)
 	}
-	why := m.admit(admitted)
-	if why == nil || !m.makeRoom(source, p) {
-		m.start(source, p, why)
+	why := m.refuses(admitted)
+	if why == nil {
+		if why = m.noRoom(admitted); why != nil && m.makeRoom(source, p) {
+			return
+		}
 	}
+	m.start(source, p, why)
 }
 
 // makeRoom ends others for a critical Pod that the node has too little for, and reports whether there will be
@@ -176,22 +179,30 @@ func (m *Manager) start(source string, p *v1.Pod, refused *pod.Verdict) *worker 
 	return w
 }
 
-// admit answers why the node does not take a Pod in, nil when it does. The lock is held.
-func (m *Manager) admit(p *v1.Pod) *pod.Verdict {
-	others := m.others()
-	if m.cfg.Node != nil {
-		if node := m.cfg.Node(); node != nil {
-			if v := pod.Admit(p, node, others); v != nil {
-				return v
-			}
-		}
+// refuses answers which check of the node's a Pod that is new to it does not pass, nil for none. The lock is held.
+func (m *Manager) refuses(p *v1.Pod) *pod.Verdict {
+	if len(m.cfg.Admit) == 0 {
+		return nil
 	}
+	others := m.others()
 	for _, check := range m.cfg.Admit {
 		if v := check(p, others); v != nil {
 			return v
 		}
 	}
 	return nil
+}
+
+// noRoom answers why the Pod does not go on the node beside those that are there, nil when it does. The lock is held.
+func (m *Manager) noRoom(p *v1.Pod) *pod.Verdict {
+	if m.cfg.Node == nil {
+		return nil
+	}
+	node := m.cfg.Node()
+	if node == nil {
+		return nil
+	}
+	return pod.Admit(p, node, m.others())
 }
 
 // others are the Pods that take room on the node. The lock is held.

@@ -524,3 +524,26 @@ func TestCriticalPodsAreMadeRoomFor(t *testing.T) {
 		return st.Phase == v1.PodFailed && st.Reason == "Preempting" && isTrue(st, v1.DisruptionTarget)
 	})
 }
+
+// A check of the node's is asked before there is room to be made: a Pod that is refused anyway ends no other.
+func TestRefusedBeforeRoomIsMade(t *testing.T) {
+	n := newNode(t, allocatable("1", "1Gi"), func(c *Config) {
+		c.Admit = []func(*v1.Pod, []*v1.Pod) *pod.Verdict{func(p *v1.Pod, _ []*v1.Pod) *pod.Verdict {
+			if p.Name != "critical" {
+				return nil
+			}
+			return &pod.Verdict{Reason: "SysctlForbidden", Message: "forbidden sysctl"}
+		}}
+	})
+	n.create(newPod(sized("800m", "100Mi")))
+	n.running("web")
+	critical := newPod(sized("800m", "100Mi"), func(p *v1.Pod) {
+		p.Spec.PriorityClassName, p.Spec.Priority = "system-node-critical", ptr.To[int32](2000001000)
+	})
+	critical.Name, critical.UID = "critical", "uid-critical"
+	n.create(critical)
+	n.becomes("critical", "refused", func(st *v1.PodStatus) bool {
+		return st.Phase == v1.PodFailed && st.Reason == "SysctlForbidden" && st.Message == "Pod was rejected: forbidden sysctl"
+	})
+	n.running("web")
+}

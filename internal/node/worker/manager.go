@@ -39,8 +39,8 @@ type Config struct {
 	Node func() *v1.Node
 	// HostIPs are the node's addresses, the main one first, at most one of each family.
 	HostIPs func() []string
-	// Admit are further checks of a Pod that is new to the node, asked in order after the node's own; others
-	// are the Pods that are there. The first verdict refuses the Pod.
+	// Admit are checks of a Pod that is new to the node, asked in order before it is seen whether there is room for
+	// it; others are the Pods that are there. The first verdict refuses the Pod.
 	Admit []func(p *v1.Pod, others []*v1.Pod) *pod.Verdict
 	// Sources are the sources that must have spoken before what no source knows is removed.
 	Sources []string
