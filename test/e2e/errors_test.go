@@ -95,3 +95,16 @@ func TestErrorsOfVerbs(t *testing.T) {
 	s.refused([]string{"logs", "none"}, `pods "none" not found`)
 	s.refused([]string{"logs", "two", "-c", "c0", "-p"}, `previous terminated container "c0" in pod "two" not found`)
 }
+
+// A Pod that would change a setting of the kernel that is not safe is not run, and its status says so.
+func TestForbiddenSysctl(t *testing.T) {
+	s := newSpace(t)
+	pod := shellPod("unsafe", "sleep 3600")
+	pod.Spec.SecurityContext = &corev1.PodSecurityContext{Sysctls: []corev1.Sysctl{{Name: "net.ipv4.tcp_syncookies", Value: "1"}, {Name: "kernel.msgmax", Value: "9000"}}}
+	s.create(pod)
+	refused := s.awaitPhase("unsafe", corev1.PodFailed)
+	if refused.Status.Reason != "SysctlForbidden" || refused.Status.Message != `Pod was rejected: forbidden sysctl: "kernel.msgmax" not allowlisted` {
+		t.Errorf("refused with %s: %s", refused.Status.Reason, refused.Status.Message)
+	}
+	s.eventuallyEvent("unsafe", "SysctlForbidden", `forbidden sysctl: "kernel.msgmax" not allowlisted`)
+}
