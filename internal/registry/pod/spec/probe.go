@@ -59,6 +59,9 @@ func (c *checker) lifecycle(l *corev1.Lifecycle, at *field.Path) {
 			c.handler(handler{exec: h.Exec, httpGet: h.HTTPGet, tcpSocket: h.TCPSocket, sleep: h.Sleep}, at.Child(hook.name))
 		}
 	}
+	if l.StopSignal != nil {
+		c.stopSignal(*l.StopSignal, at.Child("stopSignal"))
+	}
 }
 
 // handler is what a probe or a hook does; exactly one of the fields is set.

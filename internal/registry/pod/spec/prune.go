@@ -3,7 +3,9 @@ package spec
 import corev1 "k8s.io/api/core/v1"
 
 // Prune takes out of a Pod what v1.37 does not have by default: the fields of features whose gates are off.
-// Clients that send them are not refused; the fields are simply not kept.
+// Clients that send them are not refused; the fields are simply not kept. One is kept all the same,
+// lifecycle.stopSignal (ContainerStopSignals): a program that is ended by another signal than its manifest names
+// does not end as it is meant to.
 func Prune(pod *corev1.Pod) {
 	pruneSpec(&pod.Spec)
 	PruneStatus(pod)
@@ -51,12 +53,6 @@ func pruneContainer(c *corev1.Container) {
 	for _, h := range []*corev1.LifecycleHandler{c.Lifecycle.PostStart, c.Lifecycle.PreStop} {
 		if h != nil {
 			pruneHTTPGet(h.HTTPGet)
-		}
-	}
-	if c.Lifecycle.StopSignal != nil { // ContainerStopSignals
-		c.Lifecycle.StopSignal = nil
-		if *c.Lifecycle == (corev1.Lifecycle{}) {
-			c.Lifecycle = nil
 		}
 	}
 }
