@@ -126,7 +126,7 @@ func newRoot() *cobra.Command {
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return codedError{fmt.Errorf("%w; see: %s --help", err, c.CommandPath()), exitUsage}
 	})
-	cmd.AddCommand(newUp(o), newDown(o), newKubectl(), newKubeconfig(o), newImage(o), newTrace(o), newVersion())
+	cmd.AddCommand(newUp(o), newDown(o), newKubectl(), newKubeconfig(o), newImage(o), newTrace(o), newWhy(o), newVersion())
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	return cmd
 }

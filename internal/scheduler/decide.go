@@ -93,7 +93,6 @@ func (s *Scheduler) bind(ctx context.Context, item *queue.Item, p *profile.Profi
 	err := p.Binder().Bind(ctx, assumed, node)
 	if err == nil {
 		klog.V(2).InfoS("Bound a pod", "pod", klog.KObj(assumed.Pod), "node", node, "attempts", item.Attempts)
-		s.verdicts.forget(assumed.Pod.UID)
 		s.recorder.Eventf(assumed.Pod, nil, corev1.EventTypeNormal, "Scheduled", "Binding", "Successfully assigned %s to %s", assumed.Name(), node)
 		return
 	}
@@ -121,7 +120,6 @@ func (s *Scheduler) refuse(item *queue.Item, refusal profile.Refusal, hints []fr
 		s.nominated.Remove(pod.Pod.UID)
 		change.nominated = new(string)
 	}
-	s.verdicts.set(pod, item.Attempts, refusal.Message, s.clock.Now())
 	s.queue.Refused(item, hints)
 	s.tell(pod.Pod, change)
 }
@@ -136,7 +134,6 @@ func (s *Scheduler) fail(item *queue.Item, err error) {
 		return
 	}
 	item.Pod = framework.NewPodInfo(newest)
-	s.verdicts.set(item.Pod, item.Attempts, err.Error(), s.clock.Now())
 	s.queue.Failed(item)
 	s.tell(newest, statusChange{reason: corev1.PodReasonSchedulerError, message: err.Error(), nominated: new(string)})
 }

@@ -111,7 +111,6 @@ func (s *Scheduler) podPlaced(old *corev1.Pod, info *framework.PodInfo) {
 	if old == nil || old.Spec.NodeName == "" {
 		s.nominated.Remove(info.Pod.UID)
 		s.queue.Delete(info.Pod.UID)
-		s.verdicts.forget(info.Pod.UID)
 		s.queue.Event(framework.Event{Kinds: framework.PodPlaced, New: info})
 		return
 	}
@@ -173,7 +172,6 @@ func (s *Scheduler) podGone(pod *corev1.Pod) {
 	promised := s.nominated.NodeOf(pod.UID) != ""
 	s.nominated.Remove(pod.UID)
 	s.queue.Delete(pod.UID)
-	s.verdicts.forget(pod.UID)
 	before := s.cache.RemovePod(pod.UID)
 	if before == nil {
 		before = framework.NewPodInfo(pod)

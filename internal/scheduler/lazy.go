@@ -16,14 +16,14 @@ import (
 
 // lazy holds the watches that only some decisions need: of namespaces when a Pod's affinity selects some by
 // their labels, of budgets when something is preempted, of services and owners when Pods are spread over
-// several nodes, of claims and volumes when a Pod has persistent volumes. Each starts when it is first asked for, and the decision that asks waits for its first
-// list.
+// several nodes, of claims and volumes when a Pod has persistent volumes. Each starts when it is first asked
+// for, and the decision that asks waits for its first list.
 type lazy struct {
 	factory informers.SharedInformerFactory
 	// changed is told of every change of a namespace.
 	changed func(old, now *corev1.Namespace)
 	handle  sync.Once
-	// claimed is told of every change of a claim, a volume or a storage class.
+	// claimed is told of every change of a claim, a volume, a storage class or a node's drivers.
 	claimed func()
 	claims  sync.Once
 
@@ -122,12 +122,25 @@ func (l *lazy) Class(name string) *storagev1.StorageClass {
 	return class
 }
 
-// needVolumes has claims, volumes and classes watched.
+// Drivers implements plugins.Volumes.
+func (l *lazy) Drivers(node string) *storagev1.CSINode {
+	if !l.needVolumes() {
+		return nil
+	}
+	drivers, err := l.factory.Storage().V1().CSINodes().Lister().Get(node)
+	if err != nil {
+		return nil
+	}
+	return drivers
+}
+
+// needVolumes has claims, volumes, classes and the drivers of nodes watched.
 func (l *lazy) needVolumes() bool {
 	all := []cache.SharedIndexInformer{
 		l.factory.Core().V1().PersistentVolumeClaims().Informer(),
 		l.factory.Core().V1().PersistentVolumes().Informer(),
 		l.factory.Storage().V1().StorageClasses().Informer(),
+		l.factory.Storage().V1().CSINodes().Informer(),
 	}
 	l.claims.Do(func() {
 		changed := cache.ResourceEventHandlerFuncs{AddFunc: func(any) { l.claimed() }, UpdateFunc: func(_, _ any) { l.claimed() }}

@@ -14,7 +14,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -51,15 +50,12 @@ type Scheduler struct {
 	sources   *sources
 	recorder  events.EventRecorder
 	statuses  *statuses
-	verdicts  *verdicts
 	bindings  chan struct{}
 	beside    sync.WaitGroup // bindings and preemptions under way
 
 	options Options
 	// bindingTime bounds a binding; 0 does not.
 	bindingTime time.Duration
-	// leading is the scheduler that decides while this one only takes part in the election.
-	leading atomic.Pointer[Scheduler]
 }
 
 // New makes a scheduler that reads and writes through the client, on which no rate limit should be.
@@ -75,7 +71,6 @@ func New(client kubernetes.Interface, options Options) *Scheduler {
 		snapshot:  framework.NewSnapshot(),
 		sources:   newSources(client),
 		statuses:  newStatuses(client, options.Clock, statusesAtOnce),
-		verdicts:  newVerdicts(),
 		bindings:  make(chan struct{}, bindingsAtOnce),
 		options:   options,
 	}
@@ -109,8 +104,6 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	return election.Run(ctx, config, func(ctx context.Context) error {
 		leader := New(s.client, s.options)
 		leader.bindingTime = config.Margin()
-		s.leading.Store(leader)
-		defer s.leading.Store(nil)
 		return leader.schedule(ctx)
 	})
 }

@@ -1,63 +1,38 @@
 package scheduler
 
 import (
-	"sync"
-	"time"
-
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
+	podcache "podium.dev/podium/internal/scheduler/cache"
 	"podium.dev/podium/internal/scheduler/framework"
+	"podium.dev/podium/internal/scheduler/plugins"
+	"podium.dev/podium/internal/scheduler/profile"
+	"podium.dev/podium/internal/scheduler/queue"
 )
 
-// verdicts remembers the last refusal of each waiting Pod.
-type verdicts struct {
-	mu  sync.Mutex
-	all map[types.UID]verdict
+// Cluster is what an explanation is worked out from: the objects that a decision depends on. Of volumes and
+// namespaces only those are needed that the Pod has to do with.
+type Cluster struct {
+	Nodes      []corev1.Node
+	Pods       []corev1.Pod
+	Namespaces []corev1.Namespace
+	Claims     []corev1.PersistentVolumeClaim
+	Volumes    []corev1.PersistentVolume
+	Classes    []storagev1.StorageClass
+	Drivers    []storagev1.CSINode
 }
 
-// verdict is a refusal. It is small; the numbers are worked out when somebody asks.
-type verdict struct {
-	attempts int
-	message  string
-	at       time.Time
-}
-
-func newVerdicts() *verdicts { return &verdicts{all: map[types.UID]verdict{}} }
-
-func (v *verdicts) set(p *framework.PodInfo, attempts int, message string, at time.Time) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.all[p.Pod.UID] = verdict{attempts, message, at}
-}
-
-func (v *verdicts) forget(uid types.UID) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	delete(v.all, uid)
-}
-
-func (v *verdicts) get(uid types.UID) (verdict, bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	out, ok := v.all[uid]
-	return out, ok
-}
-
-// Explanation says why a Pod waits.
+// Explanation says why a Pod has no node.
 type Explanation struct {
-	Pod types.NamespacedName
-	// Attempts is how often the Pod was decided on, LastAttempt when, and Message the outcome, in
-	// Kubernetes' words.
-	Attempts    int
-	LastAttempt time.Time
-	Message     string
 	// Held is set when the Pod is not decided on at all, such as for its scheduling gates.
 	Held string
 	// Whole is what keeps it off all nodes at once, "" if nothing does.
 	Whole string
-	// Nominated is the node on which room is being made for it.
-	Nominated string
-	// Nodes says for each node what keeps the Pod off it, as of now.
+	// Nodes says for each node what keeps the Pod off it.
 	Nodes []NodeExplanation
 }
 
@@ -68,36 +43,110 @@ type NodeExplanation struct {
 	Details []framework.Detail
 }
 
-// Why explains why a Pod waits, with the cluster as it is now. It answers false for a Pod that is not
-// waiting here: it has a node, is another scheduler's, or does not exist.
-func (s *Scheduler) Why(namespace, name string) (Explanation, bool) {
-	if s.options.Election != nil {
-		if leader := s.leading.Load(); leader != nil {
-			return leader.Why(namespace, name)
+// Explain says why the Pod has no node, by the rules of the default profile and nothing but the objects
+// given. The error says which of the Pod's rules cannot be read.
+func Explain(pod *corev1.Pod, cluster *Cluster) (Explanation, error) {
+	objects := newObjects(cluster)
+	nominated := queue.NewNominated()
+	p, err := profileOver(objects, nominated)
+	if err != nil {
+		return Explanation{}, err
+	}
+	known := podcache.New()
+	for i := range cluster.Nodes {
+		known.SetNode(&cluster.Nodes[i])
+	}
+	for i := range cluster.Pods {
+		other := &cluster.Pods[i]
+		switch {
+		case other.UID == pod.UID || other.Status.Phase == corev1.PodSucceeded || other.Status.Phase == corev1.PodFailed:
+		case other.Spec.NodeName != "":
+			known.SetPod(framework.NewPodInfo(other))
+		case other.Status.NominatedNodeName != "":
+			nominated.Set(framework.NewPodInfo(other), other.Status.NominatedNodeName)
 		}
-		return Explanation{}, false
 	}
-	pod, err := s.sources.pods().Pods(namespace).Get(name)
-	if err != nil || pod.Spec.NodeName != "" || s.profileOf(pod) == nil {
-		return Explanation{}, false
-	}
-	info, p := framework.NewPodInfo(pod), s.profileOf(pod)
-	out := Explanation{Pod: info.Name(), Nominated: s.nominated.NodeOf(pod.UID)}
-	if v, ok := s.verdicts.get(pod.UID); ok {
-		out.Attempts, out.LastAttempt, out.Message = v.attempts, v.at, v.message
-	}
+	info := framework.NewPodInfo(pod)
 	if gate := p.Gate(info); gate != nil {
-		out.Held = gate.Message()
-		return out, true
+		return Explanation{Held: gate.Message()}, nil
 	}
-	snapshot := s.cache.Copy()
+	snapshot := framework.NewSnapshot()
+	known.Update(snapshot)
 	cycle, whole := p.Begin(info, snapshot)
 	if whole != nil {
-		out.Whole = whole.Message()
-		return out, true
+		return Explanation{Whole: whole.Message()}, whole.Err
 	}
+	var out Explanation
 	for _, node := range snapshot.Nodes {
 		out.Nodes = append(out.Nodes, NodeExplanation{Node: node.Node.Name, Details: cycle.Explain(node)})
 	}
-	return out, true
+	return out, nil
 }
+
+// profileOver is the default profile with its plugins looking at the objects. It decides and carries nothing
+// out.
+func profileOver(o *objects, nominated *queue.Nominated) (*profile.Profile, error) {
+	var enabled []profile.Enabled
+	for _, w := range defaultPlugins {
+		plugin, err := plugins.New(w.Name, nil, plugins.Dependencies{
+			Namespaces: o, Volumes: o,
+			Siblings: func(*corev1.Pod) labels.Selector { return labels.Everything() }, // of scores only
+			Budgets:  func() []*policyv1.PodDisruptionBudget { return nil },
+			Preempt:  func(p plugins.Preemption) { p.Finish() },
+		})
+		if err != nil {
+			return nil, err
+		}
+		enabled = append(enabled, profile.Enabled{Plugin: plugin, Weight: w.Weight})
+	}
+	return profile.New(corev1.DefaultSchedulerName, 0, nominated, enabled)
+}
+
+// objects finds what plugins ask for among the objects of a Cluster.
+type objects struct {
+	namespaces map[string]labels.Set
+	claims     map[types.NamespacedName]*corev1.PersistentVolumeClaim
+	volumes    map[string]*corev1.PersistentVolume
+	classes    map[string]*storagev1.StorageClass
+	drivers    map[string]*storagev1.CSINode
+}
+
+func newObjects(c *Cluster) *objects {
+	o := &objects{
+		namespaces: map[string]labels.Set{}, claims: map[types.NamespacedName]*corev1.PersistentVolumeClaim{},
+		volumes: map[string]*corev1.PersistentVolume{}, classes: map[string]*storagev1.StorageClass{}, drivers: map[string]*storagev1.CSINode{},
+	}
+	for i := range c.Namespaces {
+		o.namespaces[c.Namespaces[i].Name] = c.Namespaces[i].Labels
+	}
+	for i := range c.Claims {
+		o.claims[types.NamespacedName{Namespace: c.Claims[i].Namespace, Name: c.Claims[i].Name}] = &c.Claims[i]
+	}
+	for i := range c.Volumes {
+		o.volumes[c.Volumes[i].Name] = &c.Volumes[i]
+	}
+	for i := range c.Classes {
+		o.classes[c.Classes[i].Name] = &c.Classes[i]
+	}
+	for i := range c.Drivers {
+		o.drivers[c.Drivers[i].Name] = &c.Drivers[i]
+	}
+	return o
+}
+
+// Labels implements framework.Namespaces.
+func (o *objects) Labels(namespace string) labels.Set { return o.namespaces[namespace] }
+
+// Claim implements plugins.Volumes.
+func (o *objects) Claim(namespace, name string) *corev1.PersistentVolumeClaim {
+	return o.claims[types.NamespacedName{Namespace: namespace, Name: name}]
+}
+
+// Volume implements plugins.Volumes.
+func (o *objects) Volume(name string) *corev1.PersistentVolume { return o.volumes[name] }
+
+// Class implements plugins.Volumes.
+func (o *objects) Class(name string) *storagev1.StorageClass { return o.classes[name] }
+
+// Drivers implements plugins.Volumes.
+func (o *objects) Drivers(node string) *storagev1.CSINode { return o.drivers[node] }

@@ -14,6 +14,8 @@ type Volumes interface {
 	Claim(namespace, name string) *corev1.PersistentVolumeClaim
 	Volume(name string) *corev1.PersistentVolume
 	Class(name string) *storagev1.StorageClass
+	// Drivers answers with what is known of the CSI drivers of a node.
+	Drivers(node string) *storagev1.CSINode
 }
 
 // VolumeBinding keeps a Pod back until its claims are bound, and then to the nodes that its volumes can be

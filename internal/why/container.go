@@ -1,0 +1,243 @@
+package why
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// containers says what is in the way of each container.
+func containers(f *Facts) []Finding {
+	var out []Finding
+	for i := range f.Pod.Status.InitContainerStatuses {
+		out = append(out, f.container(&f.Pod.Status.InitContainerStatuses[i], true)...)
+	}
+	for i := range f.Pod.Status.ContainerStatuses {
+		out = append(out, f.container(&f.Pod.Status.ContainerStatuses[i], false)...)
+	}
+	return out
+}
+
+func (f *Facts) container(c *corev1.ContainerStatus, init bool) []Finding {
+	var out []Finding
+	spec := specOf(f.Pod, c.Name)
+	if oom := f.outOfMemory(c, spec); oom != nil {
+		out = append(out, *oom)
+	}
+	switch s := c.State; {
+	case s.Waiting != nil:
+		if waiting := f.waiting(c); waiting != nil {
+			out = append(out, *waiting)
+		}
+	case s.Terminated != nil:
+		if !init || s.Terminated.ExitCode != 0 {
+			out = append(out, f.ended(c)...)
+		}
+	case s.Running != nil && f.Pod.DeletionTimestamp == nil:
+		switch {
+		case init && !sidecar(spec):
+			out = append(out, Finding{
+				About: AboutContainer, Object: c.Name, Reason: "PodInitializing", Since: since(s.Running.StartedAt),
+				Message: "this init container runs; the next ones start when it has ended with success",
+				Mend:    fmt.Sprintf("see what it does: kubectl logs %s -n %s -c %s", f.Pod.Name, f.Pod.Namespace, c.Name),
+			})
+		case spec != nil:
+			out = append(out, f.probed(c, spec)...)
+		}
+	}
+	return out
+}
+
+func specOf(pod *corev1.Pod, name string) *corev1.Container {
+	for _, list := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
+
+func sidecar(c *corev1.Container) bool {
+	return c != nil && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+}
+
+// waiting says why a container waits; nil when it is only not its turn.
+func (f *Facts) waiting(c *corev1.ContainerStatus) *Finding {
+	w := c.State.Waiting
+	switch w.Reason {
+	case "ContainerCreating", "PodInitializing", "":
+		return nil
+	case "CrashLoopBackOff":
+		return f.crashing(c)
+	case "CreateContainerConfigError":
+		return &Finding{About: AboutContainer, Object: c.Name, Reason: w.Reason, Message: w.Message, Mend: mendOfConfig(w.Message)}
+	case "CreateContainerError", "RunContainerError", "PostStartHookError":
+		return &Finding{About: AboutContainer, Object: c.Name, Reason: w.Reason, Message: w.Message, Mend: mendOfStart(w.Message)}
+	}
+	if mend, ok := mendOfImage(c.Image, w.Reason, w.Message); ok {
+		return &Finding{About: AboutImage, Object: c.Name, Reason: w.Reason, Message: w.Message, Mend: mend}
+	}
+	return &Finding{About: AboutContainer, Object: c.Name, Reason: w.Reason, Message: w.Message}
+}
+
+// mendOfConfig says what helps when a container's configuration cannot be put together.
+func mendOfConfig(message string) string {
+	switch {
+	case strings.Contains(message, "runAsNonRoot"), strings.Contains(message, "non-numeric user"):
+		return "give securityContext.runAsUser a number other than 0, or take runAsNonRoot out"
+	case strings.Contains(message, "couldn't find key"):
+		return "put the key into the object, or correct it in the Pod; the container starts by itself then"
+	case strings.Contains(message, "not found"):
+		return "make the object, or correct its name in the Pod; the container starts by itself then"
+	}
+	return "correct what the message names; the container starts by itself then"
+}
+
+// mendOfStart says what helps when a container cannot be started.
+func mendOfStart(message string) string {
+	switch {
+	case strings.Contains(message, "executable file not found"), strings.Contains(message, "no such file or directory"):
+		return "the image has no such program: correct command, or the path of a mounted file"
+	case strings.Contains(message, "permission denied"):
+		return "the program or the folder is not executable for the container's user: correct command, runAsUser or the file's mode"
+	case strings.Contains(message, "exec format error"):
+		return "the program is for another processor, or a script without #!: take an image for this machine"
+	}
+	return ""
+}
+
+// backOff finds the length of a back-off in its message.
+var backOff = regexp.MustCompile(`back-off ([0-9hms.]+) restarting`)
+
+// crashing says how a container that is restarted again and again ends, and when it is tried next.
+func (f *Facts) crashing(c *corev1.ContainerStatus) *Finding {
+	out := &Finding{About: AboutContainer, Object: c.Name, Reason: "CrashLoopBackOff", Message: c.State.Waiting.Message}
+	last := c.LastTerminationState.Terminated
+	if last == nil {
+		last = c.State.Terminated
+	}
+	if last == nil {
+		return out
+	}
+	out.Since = since(last.FinishedAt)
+	out.Message = fmt.Sprintf("it ended %s and was restarted %s; it had run for %s", exitOf(last), plural(int(c.RestartCount), "time", "times"), lasted(last))
+	if last.Message != "" {
+		out.Message += "; its last words: " + strings.TrimSpace(last.Message)
+	}
+	if m := backOff.FindStringSubmatch(c.State.Waiting.Message); m != nil {
+		if d, err := time.ParseDuration(m[1]); err == nil {
+			next := metav1.NewTime(last.FinishedAt.Add(d))
+			out.Next = &next
+			out.Message += fmt.Sprintf("; the back-off is %s", d)
+		}
+	}
+	out.Mend = fmt.Sprintf("%s kubectl logs %s -n %s -c %s --previous", mendOfExit(last), f.Pod.Name, f.Pod.Namespace, c.Name)
+	return out
+}
+
+// ended says how a container ended that is not restarted.
+func (f *Facts) ended(c *corev1.ContainerStatus) []Finding {
+	t := c.State.Terminated
+	if t.ExitCode == 0 || t.Reason == oomKilled {
+		return nil // as it should be, or told already
+	}
+	out := Finding{
+		About: AboutContainer, Object: c.Name, Reason: t.Reason, Since: since(t.FinishedAt),
+		Message: fmt.Sprintf("it ended %s; it had run for %s", exitOf(t), lasted(t)),
+		Mend:    fmt.Sprintf("%s kubectl logs %s -n %s -c %s", mendOfExit(t), f.Pod.Name, f.Pod.Namespace, c.Name),
+	}
+	if t.Message != "" {
+		out.Message += "; its last words: " + strings.TrimSpace(t.Message)
+	}
+	return []Finding{out}
+}
+
+func lasted(t *corev1.ContainerStateTerminated) time.Duration {
+	if t.StartedAt.IsZero() {
+		return 0
+	}
+	return t.FinishedAt.Sub(t.StartedAt.Time).Round(time.Second)
+}
+
+// exitOf puts an exit code into words.
+func exitOf(t *corev1.ContainerStateTerminated) string {
+	words := ""
+	switch {
+	case t.Reason == oomKilled:
+		words = " (killed for memory)"
+	case t.ExitCode == 0:
+		words = " (success)"
+	case t.ExitCode == 126:
+		words = " (a shell's word for: the program is not executable)"
+	case t.ExitCode == 127:
+		words = " (a shell's word for: the program is not found)"
+	case t.ExitCode == 137:
+		words = " (SIGKILL)"
+	case t.ExitCode == 139:
+		words = " (SIGSEGV)"
+	case t.ExitCode == 143:
+		words = " (SIGTERM)"
+	case t.ExitCode > 128 && t.ExitCode < 128+65:
+		words = fmt.Sprintf(" (signal %d)", t.ExitCode-128)
+	}
+	return fmt.Sprintf("with exit code %d%s", t.ExitCode, words)
+}
+
+func mendOfExit(t *corev1.ContainerStateTerminated) string {
+	switch {
+	case t.ExitCode == 0:
+		return "its program ends with success and its restartPolicy starts it again: have it go on, or set restartPolicy OnFailure or Never; see"
+	case t.ExitCode == 126 || t.ExitCode == 127:
+		return "correct its command; see"
+	}
+	return "its own log says why:"
+}
+
+const oomKilled = "OOMKilled"
+
+// outOfMemory says that a container was killed for the memory that it took, at what limit, nil when it was
+// not.
+func (f *Facts) outOfMemory(c *corev1.ContainerStatus, spec *corev1.Container) *Finding {
+	t := c.State.Terminated
+	if t == nil || t.Reason != oomKilled {
+		t = c.LastTerminationState.Terminated
+	}
+	if t == nil || t.Reason != oomKilled {
+		return nil
+	}
+	out := &Finding{About: AboutLimit, Object: c.Name, Reason: oomKilled, Since: since(t.FinishedAt)}
+	limit := memoryLimit(c, spec)
+	switch {
+	case limit != "":
+		out.Message = fmt.Sprintf("the kernel killed it at its memory limit of %s, after %s", limit, lasted(t))
+		out.Mend = fmt.Sprintf("raise resources.limits.memory above %s, or have it take less", limit)
+	case f.Pod.Spec.Resources != nil && !f.Pod.Spec.Resources.Limits.Memory().IsZero():
+		limit = f.Pod.Spec.Resources.Limits.Memory().String()
+		out.Message = fmt.Sprintf("the kernel killed it at the Pod's memory limit of %s, after %s", limit, lasted(t))
+		out.Mend = fmt.Sprintf("raise the Pod's resources.limits.memory above %s, or have its containers take less", limit)
+	default:
+		out.Message = fmt.Sprintf("the kernel killed it because the node had no memory left, after %s; it has no limit of its own", lasted(t))
+		out.Mend = "give it a request that covers what it uses, so that it is put where there is room"
+	}
+	if t.Message != "" {
+		out.Message += "; " + strings.TrimSpace(t.Message)
+	}
+	return out
+}
+
+// memoryLimit is what the container is held to: what the node has set, or what its spec says.
+func memoryLimit(c *corev1.ContainerStatus, spec *corev1.Container) string {
+	if c.Resources != nil && !c.Resources.Limits.Memory().IsZero() {
+		return c.Resources.Limits.Memory().String()
+	}
+	if spec != nil && !spec.Resources.Limits.Memory().IsZero() {
+		return spec.Resources.Limits.Memory().String()
+	}
+	return ""
+}

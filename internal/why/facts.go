@@ -1,0 +1,158 @@
+package why
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"podium.dev/podium/internal/scheduler"
+)
+
+// Facts are the objects that an answer is worked out from.
+type Facts struct {
+	// Now is the present.
+	Now time.Time
+	// Namespace and Name are what was asked about.
+	Namespace, Name string
+	// Pod is the Pod, nil when there is none of that name.
+	Pod *corev1.Pod
+	// Events are those about the Pod, or about its owner and what that made.
+	Events []corev1.Event
+	// Node is the Pod's, nil when it has none or when that is gone.
+	Node *corev1.Node
+	// Cluster is what decisions depend on, for a Pod without a node.
+	Cluster *scheduler.Cluster
+	// Sources are the ConfigMaps and Secrets that the Pod refers to, with their keys.
+	Sources map[Source]Keys
+	// Claims are the claims of the Pod's volumes.
+	Claims []corev1.PersistentVolumeClaim
+	// Owner is what makes Pods and was asked about instead of a Pod; Pods are those that it made, each with
+	// its own facts.
+	Owner *unstructured.Unstructured
+	Pods  []*Facts
+	// Quotas and Ranges are those of the namespace, for an owner whose Pods are refused.
+	Quotas []corev1.ResourceQuota
+	Ranges []corev1.LimitRange
+	// Unread is what could not be read, and why.
+	Unread []string
+}
+
+// Source is a ConfigMap or Secret of the Pod's namespace.
+type Source struct {
+	Kind string // ConfigMap or Secret
+	Name string
+}
+
+// Keys are those of a source; there are no values in it.
+type Keys struct {
+	// Missing: there is no such object. Unknown: it may not be read.
+	Missing, Unknown bool
+	Names            []string
+}
+
+// Use is one place where a Pod refers to a source.
+type Use struct {
+	Source
+	// Volume or Container is where.
+	Volume, Container string
+	// Keys are those that must be there; none means that only the source must.
+	Keys []string
+}
+
+// Uses lists where the Pod cannot do without a ConfigMap or a Secret.
+func Uses(pod *corev1.Pod) []Use {
+	var out []Use
+	add := func(u Use, optional *bool) {
+		if u.Name != "" && (optional == nil || !*optional) {
+			out = append(out, u)
+		}
+	}
+	for i := range pod.Spec.Volumes {
+		v := &pod.Spec.Volumes[i]
+		if v.ConfigMap != nil {
+			add(Use{Source{"ConfigMap", v.ConfigMap.Name}, v.Name, "", itemKeys(v.ConfigMap.Items)}, v.ConfigMap.Optional)
+		}
+		if v.Secret != nil {
+			add(Use{Source{"Secret", v.Secret.SecretName}, v.Name, "", itemKeys(v.Secret.Items)}, v.Secret.Optional)
+		}
+		if v.Projected == nil {
+			continue
+		}
+		for _, p := range v.Projected.Sources {
+			if p.ConfigMap != nil {
+				add(Use{Source{"ConfigMap", p.ConfigMap.Name}, v.Name, "", itemKeys(p.ConfigMap.Items)}, p.ConfigMap.Optional)
+			}
+			if p.Secret != nil {
+				add(Use{Source{"Secret", p.Secret.Name}, v.Name, "", itemKeys(p.Secret.Items)}, p.Secret.Optional)
+			}
+		}
+	}
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			environment(&list[i], add)
+		}
+	}
+	return out
+}
+
+func environment(c *corev1.Container, add func(Use, *bool)) {
+	for _, from := range c.EnvFrom {
+		if r := from.ConfigMapRef; r != nil {
+			add(Use{Source{"ConfigMap", r.Name}, "", c.Name, nil}, r.Optional)
+		}
+		if r := from.SecretRef; r != nil {
+			add(Use{Source{"Secret", r.Name}, "", c.Name, nil}, r.Optional)
+		}
+	}
+	for _, e := range c.Env {
+		if e.ValueFrom == nil {
+			continue
+		}
+		if r := e.ValueFrom.ConfigMapKeyRef; r != nil {
+			add(Use{Source{"ConfigMap", r.Name}, "", c.Name, []string{r.Key}}, r.Optional)
+		}
+		if r := e.ValueFrom.SecretKeyRef; r != nil {
+			add(Use{Source{"Secret", r.Name}, "", c.Name, []string{r.Key}}, r.Optional)
+		}
+	}
+}
+
+func itemKeys(items []corev1.KeyToPath) []string {
+	var out []string
+	for _, i := range items {
+		out = append(out, i.Key)
+	}
+	return out
+}
+
+// ClaimNames are the claims that the Pod's volumes are of.
+func ClaimNames(pod *corev1.Pod) []string {
+	var out []string
+	for i := range pod.Spec.Volumes {
+		switch v := &pod.Spec.Volumes[i]; {
+		case v.PersistentVolumeClaim != nil:
+			out = append(out, v.PersistentVolumeClaim.ClaimName)
+		case v.Ephemeral != nil:
+			out = append(out, pod.Name+"-"+v.Name)
+		}
+	}
+	return out
+}
+
+// has says whether the source has the key, as far as is known.
+func (k Keys) has(key string) bool { return k.Unknown || slices.Contains(k.Names, key) }
+
+// list names the keys, some of them when there are many.
+func (k Keys) list() string {
+	const most = 8
+	switch {
+	case len(k.Names) == 0:
+		return "none"
+	case len(k.Names) > most:
+		return strings.Join(k.Names[:most], ", ") + ", …"
+	}
+	return strings.Join(k.Names, ", ")
+}

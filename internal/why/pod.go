@@ -1,0 +1,149 @@
+package why
+
+import (
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// explainPod goes along a Pod's life and says what is in the way at each station.
+func explainPod(f *Facts) Explanation {
+	pod := f.Pod
+	out := Explanation{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, Phase: pod.Status.Phase, Unread: f.Unread}
+	out.Findings = append(out.Findings, ending(f)...)
+	switch {
+	case pod.Status.Phase == corev1.PodFailed:
+		out.Findings = append(out.Findings, failed(f)...)
+	case pod.Status.Phase == corev1.PodSucceeded:
+	case pod.Spec.NodeName == "":
+		findings, nodes := unplaced(f)
+		out.Findings, out.Nodes = append(out.Findings, findings...), nodes
+	default:
+		out.Findings = append(out.Findings, onNode(f)...)
+	}
+	out.Verdict = verdict(f, &out)
+	return out
+}
+
+// onNode says what is in the way of a Pod that has a node.
+func onNode(f *Facts) []Finding {
+	var out []Finding
+	out = append(out, nodeTrouble(f)...)
+	out = append(out, sources(f)...)
+	out = append(out, claims(f)...)
+	out = append(out, mounts(f)...)
+	out = append(out, sandbox(f)...)
+	out = append(out, containers(f)...)
+	out = append(out, conditions(f)...)
+	return out
+}
+
+// nodeTrouble says what is wrong with the Pod's node.
+func nodeTrouble(f *Facts) []Finding {
+	name := f.Pod.Spec.NodeName
+	if f.Node == nil {
+		if len(f.Unread) > 0 {
+			return nil
+		}
+		return []Finding{{
+			About: AboutNode, Object: name, Reason: "NodeNotFound", Message: fmt.Sprintf("the Pod is bound to node %s, which does not exist", name),
+			Mend: "delete the Pod, or start the node again under this name",
+		}}
+	}
+	for _, c := range f.Node.Status.Conditions {
+		if c.Type != corev1.NodeReady || c.Status == corev1.ConditionTrue {
+			continue
+		}
+		mend := "mend what the message says; the node's log says more"
+		if c.Status == corev1.ConditionUnknown {
+			mend = "the node agent does not answer: start it, or delete the Pod with --force --grace-period=0 when the machine is gone for good"
+		}
+		return []Finding{{
+			About: AboutNode, Object: name, Reason: c.Reason, Message: "the node is not ready: " + c.Message,
+			Since: since(c.LastTransitionTime), Mend: mend,
+		}}
+	}
+	return nil
+}
+
+// sandbox says why the Pod has no sandbox.
+func sandbox(f *Facts) []Finding {
+	if c := condition(f.Pod, corev1.PodReadyToStartContainers); c == nil || c.Status == corev1.ConditionTrue {
+		return nil
+	}
+	for _, e := range f.events("FailedCreatePodSandBox", "FailedSync") {
+		mend := "see the node's log for the step that failed"
+		switch {
+		case strings.Contains(e.Message, "cni"), strings.Contains(e.Message, "network"):
+			mend = "mend the network plugin or its configuration on the node"
+		case strings.Contains(e.Message, "handler") || strings.Contains(e.Message, "RuntimeClass"):
+			mend = "name a RuntimeClass that the node's runtime has a handler for, or none"
+		}
+		return []Finding{{About: AboutSandbox, Reason: e.Reason, Message: e.Message, Since: seen(&e), Mend: mend}}
+	}
+	return nil
+}
+
+// conditions says what conditions of the Pod tell besides its containers' states.
+func conditions(f *Facts) []Finding {
+	var out []Finding
+	for _, gate := range f.Pod.Spec.ReadinessGates {
+		c := condition(f.Pod, gate.ConditionType)
+		if c != nil && c.Status == corev1.ConditionTrue {
+			continue
+		}
+		finding := Finding{
+			About: AboutPod, Object: string(gate.ConditionType), Reason: "ReadinessGatesNotReady",
+			Message: fmt.Sprintf("the readiness gate's condition %s is not set", gate.ConditionType),
+			Mend:    "whoever owns this condition must set it to True in the Pod's status",
+		}
+		if c != nil {
+			finding.Message = fmt.Sprintf("the readiness gate's condition %s is %s: %s", gate.ConditionType, c.Status, c.Message)
+			finding.Since = since(c.LastTransitionTime)
+		}
+		out = append(out, finding)
+	}
+	if c := condition(f.Pod, corev1.PodResizePending); c != nil && c.Status == corev1.ConditionTrue {
+		mend := "the node can never give that much: ask for less"
+		if c.Reason == corev1.PodReasonDeferred {
+			mend = "it is granted as soon as other Pods of the node give room; delete or shrink some, or ask for less"
+		}
+		out = append(out, Finding{About: AboutLimit, Object: "resize", Reason: c.Reason, Message: c.Message, Since: since(c.LastTransitionTime), Mend: mend})
+	}
+	if c := condition(f.Pod, corev1.PodResizeInProgress); c != nil && c.Status == corev1.ConditionTrue && c.Message != "" {
+		out = append(out, Finding{About: AboutLimit, Object: "resize", Reason: c.Reason, Message: c.Message, Since: since(c.LastTransitionTime)})
+	}
+	return out
+}
+
+// verdict is the answer in a sentence.
+func verdict(f *Facts, e *Explanation) string {
+	pod := f.Pod
+	ready := condition(pod, corev1.PodReady)
+	switch {
+	case pod.DeletionTimestamp != nil:
+		return "it is being deleted"
+	case pod.Status.Phase == corev1.PodSucceeded:
+		return "its containers have all ended with success"
+	case pod.Status.Phase == corev1.PodFailed:
+		return "it has failed and does not run again"
+	case pod.Spec.NodeName == "" && len(pod.Spec.SchedulingGates) > 0:
+		return "it is held back by its scheduling gates"
+	case pod.Spec.NodeName == "":
+		return unplacedVerdict(e)
+	case ready != nil && ready.Status == corev1.ConditionTrue && len(e.Findings) == 0:
+		return fmt.Sprintf("it runs on node %s and is ready: nothing is in its way", pod.Spec.NodeName)
+	case ready != nil && ready.Status == corev1.ConditionTrue:
+		return fmt.Sprintf("it runs on node %s and is ready; but see below", pod.Spec.NodeName)
+	case pod.Status.Phase == corev1.PodRunning:
+		return fmt.Sprintf("it runs on node %s and is not ready", pod.Spec.NodeName)
+	case len(e.Findings) > 0:
+		return fmt.Sprintf("it has node %s and does not start", pod.Spec.NodeName)
+	}
+	text := fmt.Sprintf("it is being started on node %s", pod.Spec.NodeName)
+	if last := f.events(); len(last) > 0 {
+		text += "; the last that was done: " + last[0].Message
+	}
+	return text
+}
