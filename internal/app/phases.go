@@ -240,8 +240,8 @@ func (d *daemon) startNode(ctx context.Context) error {
 	}
 	d.node, err = node.New(node.Config{
 		Name: d.c.NodeName, IPs: d.ips, PodCIDRs: d.podCIDRs, Facts: d.facts, Paths: d.c.Paths, Kubelet: d.kubelet,
-		Client: client, Runtime: d.runtime, Images: d.imageAPI, Listener: listener, Clock: d.clock, PullProgress: pullProgress,
-		Reachable: d.reachable, DefaultPod: spec.Default, CheckPod: spec.CheckNew,
+		Client: client, Runtime: d.runtime, Images: d.imageAPI, Listener: listener, Clock: d.clock, PullProgress: pullProgress, Kills: d.kills,
+		Reachable: d.reachable, DefaultPod: spec.Default, CheckPod: spec.CheckNew, DefaultObject: defaultObject, CheckObject: checkObject,
 		Server: server.Config{TLS: tls, Clients: []string{pki.KubeletClient.User}, LogDir: d.c.Paths.PodLogs},
 	})
 	if err != nil {

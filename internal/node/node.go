@@ -13,6 +13,7 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/kubernetes"
@@ -63,6 +64,9 @@ type Config struct {
 }
 
 // Node is the agent of one node.
+	// DefaultObject and CheckObject do so for the ConfigMaps and Secrets that static Pods use.
+	DefaultObject func(runtime.Object)
+	CheckObject   func(runtime.Object) field.ErrorList
 type Node struct {
 	c        Config
 	objects  *object.Store

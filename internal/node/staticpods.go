@@ -25,6 +25,7 @@ func (n *Node) sources() static.Config {
 		NodeName: n.c.Name, Path: k.StaticPodPath, PathFrequency: k.FileCheckFrequency.Duration,
 		URL: k.StaticPodURL, Header: header, URLFrequency: k.HTTPCheckFrequency.Duration,
 		Default: n.c.DefaultPod, Check: n.c.CheckPod,
+		DefaultObject: n.c.DefaultObject, CheckObject: n.c.CheckObject, Objects: n.objects.SetLocal,
 		Sink: func(source string, pods []*corev1.Pod) {
 			n.workers.SetPods(source, pods)
 			n.mirrors.SetPods(source, pods)

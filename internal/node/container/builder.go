@@ -20,8 +20,8 @@ import (
 
 // Objects are what environment variables are taken from; *object.Store is one.
 type Objects interface {
-	ConfigMap(ctx context.Context, namespace, name string) (*v1.ConfigMap, error)
-	Secret(ctx context.Context, namespace, name string) (*v1.Secret, error)
+	ConfigMap(ctx context.Context, pod *v1.Pod, name string) (*v1.ConfigMap, error)
+	Secret(ctx context.Context, pod *v1.Pod, name string) (*v1.Secret, error)
 	Services(ctx context.Context, namespace string, links bool) ([]*v1.Service, error)
 }
 

@@ -39,14 +39,14 @@ type objects struct {
 	fail       error
 }
 
-func (o objects) ConfigMap(_ context.Context, _, name string) (*v1.ConfigMap, error) {
+func (o objects) ConfigMap(_ context.Context, _ *v1.Pod, name string) (*v1.ConfigMap, error) {
 	if data, ok := o.configMaps[name]; ok {
 		return &v1.ConfigMap{Data: data}, nil
 	}
 	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "configmap"}, name)
 }
 
-func (o objects) Secret(_ context.Context, _, name string) (*v1.Secret, error) {
+func (o objects) Secret(_ context.Context, _ *v1.Pod, name string) (*v1.Secret, error) {
 	if data, ok := o.secrets[name]; ok {
 		return &v1.Secret{Data: data}, nil
 	}

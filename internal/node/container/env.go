@@ -53,7 +53,7 @@ func (b *Builder) environment(ctx context.Context, in Input) (*environment, erro
 	}
 	e := &environment{values: map[string]string{}}
 	for _, from := range in.Container.EnvFrom {
-		if err := b.envFrom(ctx, e, in.Pod.Namespace, from); err != nil {
+		if err := b.envFrom(ctx, e, in.Pod, from); err != nil {
 			return nil, err
 		}
 	}
@@ -106,10 +106,10 @@ func (b *Builder) serviceVariables(ctx context.Context, pod *v1.Pod) (*environme
 	return e, nil
 }
 
-func (b *Builder) envFrom(ctx context.Context, e *environment, namespace string, from v1.EnvFromSource) error {
+func (b *Builder) envFrom(ctx context.Context, e *environment, pod *v1.Pod, from v1.EnvFromSource) error {
 	switch {
 	case from.ConfigMapRef != nil:
-		cm, err := b.configMap(ctx, namespace, from.ConfigMapRef.Name, from.ConfigMapRef.Optional)
+		cm, err := b.configMap(ctx, pod, from.ConfigMapRef.Name, from.ConfigMapRef.Optional)
 		if cm == nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func (b *Builder) envFrom(ctx context.Context, e *environment, namespace string,
 			e.set(from.Prefix+key, cm.Data[key])
 		}
 	case from.SecretRef != nil:
-		secret, err := b.secret(ctx, namespace, from.SecretRef.Name, from.SecretRef.Optional)
+		secret, err := b.secret(ctx, pod, from.SecretRef.Name, from.SecretRef.Optional)
 		if secret == nil {
 			return err
 		}
@@ -129,11 +129,11 @@ func (b *Builder) envFrom(ctx context.Context, e *environment, namespace string,
 }
 
 // configMap answers with nil and no error for one that is optional and not there.
-func (b *Builder) configMap(ctx context.Context, namespace, name string, optional *bool) (*v1.ConfigMap, error) {
+func (b *Builder) configMap(ctx context.Context, pod *v1.Pod, name string, optional *bool) (*v1.ConfigMap, error) {
 	if b.cfg.Objects == nil {
-		return nil, fmt.Errorf("couldn't get configMap %v/%v, no kubeClient defined", namespace, name)
+		return nil, fmt.Errorf("couldn't get configMap %v/%v, no kubeClient defined", pod.Namespace, name)
 	}
-	cm, err := b.cfg.Objects.ConfigMap(ctx, namespace, name)
+	cm, err := b.cfg.Objects.ConfigMap(ctx, pod, name)
 	if err != nil {
 		return nil, unlessOptional(err, optional)
 	}
@@ -141,11 +141,11 @@ func (b *Builder) configMap(ctx context.Context, namespace, name string, optiona
 }
 
 // secret answers as configMap does.
-func (b *Builder) secret(ctx context.Context, namespace, name string, optional *bool) (*v1.Secret, error) {
+func (b *Builder) secret(ctx context.Context, pod *v1.Pod, name string, optional *bool) (*v1.Secret, error) {
 	if b.cfg.Objects == nil {
-		return nil, fmt.Errorf("couldn't get secret %v/%v, no kubeClient defined", namespace, name)
+		return nil, fmt.Errorf("couldn't get secret %v/%v, no kubeClient defined", pod.Namespace, name)
 	}
-	secret, err := b.cfg.Objects.Secret(ctx, namespace, name)
+	secret, err := b.cfg.Objects.Secret(ctx, pod, name)
 	if err != nil {
 		return nil, unlessOptional(err, optional)
 	}
@@ -161,7 +161,7 @@ func unlessOptional(err error, optional *bool) error {
 
 // valueFrom answers with the value of a source; skip is true for one that is optional and not there.
 func (b *Builder) valueFrom(ctx context.Context, in Input, from *v1.EnvVarSource) (value string, skip bool, err error) {
-	namespace := in.Pod.Namespace
+	pod, namespace := in.Pod, in.Pod.Namespace
 	switch {
 	case from.FieldRef != nil:
 		value, err = downward.Field(from.FieldRef, in.Pod, downward.Addresses{HostIPs: b.hostIPs(), PodIPs: in.PodIPs})
@@ -171,7 +171,7 @@ func (b *Builder) valueFrom(ctx context.Context, in Input, from *v1.EnvVarSource
 		return value, false, err
 	case from.ConfigMapKeyRef != nil:
 		ref := from.ConfigMapKeyRef
-		cm, err := b.configMap(ctx, namespace, ref.Name, ref.Optional)
+		cm, err := b.configMap(ctx, pod, ref.Name, ref.Optional)
 		if cm == nil {
 			return "", true, err
 		}
@@ -179,7 +179,7 @@ func (b *Builder) valueFrom(ctx context.Context, in Input, from *v1.EnvVarSource
 		return keyValue(value, ok, ref.Optional, ref.Key, "ConfigMap", namespace, ref.Name)
 	case from.SecretKeyRef != nil:
 		ref := from.SecretKeyRef
-		secret, err := b.secret(ctx, namespace, ref.Name, ref.Optional)
+		secret, err := b.secret(ctx, pod, ref.Name, ref.Optional)
 		if secret == nil {
 			return "", true, err
 		}

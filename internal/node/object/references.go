@@ -5,18 +5,18 @@ import (
 )
 
 // apiService is the Service that every Pod is told of.
-var apiService = key{KindService, v1.NamespaceDefault, "kubernetes"}
+var apiService = key{kind: KindService, namespace: v1.NamespaceDefault, name: "kubernetes"}
 
 // references are what the spec of a Pod names.
 func references(pod *v1.Pod) map[key]struct{} {
 	keys := map[key]struct{}{apiService: {}}
 	add := func(kind, name string) {
 		if name != "" {
-			keys[key{kind, pod.Namespace, name}] = struct{}{}
+			keys[keyFor(pod, kind, name)] = struct{}{}
 		}
 	}
 	if links := pod.Spec.EnableServiceLinks; links != nil && *links {
-		keys[key{KindService, pod.Namespace, ""}] = struct{}{}
+		keys[key{kind: KindService, namespace: pod.Namespace}] = struct{}{}
 	}
 	for _, s := range pod.Spec.ImagePullSecrets {
 		add(KindSecret, s.Name)

@@ -1,5 +1,6 @@
 // Package object holds the ConfigMaps, Secrets, Services and service-account tokens that the Pods of this node
 // refer to, and nothing else: one watch an object, shared by the Pods that name it, ended with the last of them.
+// The ConfigMaps and Secrets of static Pods are not the API's but those that stand in the folder beside them.
 package object
 
 import (
@@ -12,12 +13,15 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/clock"
+
+	"podium.dev/podium/internal/node/qos"
 )
 
 // Kinds as OnChange names them.
@@ -49,11 +53,16 @@ type Store struct {
 	closed    bool
 	pods      map[types.UID]map[key]struct{}
 	scopes    map[key]*scope
+	local     map[key]runtime.Object
 	listeners []func(kind, namespace, name string)
 }
 
-// key names what one watch is about: an object, or with no name all of a kind in a namespace.
-type key struct{ kind, namespace, name string }
+// key names what one watch is about: an object, or with no name all of a kind in a namespace. What is local is
+// of the folder of static Pods, and not watched here.
+type key struct {
+	kind, namespace, name string
+	local                 bool
+}
 
 // NewStore makes a Store that watches nothing yet.
 func NewStore(cfg Config) *Store {
@@ -62,7 +71,7 @@ func NewStore(cfg Config) *Store {
 	}
 	return &Store{
 		client: cfg.Client, clock: cfg.Clock, tokens: newTokenCache(cfg.Client, cfg.Clock),
-		pods: map[types.UID]map[key]struct{}{}, scopes: map[key]*scope{},
+		pods: map[types.UID]map[key]struct{}{}, scopes: map[key]*scope{}, local: map[key]runtime.Object{},
 	}
 }
 
@@ -97,9 +106,6 @@ func (s *Store) notify(kind, namespace, name string) {
 // Register begins to watch what the Pod refers to. Called again for a Pod it keeps what is still referred to
 // and lets go of the rest. It does not block.
 func (s *Store) Register(pod *v1.Pod) {
-	if s.client == nil {
-		return
-	}
 	wanted := references(pod)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,6 +137,9 @@ func (s *Store) Unregister(uid types.UID) {
 // hold counts one Pod more for a watch, and begins it for the first and, where an immutable object's watch
 // has ended, for each. The lock is held.
 func (s *Store) hold(k key) {
+	if s.client == nil || k.local {
+		return
+	}
 	sc := s.scopes[k]
 	if sc == nil {
 		sc = newScope(s, k)
@@ -159,10 +168,11 @@ func (s *Store) Users(kind, namespace, name string) []types.UID {
 	defer s.mu.Unlock()
 	var users []types.UID
 	for uid, keys := range s.pods {
-		_, one := keys[key{kind, namespace, name}]
-		_, all := keys[key{kind, namespace, ""}]
-		if one || all {
-			users = append(users, uid)
+		for k := range keys {
+			if k.kind == kind && k.namespace == namespace && (k.name == name || k.name == "") {
+				users = append(users, uid)
+				break
+			}
 		}
 	}
 	return users
@@ -170,13 +180,45 @@ func (s *Store) Users(kind, namespace, name string) []types.UID {
 
 // ConfigMap answers with a ConfigMap that a registered Pod refers to; it waits for the first answer of the
 // API server. One that is not there is a NotFound error. The object must not be changed.
-func (s *Store) ConfigMap(ctx context.Context, namespace, name string) (*v1.ConfigMap, error) {
-	return get[*v1.ConfigMap](ctx, s, key{KindConfigMap, namespace, name})
+func (s *Store) ConfigMap(ctx context.Context, pod *v1.Pod, name string) (*v1.ConfigMap, error) {
+	return get[*v1.ConfigMap](ctx, s, keyFor(pod, KindConfigMap, name))
 }
 
 // Secret answers with a Secret as ConfigMap does.
-func (s *Store) Secret(ctx context.Context, namespace, name string) (*v1.Secret, error) {
-	return get[*v1.Secret](ctx, s, key{KindSecret, namespace, name})
+func (s *Store) Secret(ctx context.Context, pod *v1.Pod, name string) (*v1.Secret, error) {
+	return get[*v1.Secret](ctx, s, keyFor(pod, KindSecret, name))
+}
+
+// keyFor is the key of a ConfigMap or Secret that a Pod names.
+func keyFor(pod *v1.Pod, kind, name string) key {
+	return key{kind, pod.Namespace, name, qos.Static(pod)}
+}
+
+// SetLocal says which ConfigMaps and Secrets static Pods have, in place of those of before.
+func (s *Store) SetLocal(objects []runtime.Object) {
+	now := map[key]runtime.Object{}
+	for _, o := range objects {
+		switch o := o.(type) {
+		case *v1.ConfigMap:
+			now[key{KindConfigMap, o.Namespace, o.Name, true}] = o
+		case *v1.Secret:
+			now[key{KindSecret, o.Namespace, o.Name, true}] = o
+		}
+	}
+	s.mu.Lock()
+	had := s.local
+	s.local = now
+	s.mu.Unlock()
+	for k, o := range now {
+		if before, ok := had[k]; !ok || !equality.Semantic.DeepEqual(before, o) {
+			s.notify(k.kind, k.namespace, k.name)
+		}
+	}
+	for k := range had {
+		if _, ok := now[k]; !ok {
+			s.notify(k.kind, k.namespace, k.name)
+		}
+	}
 }
 
 func get[T runtime.Object](ctx context.Context, s *Store, k key) (T, error) {
@@ -204,7 +246,7 @@ func (s *Store) Services(ctx context.Context, namespace string, links bool) ([]*
 	}
 	keys := []key{apiService}
 	if links {
-		keys = append(keys, key{KindService, namespace, ""})
+		keys = append(keys, key{kind: KindService, namespace: namespace})
 	}
 	var list []*v1.Service
 	var failed []error
@@ -220,6 +262,15 @@ func (s *Store) Services(ctx context.Context, namespace string, links bool) ([]*
 
 // read answers with what a watch knows, when it has been answered at least once.
 func (s *Store) read(ctx context.Context, k key) (map[string]runtime.Object, error) {
+	if k.local {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		known := map[string]runtime.Object{}
+		if object, ok := s.local[k]; ok {
+			known[k.name] = object
+		}
+		return known, nil
+	}
 	if s.client == nil {
 		return nil, fmt.Errorf("couldn't get %s %v/%v, no kubeClient defined", resourceWord[k.kind], k.namespace, k.name)
 	}

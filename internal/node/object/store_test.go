@@ -67,11 +67,11 @@ func expect(t *testing.T, news <-chan string, want string) {
 func TestSecretIsWatched(t *testing.T) {
 	s, client, news := newTestStore(t, secret("a", "1", "1"))
 	ctx := context.Background()
-	if _, err := s.Secret(ctx, "ns", "a"); err == nil || err.Error() != `object "ns"/"a" not registered` {
+	if _, err := s.Secret(ctx, newPod("x", v1.PodSpec{}), "a"); err == nil || err.Error() != `object "ns"/"a" not registered` {
 		t.Fatalf("unregistered: %v", err)
 	}
 	s.Register(withSecret("p", "a"))
-	got, err := s.Secret(ctx, "ns", "a")
+	got, err := s.Secret(ctx, newPod("x", v1.PodSpec{}), "a")
 	if err != nil || string(got.Data["k"]) != "1" {
 		t.Fatalf("got %v, %v", got, err)
 	}
@@ -81,14 +81,14 @@ func TestSecretIsWatched(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, news, "Secret/ns/a")
-	if got, _ := s.Secret(ctx, "ns", "a"); string(got.Data["k"]) != "2" {
+	if got, _ := s.Secret(ctx, newPod("x", v1.PodSpec{}), "a"); string(got.Data["k"]) != "2" {
 		t.Errorf("after the update: %s", got.Data["k"])
 	}
 	if err := client.CoreV1().Secrets("ns").Delete(ctx, "a", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, news, "Secret/ns/a")
-	_, err = s.Secret(ctx, "ns", "a")
+	_, err = s.Secret(ctx, newPod("x", v1.PodSpec{}), "a")
 	if !apierrors.IsNotFound(err) || err.Error() != `secret "a" not found` {
 		t.Errorf("after the deletion: %v", err)
 	}
@@ -133,7 +133,7 @@ func TestWatchIsSharedAndEnds(t *testing.T) {
 		t.Errorf("%d users", got)
 	}
 	s.Unregister(one.UID)
-	if _, err := s.Secret(context.Background(), "ns", "a"); err != nil {
+	if _, err := s.Secret(context.Background(), newPod("x", v1.PodSpec{}), "a"); err != nil {
 		t.Errorf("the second Pod lost its secret: %v", err)
 	}
 	s.Unregister(two.UID)
@@ -158,10 +158,10 @@ func TestImmutableIsReadOnce(t *testing.T) {
 	fixed.Immutable = &yes
 	s, client, _ := newTestStore(t, fixed)
 	s.Register(withSecret("p", "a"))
-	if _, err := s.Secret(context.Background(), "ns", "a"); err != nil {
+	if _, err := s.Secret(context.Background(), newPod("x", v1.PodSpec{}), "a"); err != nil {
 		t.Fatal(err)
 	}
-	k := key{KindSecret, "ns", "a"}
+	k := key{kind: KindSecret, namespace: "ns", name: "a"}
 	await(t, "end of the watch", func() bool {
 		s.scopes[k].mu.Lock()
 		defer s.scopes[k].mu.Unlock()
@@ -198,7 +198,7 @@ func TestRefusalIsAnswered(t *testing.T) {
 		return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "secrets"}, "a", nil)
 	})
 	s.Register(withSecret("p", "a"))
-	_, err := s.Secret(context.Background(), "ns", "a")
+	_, err := s.Secret(context.Background(), newPod("x", v1.PodSpec{}), "a")
 	if !apierrors.IsForbidden(err) {
 		t.Errorf("got %v", err)
 	}
@@ -212,7 +212,7 @@ func TestUnsyncedSaysWhy(t *testing.T) {
 	s.Register(withSecret("p", "a"))
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_, err := s.Secret(ctx, "ns", "a")
+	_, err := s.Secret(ctx, newPod("x", v1.PodSpec{}), "a")
 	if err == nil {
 		t.Fatal("no error")
 	}
@@ -225,7 +225,7 @@ func TestWithoutClient(t *testing.T) {
 	if list, err := s.Services(context.Background(), "ns", true); err != nil || list != nil {
 		t.Errorf("services: %v, %v", list, err)
 	}
-	if _, err := s.ConfigMap(context.Background(), "ns", "a"); err == nil || err.Error() != "couldn't get configmap ns/a, no kubeClient defined" {
+	if _, err := s.ConfigMap(context.Background(), newPod("x", v1.PodSpec{}), "a"); err == nil || err.Error() != "couldn't get configmap ns/a, no kubeClient defined" {
 		t.Errorf("configmap: %v", err)
 	}
 	s.Unregister(pod.UID)
@@ -288,5 +288,47 @@ func TestRefreshAtIsAtMostADay(t *testing.T) {
 	}
 	if got := refreshAt(r, now, 0).Sub(now); got != oldest {
 		t.Errorf("due after %v", got)
+	}
+}
+
+// What stands in the folder of static Pods is theirs, and no one else's; what the API has of that name is not.
+func TestLocalObjects(t *testing.T) {
+	s, _, news := newTestStore(t, secret("a", "of the API", "1"))
+	api, static := withSecret("api", "a"), withSecret("static", "a")
+	static.Annotations = map[string]string{"kubernetes.io/config.source": "file"}
+	s.Register(api)
+	s.Register(static)
+	ctx := context.Background()
+	if _, err := s.Secret(ctx, static, "a"); !apierrors.IsNotFound(err) {
+		t.Errorf("before there is one: %v", err)
+	}
+	s.SetLocal([]runtime.Object{secret("a", "of the folder", "")})
+	expect(t, news, "Secret/ns/a")
+	for pod, want := range map[*v1.Pod]string{api: "of the API", static: "of the folder"} {
+		if got, err := s.Secret(ctx, pod, "a"); err != nil || string(got.Data["k"]) != want {
+			t.Errorf("%s reads %v, %v", pod.Name, got, err)
+		}
+	}
+	if users := s.Users(KindSecret, "ns", "a"); len(users) != 2 {
+		t.Errorf("the users are %v", users)
+	}
+	for len(news) > 0 {
+		<-news
+	}
+	s.SetLocal([]runtime.Object{secret("a", "of the folder", "")})
+	if len(news) > 0 {
+		t.Errorf("told of no change: %s", <-news)
+	}
+	s.SetLocal(nil)
+	expect(t, news, "Secret/ns/a")
+	if _, err := s.Secret(ctx, static, "a"); !apierrors.IsNotFound(err) {
+		t.Errorf("after it went: %v", err)
+	}
+
+	alone := NewStore(Config{})
+	alone.Register(static)
+	alone.SetLocal([]runtime.Object{secret("a", "alone", "")})
+	if got, err := alone.Secret(ctx, static, "a"); err != nil || string(got.Data["k"]) != "alone" {
+		t.Errorf("without an API: %v, %v", got, err)
 	}
 }

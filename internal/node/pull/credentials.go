@@ -75,7 +75,7 @@ func (c *credentials) list(ctx context.Context) ([]credential, error) {
 		if ref.Name == "" || c.puller.cfg.Secret == nil {
 			continue
 		}
-		secret, err := c.puller.cfg.Secret(ctx, c.pod.Namespace, ref.Name)
+		secret, err := c.puller.cfg.Secret(ctx, c.pod, ref.Name)
 		if err != nil || !ring.addSecret(secret) {
 			missing = append(missing, ref.Name)
 		}

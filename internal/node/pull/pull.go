@@ -35,7 +35,7 @@ const (
 type Config struct {
 	Images internalapi.ImageManagerService
 	// Secret reads the imagePullSecrets of Pods.
-	Secret   func(ctx context.Context, namespace, name string) (*v1.Secret, error)
+	Secret   func(ctx context.Context, pod *v1.Pod, name string) (*v1.Secret, error)
 	Recorder record.EventRecorder
 	// Clock is the time; nil is the real one.
 	Clock clock.PassiveClock

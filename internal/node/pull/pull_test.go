@@ -106,7 +106,7 @@ func newFixture(t *testing.T, change func(*Config)) *fixture {
 	}
 	cfg := Config{
 		Images: f.registry, Recorder: f.events, Clock: f.clock, Records: t.TempDir(),
-		Secret: func(_ context.Context, _, name string) (*v1.Secret, error) {
+		Secret: func(_ context.Context, _ *v1.Pod, name string) (*v1.Secret, error) {
 			if s := f.secrets[name]; s != nil {
 				return s, nil
 			}

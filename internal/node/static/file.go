@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/klog/v2"
 )
 
@@ -24,6 +25,8 @@ type fileSource struct {
 	folder  *folder
 	watcher *watcher
 	sink    sink
+	// objects are those of the folder that were handed out last.
+	objects []runtime.Object
 }
 
 func newFileSource(c Config) *fileSource {
@@ -134,16 +137,26 @@ func (s *fileSource) look(slow bool) (due time.Time) {
 		}
 	}
 	now := s.config.Clock.Now()
-	pods, again, err := s.folder.look(now, slow)
+	all, again, err := s.folder.look(now, slow)
 	if err != nil {
 		klog.ErrorS(err, "Unable to read config path", "path", s.config.Path)
 		return time.Time{}
 	}
-	s.sink.put(pods)
+	s.share(all.objects)
+	s.sink.put(all.pods)
 	if again == 0 {
 		return time.Time{}
 	}
 	return now.Add(again)
+}
+
+// share hands out the objects of the folder when they are others than before; the Pods that need them come after.
+func (s *fileSource) share(objects []runtime.Object) {
+	if s.config.Objects == nil || apiequality.Semantic.DeepEqual(s.objects, objects) {
+		return
+	}
+	s.objects = objects
+	s.config.Objects(slices.Clone(objects))
 }
 
 // sink hands out the Pods of a source when they are others than before.

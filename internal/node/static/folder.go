@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/klog/v2"
 )
 
@@ -29,16 +31,21 @@ type folder struct {
 	files  map[string]*file
 	// writing are the files that someone writes to, by name.
 	writing map[string]bool
-	// clashes are the Pods told to be in two files, so that it is told once.
+	// clashes are the Pods and objects told to be in two files, so that it is told once.
 	clashes map[string]bool
 }
 
 // file is one manifest as it was last read.
 type file struct {
 	version version
-	pods    []*v1.Pod
-	// failure is why it cannot run; pods are then those of the version before, until the next slow look.
-	failure string
+	// said is what it said when it could last be read, broken that it could not since.
+	said   content
+	broken bool
+	// pods are those that run: what it says, or while something is wrong with it those of the version before,
+	// until the next slow look.
+	pods []*v1.Pod
+	// failure is what is wrong with it, told what of it was told.
+	failure, told string
 	// missing is since when it is not there; zero for a file that is.
 	missing time.Time
 }
@@ -93,12 +100,13 @@ func (f *folder) names() (dir string, names []string, err error) {
 	return f.config.Path, names, err
 }
 
-// look reads what is new and answers with all Pods of the folder. A slow look takes nothing on trust: a file
-// that is broken gives up what it was before. again is when to look again though nothing is told, 0 for never.
-func (f *folder) look(now time.Time, slow bool) (pods []*v1.Pod, again time.Duration, err error) {
+// look reads what is new and answers with all that the folder holds. A slow look takes nothing on trust: a file
+// that is broken gives up the Pods that it had before. again is when to look again though nothing is told, 0 for
+// never.
+func (f *folder) look(now time.Time, slow bool) (all content, again time.Duration, err error) {
 	dir, names, err := f.names()
 	if err != nil {
-		return nil, 0, err
+		return all, 0, err
 	}
 	there := map[string]bool{}
 	for _, name := range names {
@@ -120,7 +128,7 @@ func (f *folder) look(now time.Time, slow bool) (pods []*v1.Pod, again time.Dura
 			again = vanishGrace
 		}
 	}
-	return f.pods(), again, nil
+	return f.resolve(slow), again, nil
 }
 
 // read brings what is known of a file up to date and reports whether it is there.
@@ -142,9 +150,6 @@ func (f *folder) read(path, name string, now time.Time, slow bool) bool {
 	v := versionOf(info)
 	switch {
 	case known != nil && known.version == v:
-		if slow && known.failure != "" {
-			known.pods = nil
-		}
 		return true
 	case info.Size() == 0 && !slow:
 		// Made just now: its content is on its way.
@@ -153,30 +158,25 @@ func (f *folder) read(path, name string, now time.Time, slow bool) bool {
 		known = &file{}
 		f.files[path] = known
 	}
-	known.version = v
-	f.parse(path, known, slow)
+	known.version, known.told = v, ""
+	f.parse(path, known)
 	return true
 }
 
-// parse reads a file anew.
-func (f *folder) parse(path string, known *file, slow bool) {
-	content, err := readBounded(path)
-	var pods []*v1.Pod
+// parse reads a file anew. Of one that cannot be read, what was known of it is kept.
+func (f *folder) parse(path string, known *file) {
+	text, err := readBounded(path)
+	var said content
 	if err == nil {
-		pods, err = f.config.parse(content, SourceFile, path)
+		said, err = f.config.parse(text, SourceFile, path)
 	}
-	if err == nil {
-		known.pods, known.failure = pods, ""
+	if known.broken = err != nil; !known.broken {
+		known.said = said
 		return
-	}
-	if slow {
-		known.pods = nil
 	}
 	if known.failure = err.Error(); errors.Is(err, fs.ErrNotExist) {
-		return
+		known.told = known.failure // it went away: nobody need be told
 	}
-	klog.ErrorS(err, "Could not process manifest file", "path", path)
-	f.config.warn("can't process config file %q: %v", path, err)
 }
 
 func readBounded(path string) ([]byte, error) {
@@ -192,36 +192,73 @@ func readBounded(path string) ([]byte, error) {
 	return content, err
 }
 
-// pods are those of all files. Of two with a name, the one in the first file counts.
-func (f *folder) pods() []*v1.Pod {
-	var paths []string
-	for path := range f.files {
-		paths = append(paths, path)
-	}
-	slices.Sort(paths)
-	var pods []*v1.Pod
+// resolve brings together what all files say. Of two things with a name, the one in the first file counts.
+func (f *folder) resolve(slow bool) (all content) {
+	paths := slices.Sorted(maps.Keys(f.files))
+	told := f.clashes
+	f.clashes = map[string]bool{}
+	have := map[objectName]runtime.Object{}
 	from := map[string]string{}
-	clashes := map[string]bool{}
 	for _, path := range paths {
-		for _, pod := range f.files[path].pods {
-			name := pod.Namespace + "/" + pod.Name
-			if first, taken := from[name]; taken {
-				clashes[name+" "+path] = true
-				f.clash(name, first, path)
-				continue
+		for _, object := range f.files[path].said.objects {
+			name := nameOfObject(object)
+			if f.first(from, name.String(), path, told) {
+				have[name] = object
+				all.objects = append(all.objects, object)
 			}
-			from[name] = path
-			pods = append(pods, pod)
 		}
 	}
-	f.clashes = clashes
-	return pods
+	for _, path := range paths {
+		known := f.files[path]
+		f.settle(path, known, have, slow)
+		for _, pod := range known.pods {
+			if f.first(from, "Pod "+pod.Namespace+"/"+pod.Name, path, told) {
+				all.pods = append(all.pods, pod)
+			}
+		}
+	}
+	return all
 }
 
-func (f *folder) clash(name, first, second string) {
-	if f.clashes[name+" "+second] {
+// settle decides which Pods of a file run, and tells of what is wrong with it.
+func (f *folder) settle(path string, known *file, have map[objectName]runtime.Object, slow bool) {
+	if !known.broken {
+		known.failure = ""
+		for _, pod := range known.said.pods {
+			if err := checkReferences(pod, have); err != nil {
+				known.failure = fmt.Sprintf("pod %s/%s: %v", pod.Namespace, pod.Name, err)
+				break
+			}
+		}
+	}
+	switch {
+	case known.failure == "":
+		known.pods = known.said.pods
+	case slow:
+		known.pods = nil
+	}
+	if known.told == known.failure {
 		return
 	}
-	klog.ErrorS(nil, "Static pod is in two manifests, the first one runs", "pod", name, "first", first, "second", second)
-	f.config.warn("static pod %s in %q is passed over: %q has a pod of that name", name, second, first)
+	if known.told = known.failure; known.failure != "" {
+		klog.ErrorS(errors.New(known.failure), "Could not process manifest file", "path", path)
+		f.config.warn("can't process config file %q: %v", path, known.failure)
+	}
+}
+
+// first reports whether a thing is the first of its name, and tells of one that is not; from are the files of
+// the names so far.
+func (f *folder) first(from map[string]string, name, path string, told map[string]bool) bool {
+	before, taken := from[name]
+	if !taken {
+		from[name] = path
+		return true
+	}
+	clash := name + " " + path
+	f.clashes[clash] = true
+	if !told[clash] {
+		klog.ErrorS(nil, "Two manifests of static pods have a thing of one name, the first one counts", "name", name, "first", before, "second", path)
+		f.config.warn("static %s in %q is passed over: %q has one of that name", name, path, before)
+	}
+	return false
 }

@@ -183,6 +183,7 @@ func (m *Mirrors) create(ctx context.Context, static *v1.Pod) error {
 	controller := true
 	mirror := static.DeepCopy()
 	mirror.Annotations[v1.MirrorPodAnnotationKey] = static.Annotations[annotationHash]
+	withoutReferences(mirror)
 	mirror.UID, mirror.ResourceVersion, mirror.Status = "", "", v1.PodStatus{}
 	mirror.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: m.config.NodeName, UID: uid, Controller: &controller}}
 	made, err := m.config.Client.CoreV1().Pods(mirror.Namespace).Create(ctx, mirror, metav1.CreateOptions{})

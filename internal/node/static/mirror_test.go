@@ -43,11 +43,11 @@ func reflect(t *testing.T, client *fake.Clientset, running func(string, string) 
 
 func staticPod(t *testing.T, image string) *v1.Pod {
 	t.Helper()
-	pods, err := configFor("", &heard{}, nil).parse([]byte(manifest("a", image)), SourceFile, "f")
+	said, err := configFor("", &heard{}, nil).parse([]byte(manifest("a", image)), SourceFile, "f")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pods[0]
+	return said.pods[0]
 }
 
 func mirrorOf(client *fake.Clientset) *v1.Pod {

@@ -31,37 +31,76 @@ const maxManifest = 10 << 20
 // errEmpty is a manifest without a document.
 var errEmpty = errors.New("there is nothing in it")
 
-// parse reads the Pods of a manifest, in YAML or JSON: a Pod, a list of them, or several such documents. origin
-// is the file or URL. Pods are ready to run, but for the time they were seen.
-func (c Config) parse(content []byte, source, origin string) ([]*v1.Pod, error) {
-	var pods []*v1.Pod
-	reader := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(content)))
+// content is what a file, a URL or the whole folder says.
+type content struct {
+	pods []*v1.Pod
+	// objects are the ConfigMaps and Secrets that stand in a file, for the static Pods of its folder.
+	objects []runtime.Object
+}
+
+// parse reads a manifest, in YAML or JSON: a Pod, a list of them, or several documents, among them ConfigMaps
+// and Secrets where it is a file. origin is the file or URL. All is ready to be used, but for the time the Pods
+// were seen, and for their references, which the whole folder answers. The error names the document that is at
+// fault, where there are several.
+func (c Config) parse(text []byte, source, origin string) (content, error) {
+	var m content
+	documents, err := split(text)
+	if err != nil {
+		return m, err
+	}
+	for i, d := range documents {
+		if err := c.add(&m, d.text, source, origin); err != nil {
+			if len(documents) > 1 {
+				err = fmt.Errorf("document %d of %d, at line %d: %w", i+1, len(documents), d.line, err)
+			}
+			return content{}, err
+		}
+	}
+	if len(documents) == 0 {
+		return m, errEmpty
+	}
+	return m, nil
+}
+
+// document is one part of a YAML stream.
+type document struct {
+	text []byte
+	// line is that of the stream at which its first word stands, counted from one.
+	line int
+}
+
+// split takes a YAML stream apart and leaves out the documents that say nothing.
+func split(stream []byte) ([]document, error) {
+	var documents []document
+	reader := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(stream)))
+	from := 0
 	for {
-		document, err := reader.Read()
+		text, err := reader.Read()
 		if errors.Is(err, io.EOF) {
-			break
+			return documents, nil
 		}
 		if err != nil {
 			return nil, err
 		}
-		if blank(document) {
+		if blank(text) {
 			continue
 		}
-		more, err := decode(document)
-		if err != nil {
-			return nil, err
+		// The reader gives back the stream's own bytes, without the lines between the documents.
+		at := from + max(bytes.Index(stream[from:], text), 0)
+		documents = append(documents, document{text, 1 + bytes.Count(stream[:at], []byte("\n")) + linesAbove(text)})
+		from = min(at+len(text), len(stream))
+	}
+}
+
+// linesAbove counts the lines of a document before the first that says something.
+func linesAbove(text []byte) (n int) {
+	for line := range bytes.Lines(text) {
+		if !blank(line) {
+			break
 		}
-		pods = append(pods, more...)
+		n++
 	}
-	if len(pods) == 0 {
-		return nil, errEmpty
-	}
-	for _, pod := range pods {
-		if err := c.prepare(pod, source, origin); err != nil {
-			return nil, err
-		}
-	}
-	return pods, nil
+	return n
 }
 
 // blank reports whether a document has comments and space only.
@@ -74,22 +113,38 @@ func blank(document []byte) bool {
 	return true
 }
 
-func decode(document []byte) ([]*v1.Pod, error) {
-	object, err := readObject(document)
+// add takes one document into the manifest.
+func (c Config) add(m *content, text []byte, source, origin string) error {
+	object, err := readObject(text)
 	if err != nil {
-		return nil, fmt.Errorf("couldn't parse as pod(%w), please check config file", err)
+		return fmt.Errorf("couldn't parse as pod(%w), please check config file", err)
 	}
+	var pods []*v1.Pod
 	switch object := object.(type) {
 	case *v1.Pod:
-		return []*v1.Pod{object}, nil
+		pods = append(pods, object)
 	case *v1.PodList:
-		var pods []*v1.Pod
 		for i := range object.Items {
 			pods = append(pods, &object.Items[i])
 		}
-		return pods, nil
+	case *v1.ConfigMap, *v1.Secret:
+		if source != SourceFile {
+			return fmt.Errorf("a %s is taken from the folder of static pods only", kindOf(object))
+		}
+		if err := c.prepareObject(object); err != nil {
+			return err
+		}
+		m.objects = append(m.objects, object)
+	default:
+		return fmt.Errorf("couldn't parse as pod(it is a %s), please check config file", object.GetObjectKind().GroupVersionKind().Kind)
 	}
-	return nil, fmt.Errorf("couldn't parse as pod(it is a %s), please check config file", object.GetObjectKind().GroupVersionKind().Kind)
+	for _, pod := range pods {
+		if err := c.prepare(pod, source, origin); err != nil {
+			return err
+		}
+	}
+	m.pods = append(m.pods, pods...)
+	return nil
 }
 
 func readObject(document []byte) (runtime.Object, error) {
@@ -140,13 +195,6 @@ func (c Config) prepare(pod *v1.Pod, source, origin string) error {
 		if errs := c.Check(pod); len(errs) > 0 {
 			return fmt.Errorf("invalid pod: %v", errs)
 		}
-	}
-	what, err := apiReference(pod)
-	if err != nil {
-		return err
-	}
-	if what != "" {
-		return fmt.Errorf("static pods may not reference %s", what)
 	}
 	return nil
 }

@@ -6,42 +6,14 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// apiReference names what a Pod needs from the API server, which a static Pod must do without; "" for nothing.
+// apiReference names what a Pod needs that only the API server has, which a static Pod must do without; "" for
+// nothing. ConfigMaps and Secrets are localReferences.
 func apiReference(pod *v1.Pod) (string, error) {
 	switch spec := &pod.Spec; {
 	case spec.ServiceAccountName != "":
 		return "serviceaccounts", nil
-	case len(spec.ImagePullSecrets) > 0:
-		return "secrets", nil
 	case len(spec.ResourceClaims) > 0:
 		return "resourceclaims", nil
-	}
-	var secrets, configMaps bool
-	see := func(env []v1.EnvVar, from []v1.EnvFromSource) {
-		for _, f := range from {
-			secrets = secrets || f.SecretRef != nil
-			configMaps = configMaps || f.ConfigMapRef != nil
-		}
-		for _, e := range env {
-			if e.ValueFrom != nil {
-				secrets = secrets || e.ValueFrom.SecretKeyRef != nil
-				configMaps = configMaps || e.ValueFrom.ConfigMapKeyRef != nil
-			}
-		}
-	}
-	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for i := range list {
-			see(list[i].Env, list[i].EnvFrom)
-		}
-	}
-	for i := range pod.Spec.EphemeralContainers {
-		see(pod.Spec.EphemeralContainers[i].Env, pod.Spec.EphemeralContainers[i].EnvFrom)
-	}
-	switch {
-	case secrets:
-		return "secrets", nil
-	case configMaps:
-		return "configmaps", nil
 	}
 	for i := range pod.Spec.Volumes {
 		if what, err := volumeReference(&pod.Spec.Volumes[i]); what != "" || err != nil {
@@ -53,10 +25,6 @@ func apiReference(pod *v1.Pod) (string, error) {
 
 func volumeReference(v *v1.Volume) (string, error) {
 	switch {
-	case v.ConfigMap != nil:
-		return "configmaps (via configmap volumes)", nil
-	case v.Secret != nil:
-		return "secrets (via secret volumes)", nil
 	case v.CSI != nil:
 		return "csidrivers (via CSI volumes)", nil
 	case v.Glusterfs != nil:
@@ -79,18 +47,91 @@ func volumeReference(v *v1.Volume) (string, error) {
 
 func projectionReference(volume string, s *v1.VolumeProjection) (string, error) {
 	switch {
-	case s.ConfigMap != nil:
-		return "configmaps (via projected volumes)", nil
-	case s.Secret != nil:
-		return "secrets (via projected volumes)", nil
 	case s.ServiceAccountToken != nil:
 		return "serviceaccounts (via projected volumes)", nil
 	case s.ClusterTrustBundle != nil:
 		return "clustertrustbundles", nil
 	case s.PodCertificate != nil:
 		return "podcertificates", nil
-	case s.DownwardAPI != nil:
+	case s.DownwardAPI != nil, s.ConfigMap != nil, s.Secret != nil:
 		return "", nil
 	}
 	return "", fmt.Errorf("unknown source for projected volume %q", volume)
+}
+
+// localReference is a ConfigMap or a Secret that a Pod names.
+type localReference struct {
+	kind, name string
+	optional   bool
+	// words say how it is named, as Kubernetes does when it refuses it.
+	words string
+}
+
+// localReferences are the ConfigMaps and Secrets that a Pod names.
+func localReferences(pod *v1.Pod) []localReference {
+	l := &referenceList{}
+	for _, s := range pod.Spec.ImagePullSecrets {
+		// A pull without them is tried all the same.
+		l.add(kindSecret, s.Name, nil, "secrets")
+	}
+	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			l.environment(list[i].Env, list[i].EnvFrom)
+		}
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		l.environment(pod.Spec.EphemeralContainers[i].Env, pod.Spec.EphemeralContainers[i].EnvFrom)
+	}
+	for i := range pod.Spec.Volumes {
+		l.volume(&pod.Spec.Volumes[i].VolumeSource)
+	}
+	return l.all
+}
+
+type referenceList struct{ all []localReference }
+
+func (l *referenceList) add(kind, name string, optional *bool, words string) {
+	l.all = append(l.all, localReference{kind, name, optional != nil && *optional, words})
+}
+
+func (l *referenceList) environment(env []v1.EnvVar, from []v1.EnvFromSource) {
+	for _, f := range from {
+		if r := f.SecretRef; r != nil {
+			l.add(kindSecret, r.Name, r.Optional, "secrets")
+		}
+		if r := f.ConfigMapRef; r != nil {
+			l.add(kindConfigMap, r.Name, r.Optional, "configmaps")
+		}
+	}
+	for _, e := range env {
+		if e.ValueFrom == nil {
+			continue
+		}
+		if r := e.ValueFrom.SecretKeyRef; r != nil {
+			l.add(kindSecret, r.Name, r.Optional, "secrets")
+		}
+		if r := e.ValueFrom.ConfigMapKeyRef; r != nil {
+			l.add(kindConfigMap, r.Name, r.Optional, "configmaps")
+		}
+	}
+}
+
+func (l *referenceList) volume(v *v1.VolumeSource) {
+	if s := v.ConfigMap; s != nil {
+		l.add(kindConfigMap, s.Name, s.Optional, "configmaps (via configmap volumes)")
+	}
+	if s := v.Secret; s != nil {
+		l.add(kindSecret, s.SecretName, s.Optional, "secrets (via secret volumes)")
+	}
+	if v.Projected == nil {
+		return
+	}
+	for _, s := range v.Projected.Sources {
+		if s := s.ConfigMap; s != nil {
+			l.add(kindConfigMap, s.Name, s.Optional, "configmaps (via projected volumes)")
+		}
+		if s := s.Secret; s != nil {
+			l.add(kindSecret, s.Name, s.Optional, "secrets (via projected volumes)")
+		}
+	}
 }

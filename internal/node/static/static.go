@@ -1,5 +1,6 @@
 // Package static takes Pods from where the node itself finds them: manifests in a folder, and at a URL. It needs
-// no API server. Where there is one, each such Pod has a mirror in it, so that kubectl shows it.
+// no API server. Where there is one, each such Pod has a mirror in it, so that kubectl shows it. ConfigMaps and
+// Secrets that stand in the folder are there for its Pods, and for nobody else.
 package static
 
 import (
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
@@ -34,6 +36,12 @@ type Config struct {
 	// Default fills in what the API server would, Check finds what it would refuse.
 	Default func(*v1.Pod)
 	Check   func(*v1.Pod) field.ErrorList
+	// DefaultObject and CheckObject do so for ConfigMaps and Secrets.
+	DefaultObject func(runtime.Object)
+	CheckObject   func(runtime.Object) field.ErrorList
+	// Objects is given all ConfigMaps and Secrets of the folder whenever they change, before Sink is given the
+	// Pods that need them. They must not be changed. It is not called while the folder has none; nil is for nobody.
+	Objects func([]runtime.Object)
 	// Sink is given all Pods of a source, the first time when it is known what there is, and then whenever
 	// they change. The Pods must not be changed. It is called for one source at a time.
 	Sink func(source string, pods []*v1.Pod)

@@ -278,7 +278,7 @@ func TestTwoOfOneName(t *testing.T) {
 	h, events := follow(t, dir)
 	h.await(t, "same")
 	put(t, dir+"/c.yaml", manifest("same", "c"))
-	want := fmt.Sprintf("Warning InvalidStaticPod static pod default/same-node in %q is passed over: %q has a pod of that name", dir+"/c.yaml", dir+"/b.yaml")
+	want := fmt.Sprintf("Warning InvalidStaticPod static Pod default/same-node in %q is passed over: %q has one of that name", dir+"/c.yaml", dir+"/b.yaml")
 	if got := <-events.Events; got != want {
 		t.Errorf("event %q", got)
 	}
@@ -297,11 +297,11 @@ func TestBrokenEditRunsOnUntilTheSlowLook(t *testing.T) {
 	f := newFolder(configFor(dir, &heard{}, record.NewFakeRecorder(10)))
 	look := func(slow bool) int {
 		t.Helper()
-		pods, _, err := f.look(time.Now(), slow)
+		all, _, err := f.look(time.Now(), slow)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return len(pods)
+		return len(all.pods)
 	}
 	if look(true) != 1 {
 		t.Fatal("no Pod")
@@ -341,7 +341,12 @@ func TestRefused(t *testing.T) {
 		volume("hostPath: {path: /}"):                                                                       "",
 		"apiVersion: v1\nkind: PodList\nitems:\n- metadata: {name: a}\n  spec: {containers: [{name: c}]}\n": "",
 	} {
-		_, err := c.parse([]byte(content), SourceFile, "f")
+		said, err := c.parse([]byte(content), SourceFile, "f")
+		for _, pod := range said.pods {
+			if err == nil {
+				err = checkReferences(pod, nil)
+			}
+		}
 		got := ""
 		if err != nil {
 			got = err.Error()
@@ -356,11 +361,11 @@ func TestIdentity(t *testing.T) {
 	c := configFor("", &heard{}, nil)
 	uid := func(content, source, origin string) string {
 		t.Helper()
-		pods, err := c.parse([]byte(content), source, origin)
+		said, err := c.parse([]byte(content), source, origin)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return string(pods[0].UID)
+		return string(said.pods[0].UID)
 	}
 	one := uid(manifest("a", "a"), SourceFile, "f")
 	if uid("# comment\n"+manifest("a", "a"), SourceFile, "f") != one {

@@ -87,14 +87,16 @@ func (s *urlSource) read(ctx context.Context) error {
 	case bytes.Equal(content, s.last):
 		return nil
 	}
-	pods, err := s.config.parse(content, SourceURL, s.config.URL)
-	if errors.Is(err, errEmpty) {
-		err = nil
-	}
-	if err != nil {
+	said, err := s.config.parse(content, SourceURL, s.config.URL)
+	if err != nil && !errors.Is(err, errEmpty) {
 		return err
 	}
+	for _, pod := range said.pods {
+		if err := checkReferences(pod, nil); err != nil {
+			return err
+		}
+	}
 	s.last = content
-	s.sink.put(pods)
+	s.sink.put(said.pods)
 	return nil
 }

@@ -128,7 +128,7 @@ func (m *Manager) addConfigMap(ctx context.Context, files payload, pod *v1.Pod, 
 		return errNoMode
 	}
 	data := map[string][]byte{}
-	cm, err := m.cfg.Objects.ConfigMap(ctx, pod.Namespace, name)
+	cm, err := m.cfg.Objects.ConfigMap(ctx, pod, name)
 	if err = unlessOptional(err, optional); err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func (m *Manager) addSecret(ctx context.Context, files payload, pod *v1.Pod, nam
 	if d.mode == nil {
 		return errNoMode
 	}
-	secret, err := m.cfg.Objects.Secret(ctx, pod.Namespace, name)
+	secret, err := m.cfg.Objects.Secret(ctx, pod, name)
 	if err = unlessOptional(err, optional); err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ func Kind() registry.Kind {
 		New:        func() *corev1.ConfigMap { return &corev1.ConfigMap{} },
 		NewList:    func() runtime.Object { return &corev1.ConfigMapList{} },
 
-		Validate:       check,
+		Validate:       func(_ context.Context, c *corev1.ConfigMap) field.ErrorList { return Check(c) },
 		ValidateUpdate: checkUpdate,
 		Table: &registry.Table[*corev1.ConfigMap]{
 			Columns: []column.Definition{
@@ -41,7 +41,8 @@ func Kind() registry.Kind {
 	})
 }
 
-func check(_ context.Context, c *corev1.ConfigMap) field.ErrorList {
+// Check answers with all that is wrong with a new ConfigMap.
+func Check(c *corev1.ConfigMap) field.ErrorList {
 	faults := validate.Meta(&c.ObjectMeta, true, apivalidation.NameIsDNSSubdomain)
 	data := field.NewPath("data")
 	size := 0
@@ -63,12 +64,12 @@ func check(_ context.Context, c *corev1.ConfigMap) field.ErrorList {
 	return faults
 }
 
-func checkUpdate(ctx context.Context, c, old *corev1.ConfigMap) field.ErrorList {
+func checkUpdate(_ context.Context, c, old *corev1.ConfigMap) field.ErrorList {
 	faults := validate.MetaUpdate(&c.ObjectMeta, &old.ObjectMeta)
 	if validate.Frozen(old.Immutable) {
 		faults = append(faults, validate.StillFrozen(c.Immutable)...)
 		faults = append(faults, validate.FrozenField(c.Data, old.Data, "data")...)
 		faults = append(faults, validate.FrozenField(c.BinaryData, old.BinaryData, "binaryData")...)
 	}
-	return append(faults, check(ctx, c)...)
+	return append(faults, Check(c)...)
 }

@@ -28,8 +28,8 @@ func Kind() registry.Kind {
 		New:        func() *corev1.Secret { return &corev1.Secret{} },
 		NewList:    func() runtime.Object { return &corev1.SecretList{} },
 
-		Default:        setDefaults,
-		Validate:       check,
+		Default:        SetDefaults,
+		Validate:       func(_ context.Context, s *corev1.Secret) field.ErrorList { return Check(s) },
 		ValidateUpdate: checkUpdate,
 		Warn:           warn,
 		Selectable: func(s *corev1.Secret) fields.Set {
@@ -49,8 +49,8 @@ func Kind() registry.Kind {
 	})
 }
 
-// setDefaults gives a type, and moves stringData into data, so that it is neither stored nor answered.
-func setDefaults(s *corev1.Secret) {
+// SetDefaults gives a type, and moves stringData into data, so that it is neither stored nor answered.
+func SetDefaults(s *corev1.Secret) {
 	if s.Type == "" {
 		s.Type = corev1.SecretTypeOpaque
 	}
@@ -63,7 +63,8 @@ func setDefaults(s *corev1.Secret) {
 	s.StringData = nil
 }
 
-func check(_ context.Context, s *corev1.Secret) field.ErrorList {
+// Check answers with all that is wrong with a new Secret.
+func Check(s *corev1.Secret) field.ErrorList {
 	faults := validate.Meta(&s.ObjectMeta, true, apivalidation.NameIsDNSSubdomain)
 	path := field.NewPath("data")
 	size := 0
@@ -125,14 +126,14 @@ func dockerConfig(data map[string][]byte, path *field.Path, key string) field.Er
 	return nil
 }
 
-func checkUpdate(ctx context.Context, s, old *corev1.Secret) field.ErrorList {
+func checkUpdate(_ context.Context, s, old *corev1.Secret) field.ErrorList {
 	faults := validate.MetaUpdate(&s.ObjectMeta, &old.ObjectMeta)
 	faults = append(faults, validate.Immutable(s.Type, old.Type, field.NewPath("type"))...)
 	if validate.Frozen(old.Immutable) {
 		faults = append(faults, validate.StillFrozen(s.Immutable)...)
 		faults = append(faults, validate.FrozenField(s.Data, old.Data, "data")...)
 	}
-	return append(faults, check(ctx, s)...)
+	return append(faults, Check(s)...)
 }
 
 // warn says when the key of a TLS secret does not go with its certificate.
