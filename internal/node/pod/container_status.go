@@ -66,8 +66,12 @@ func (r *reporter) container(c *v1.Container, prev *v1.ContainerStatus, k kind) 
 	if len(runs) == 0 {
 		r.absent(&st, c, prev)
 	} else {
-		mounts := st.VolumeMounts
-		st = r.run(c, runs[0], prev)
+		mounts, run := st.VolumeMounts, runs[0]
+		if r.replacing(c, run, prev) {
+			as := *run
+			as.State, run = Running, &as
+		}
+		st = r.run(c, run, prev)
 		if st.VolumeMounts == nil {
 			st.VolumeMounts = mounts
 		}
@@ -80,6 +84,25 @@ func (r *reporter) container(c *v1.Container, prev *v1.ContainerStatus, k kind) 
 	}
 	r.wait(&st, c, prev)
 	return st
+}
+
+// replacing reports whether a container that has ended is on its way to run again because the node ended it just
+// for that: its spec has changed, a probe of it failed, or a resize restarts it. As in Kubernetes, end and start
+// are then one step: the status says that it runs until its successor does or cannot be started.
+func (r *reporter) replacing(c *v1.Container, run *Container, prev *v1.ContainerStatus) bool {
+	w := &r.o.Work
+	k := w.Kills[run.ID]
+	if run.State != Exited || k == nil || !k.Restart || !k.Again || Ending(r.pod, r.prev, r.o) {
+		return false
+	}
+	if prev == nil || prev.State.Running == nil || prev.ContainerID != containerID(r.o.Node.Runtime, run.ID) {
+		return false // its end was told
+	}
+	if start := w.Starts[c.Name]; start != nil && start.Reason != "" && start.Hash == Hash(c) {
+		return false
+	}
+	pull := w.Pulls[c.Name]
+	return pull == nil || pull.Reason == "" || pull.Image != c.Image
 }
 
 // before is the status of a container that the runtime knows nothing of: it waits to be made, or it has ended

@@ -2,6 +2,7 @@ package pod
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -280,6 +281,62 @@ func TestAddresses(t *testing.T) {
 	o.Sandboxes[0] = Sandbox{ID: "s"}
 	if st = Status(p, &st, o); st.PodIP != "10.0.0.2" {
 		t.Errorf("%+v", st.PodIPs)
+	}
+}
+
+// A container that the node ends only to start it anew counts as running until its successor does.
+func TestReplacedContainerCountsAsRunning(t *testing.T) {
+	p := simple(func(p *v1.Pod) { p.Spec.Containers[0].ReadinessProbe = &v1.Probe{} })
+	o := seen(running("c"))
+	o.Probes = map[string]Probe{"c-a": {Ready: ptr.To(true)}}
+	before := Status(p, &v1.PodStatus{}, o)
+	ended, next := exited("c", 137), running("c")
+	ended.ID, next.ID, next.Attempt = "c-a", "c-b", 1
+	made := next
+	made.State = Created
+	kill := Kill{Restart: true, Again: true}
+	for name, tc := range map[string]struct {
+		kill Kill
+		runs []Container
+		work func(*v1.Pod, *Work)
+		want string
+	}{
+		"ended":                     {kill, []Container{ended}, nil, "running c-a 0 ready"},
+		"its image is pulled":       {kill, []Container{ended}, func(p *v1.Pod, w *Work) { w.Pulls["c"] = &Pull{Step: Step{Busy: true}, Image: "img"} }, "running c-a 0 ready"},
+		"its successor is made":     {kill, []Container{made, ended}, func(p *v1.Pod, w *Work) { w.Starts["c"] = &Start{Step: Step{Busy: true}} }, "running c-a 0 ready"},
+		"its successor's hook runs": {kill, []Container{next, ended}, func(p *v1.Pod, w *Work) { w.Hooks["c-b"] = HookRuns }, "running c-a 0 ready"},
+		"its successor runs":        {kill, []Container{next, ended}, nil, "running c-b 1 unready"},
+		"back-off holds it":         {Kill{Restart: true}, []Container{ended}, nil, "ended"},
+		"it is not to run again":    {Kill{}, []Container{ended}, nil, "ended"},
+		"its successor did not start": {kill, []Container{ended}, func(p *v1.Pod, w *Work) {
+			w.Starts["c"] = &Start{Step: Step{Reason: "RunContainerError"}, Hash: Hash(&p.Spec.Containers[0])}
+		}, "waiting RunContainerError"},
+		"its image is not to be had": {kill, []Container{ended}, func(p *v1.Pod, w *Work) { w.Pulls["c"] = &Pull{Step: Step{Reason: "ErrImagePull"}, Image: "img"} }, "waiting ErrImagePull"},
+		"the Pod ends":               {kill, []Container{ended}, func(p *v1.Pod, w *Work) { p.DeletionTimestamp = &metav1.Time{Time: t0} }, "ended"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := p.DeepCopy()
+			o := seen(tc.runs...)
+			o.Work.Kills["c-a"] = &tc.kill
+			if tc.work != nil {
+				tc.work(p, &o.Work)
+			}
+			st := Status(p, before.DeepCopy(), o)
+			c := st.ContainerStatuses[0]
+			got := "ended"
+			switch {
+			case c.State.Running != nil:
+				got = fmt.Sprintf("running %s %d %s", strings.TrimPrefix(c.ContainerID, "podium://"), c.RestartCount, map[bool]string{true: "ready", false: "unready"}[c.Ready])
+			case c.State.Waiting != nil:
+				got = "waiting " + c.State.Waiting.Reason
+			}
+			if got != tc.want {
+				t.Errorf("the status says %s, want %s", got, tc.want)
+			}
+			if ready := condition(st.Conditions, v1.PodReady).Status == v1.ConditionTrue; ready != strings.HasSuffix(got, " ready") {
+				t.Errorf("the Pod's condition Ready is %v, though the container is %s", ready, got)
+			}
+		})
 	}
 }
 
