@@ -162,6 +162,9 @@ func (m *model) settle() {
 	if m.err == nil && len(m.ops) == 0 && m.wake.IsZero() && !lost && !Ending(m.pod, &m.prev, &m.o) && Resizing(m.pod, &m.o) {
 		m.fail("a resize does not come about")
 	}
+	if m.err == nil && len(m.ops) == 0 && !lost && spent(m.pod, &m.prev, &m.o) && !terminal(m.prev.Phase) {
+		m.fail("the pod is %s although its work is done", m.prev.Phase)
+	}
 }
 
 // delete is a user's deletion; a later one can only shorten the grace period.

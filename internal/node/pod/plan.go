@@ -25,7 +25,22 @@ func Plan(p *v1.Pod, st *v1.PodStatus, o *Observed) []Action {
 // Ending reports whether the Pod is past its live stage: nothing of it is started any more.
 func Ending(p *v1.Pod, st *v1.PodStatus, o *Observed) bool {
 	return p.DeletionTimestamp != nil || o.Orders.Removed || o.Orders.Halt || o.Orders.Evict != nil || o.Orders.Reject != nil ||
-		terminal(p.Status.Phase) || terminal(st.Phase)
+		terminal(p.Status.Phase) || terminal(st.Phase) || spent(p, st, o)
+}
+
+// spent reports whether the Pod's work is done: every regular container has ended for good. What stands beside
+// them, sidecars and ephemeral containers, does not keep the Pod.
+func spent(p *v1.Pod, st *v1.PodStatus, o *Observed) bool {
+	for i := range p.Spec.Containers {
+		c := &p.Spec.Containers[i]
+		if last := o.newest(c.Name); last == nil || last.State != Exited || wanted(p, c, o) {
+			return false
+		}
+		if s := o.Work.Starts[c.Name]; s != nil && s.Busy {
+			return false
+		}
+	}
+	return !restartingAll(p, st, o)
 }
 
 // Deleted reports whether the Pod is to leave the node, and not merely to stop running.

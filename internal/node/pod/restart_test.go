@@ -54,3 +54,32 @@ func TestRestartingAllEnds(t *testing.T) {
 		t.Errorf("the status changes though nothing happens:\n%+v\n%+v", st, again)
 	}
 }
+
+// When the work of a Pod is done its sidecars end, the last first, and only then has the Pod succeeded.
+func TestSidecarsDoNotKeepAPod(t *testing.T) {
+	p := simple(policy(v1.RestartPolicyOnFailure), func(p *v1.Pod) {
+		for _, name := range []string{"one", "two"} {
+			p.Spec.InitContainers = append(p.Spec.InitContainers, v1.Container{
+				Name: name, Image: "img", RestartPolicy: ptr.To(v1.ContainerRestartPolicyAlways),
+			})
+		}
+	})
+	st := Status(p, &v1.PodStatus{}, seen(running("one"), running("two"), running("c")))
+	for _, tc := range []struct {
+		name  string
+		o     *Observed
+		phase v1.PodPhase
+		ends  bool
+	}{
+		{"the app runs", seen(running("one"), running("two"), running("c")), v1.PodRunning, false},
+		{"the app is to run again", seen(running("one"), running("two"), exited("c", 1)), v1.PodRunning, false},
+		{"the app is done", seen(running("one"), running("two"), exited("c", 0)), v1.PodRunning, true},
+		{"one sidecar is left", seen(running("one"), exited("two", 143), exited("c", 0)), v1.PodRunning, true},
+		{"all is done", seen(exited("one", 143), exited("two", 143), exited("c", 0)), v1.PodSucceeded, true},
+	} {
+		got := Status(p, &st, tc.o)
+		if ends := Ending(p, &got, tc.o); got.Phase != tc.phase || ends != tc.ends {
+			t.Errorf("%s: %s, ending %v; want %s, %v", tc.name, got.Phase, ends, tc.phase, tc.ends)
+		}
+	}
+}
