@@ -127,7 +127,7 @@ func (f *Facts) crashing(c *corev1.ContainerStatus) *Finding {
 	}
 	out.Since = since(last.FinishedAt)
 	out.Message = fmt.Sprintf("it ended %s and was restarted %s; it had run for %s", exitOf(last), plural(int(c.RestartCount), "time", "times"), lasted(last))
-	if last.Message != "" {
+	if last.Message != "" && last.Reason != oomKilled {
 		out.Message += "; its last words: " + strings.TrimSpace(last.Message)
 	}
 	if m := backOff.FindStringSubmatch(c.State.Waiting.Message); m != nil {
@@ -137,7 +137,9 @@ func (f *Facts) crashing(c *corev1.ContainerStatus) *Finding {
 			out.Message += fmt.Sprintf("; the back-off is %s", d)
 		}
 	}
-	out.Mend = fmt.Sprintf("%s kubectl logs %s -n %s -c %s --previous", mendOfExit(last), f.Pod.Name, f.Pod.Namespace, c.Name)
+	if last.Reason != oomKilled { // that is a finding of its own
+		out.Mend = fmt.Sprintf("%s kubectl logs %s -n %s -c %s --previous", mendOfExit(last), f.Pod.Name, f.Pod.Namespace, c.Name)
+	}
 	return out
 }
 

@@ -72,6 +72,9 @@ func Uses(pod *corev1.Pod) []Use {
 	}
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
+		if !mounted(pod, v.Name) {
+			continue // the node leaves it alone
+		}
 		if v.ConfigMap != nil {
 			add(Use{Source{"ConfigMap", v.ConfigMap.Name}, v.Name, "", itemKeys(v.ConfigMap.Items)}, v.ConfigMap.Optional)
 		}
@@ -96,6 +99,18 @@ func Uses(pod *corev1.Pod) []Use {
 		}
 	}
 	return out
+}
+
+// mounted says whether any container mounts the volume.
+func mounted(pod *corev1.Pod, volume string) bool {
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			if slices.ContainsFunc(list[i].VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == volume }) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func environment(c *corev1.Container, add func(Use, *bool)) {

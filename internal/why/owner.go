@@ -35,7 +35,7 @@ func explainOwner(f *Facts) Explanation {
 		out.Verdict = fmt.Sprintf("%d wanted, %s, and nothing says why: does the controller of this kind run?", wanted, made)
 		out.Findings = append(out.Findings, Finding{
 			About: AboutPod, Reason: "NotMade", Message: fmt.Sprintf("no event tells of a try to make a Pod for this %s", o.GetKind()),
-			Mend: "a controller for this kind must run against this API server; Podium itself has none for workloads yet",
+			Mend: "a controller for this kind must run against this API server; see that the template is not paused or suspended",
 		})
 	case known && int(wanted) > len(f.Pods):
 		out.Verdict = fmt.Sprintf("%d wanted, %s: the others are refused", wanted, made)

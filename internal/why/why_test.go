@@ -178,6 +178,7 @@ func TestExplain(t *testing.T) {
 				Sources: map[Source]Keys{{"ConfigMap", "settings"}: {Missing: true}, {"Secret", "token"}: {Names: []string{"a", "b"}}},
 				Pod: podOf(state(waiting("ContainerCreating", "")), func(p *corev1.Pod) {
 					p.Spec.Volumes = []corev1.Volume{{Name: "cfg", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}}}}}
+					p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "cfg", MountPath: "/cfg"}}
 					p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "T", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "token"}, Key: "c"}}}}
 				})},
 			[]string{"volume cfg needs ConfigMap settings, which does not exist", "kubectl create configmap settings -n shop",

@@ -205,7 +205,7 @@ func (f NodeResourcesFit) Explain(_ framework.State, pod *framework.PodInfo, nod
 		d := framework.Detail{
 			Plugin: NodeResourcesFitName, Reason: s.reason(), Resource: string(s.resource),
 			Needs: amount(s.needs), Free: amount(free), Of: amount(s.has),
-			Text: fmt.Sprintf("needs %s, %s free of %s", amount(s.needs), amount(free), amount(s.has)),
+			Text: fmt.Sprintf("needs %s, %s free of %s", roughly(s.resource, s.needs), roughly(s.resource, free), roughly(s.resource, s.has)),
 			Mend: fmt.Sprintf("free %s of %s on the node, or request at most %s", amount(s.needs-free), s.resource, amount(free)),
 		}
 		if s.forGood() {
@@ -220,6 +220,21 @@ func (f NodeResourcesFit) Explain(_ framework.State, pod *framework.PodInfo, nod
 		return true
 	})
 	return out
+}
+
+// roughly is an amount for people: bytes that would need more than six digits are rounded to tenths of a unit.
+func roughly(name corev1.ResourceName, n int64) string {
+	exact := framework.Quantity(name, n)
+	const enough = len("999999Ki")
+	if inBytes := framework.Quantity(name, 1024) == "1Ki"; !inBytes || len(exact) <= enough {
+		return exact
+	}
+	size, unit := float64(n), 0
+	units := []string{"", "Ki", "Mi", "Gi", "Ti", "Pi"}
+	for size >= 1024 && unit < len(units)-1 {
+		size, unit = size/1024, unit+1
+	}
+	return fmt.Sprintf("%.1f%s", size, units[unit])
 }
 
 // holders answers with the Pods that take most of a resource.
