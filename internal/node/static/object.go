@@ -80,9 +80,9 @@ func checkReferences(pod *v1.Pod, have map[objectName]runtime.Object) error {
 		name := objectName{r.kind, pod.Namespace, r.name}
 		switch {
 		case len(have) == 0:
-			return errors.New("static pods may not reference " + r.words)
+			return errors.New("static pods may not reference " + r.words())
 		case have[name] == nil && !r.optional:
-			return fmt.Errorf("static pods may not reference %s that are not in the folder of static pods: there is no %v in it", r.words, name)
+			return fmt.Errorf("static pods may not reference %s that are not in the folder of static pods: there is no %v in it", r.words(), name)
 		}
 	}
 	return nil

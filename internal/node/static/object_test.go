@@ -225,7 +225,7 @@ func TestMirrorsNameNoObjects(t *testing.T) {
 	if left := localReferences(mirror); len(left) > 0 {
 		t.Errorf("it names %v", left)
 	}
-	if got := mirror.Annotations[annotationLocal]; got != "Secret/pull,ConfigMap/settings,Secret/password" {
+	if got := mirror.Annotations[annotationLocal]; got != "Secret/pull,Secret/password,ConfigMap/settings" {
 		t.Errorf("the annotation says %q", got)
 	}
 	c := mirror.Spec.Containers[0]

@@ -2,6 +2,8 @@ package static
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	v1 "k8s.io/api/core/v1"
 )
@@ -34,7 +36,7 @@ func volumeReference(v *v1.Volume) (string, error) {
 	case v.Ephemeral != nil:
 		return "persistentvolumeclaims (via ephemeral volumes)", nil
 	case v.AzureFile != nil:
-		return "secrets (via azureFile volumes)", nil
+		return "secrets", nil
 	case v.Projected != nil:
 		for i := range v.Projected.Sources {
 			if what, err := projectionReference(v.Name, &v.Projected.Sources[i]); what != "" || err != nil {
@@ -63,16 +65,16 @@ func projectionReference(volume string, s *v1.VolumeProjection) (string, error) 
 type localReference struct {
 	kind, name string
 	optional   bool
-	// words say how it is named, as Kubernetes does when it refuses it.
-	words string
 }
 
-// localReferences are the ConfigMaps and Secrets that a Pod names.
+// words name its kind as Kubernetes does when it refuses it.
+func (r localReference) words() string { return strings.ToLower(r.kind) + "s" }
+
+// localReferences are the ConfigMaps and Secrets that a Pod names, the Secrets first: so Kubernetes looks for them.
 func localReferences(pod *v1.Pod) []localReference {
 	l := &referenceList{}
 	for _, s := range pod.Spec.ImagePullSecrets {
-		// A pull without them is tried all the same.
-		l.add(kindSecret, s.Name, nil, "secrets")
+		l.add(kindSecret, s.Name, nil)
 	}
 	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range list {
@@ -85,22 +87,23 @@ func localReferences(pod *v1.Pod) []localReference {
 	for i := range pod.Spec.Volumes {
 		l.volume(&pod.Spec.Volumes[i].VolumeSource)
 	}
+	slices.SortStableFunc(l.all, func(a, b localReference) int { return strings.Compare(b.kind, a.kind) })
 	return l.all
 }
 
 type referenceList struct{ all []localReference }
 
-func (l *referenceList) add(kind, name string, optional *bool, words string) {
-	l.all = append(l.all, localReference{kind, name, optional != nil && *optional, words})
+func (l *referenceList) add(kind, name string, optional *bool) {
+	l.all = append(l.all, localReference{kind, name, optional != nil && *optional})
 }
 
 func (l *referenceList) environment(env []v1.EnvVar, from []v1.EnvFromSource) {
 	for _, f := range from {
 		if r := f.SecretRef; r != nil {
-			l.add(kindSecret, r.Name, r.Optional, "secrets")
+			l.add(kindSecret, r.Name, r.Optional)
 		}
 		if r := f.ConfigMapRef; r != nil {
-			l.add(kindConfigMap, r.Name, r.Optional, "configmaps")
+			l.add(kindConfigMap, r.Name, r.Optional)
 		}
 	}
 	for _, e := range env {
@@ -108,30 +111,30 @@ func (l *referenceList) environment(env []v1.EnvVar, from []v1.EnvFromSource) {
 			continue
 		}
 		if r := e.ValueFrom.SecretKeyRef; r != nil {
-			l.add(kindSecret, r.Name, r.Optional, "secrets")
+			l.add(kindSecret, r.Name, r.Optional)
 		}
 		if r := e.ValueFrom.ConfigMapKeyRef; r != nil {
-			l.add(kindConfigMap, r.Name, r.Optional, "configmaps")
+			l.add(kindConfigMap, r.Name, r.Optional)
 		}
 	}
 }
 
 func (l *referenceList) volume(v *v1.VolumeSource) {
 	if s := v.ConfigMap; s != nil {
-		l.add(kindConfigMap, s.Name, s.Optional, "configmaps (via configmap volumes)")
+		l.add(kindConfigMap, s.Name, s.Optional)
 	}
 	if s := v.Secret; s != nil {
-		l.add(kindSecret, s.SecretName, s.Optional, "secrets (via secret volumes)")
+		l.add(kindSecret, s.SecretName, s.Optional)
 	}
 	if v.Projected == nil {
 		return
 	}
 	for _, s := range v.Projected.Sources {
 		if s := s.ConfigMap; s != nil {
-			l.add(kindConfigMap, s.Name, s.Optional, "configmaps (via projected volumes)")
+			l.add(kindConfigMap, s.Name, s.Optional)
 		}
 		if s := s.Secret; s != nil {
-			l.add(kindSecret, s.Name, s.Optional, "secrets (via projected volumes)")
+			l.add(kindSecret, s.Name, s.Optional)
 		}
 	}
 }
