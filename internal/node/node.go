@@ -61,12 +61,12 @@ type Config struct {
 	// DefaultPod fills in what the API server would for a static Pod, CheckPod finds what it would refuse.
 	DefaultPod func(*corev1.Pod)
 	CheckPod   func(*corev1.Pod) field.ErrorList
-}
-
-// Node is the agent of one node.
 	// DefaultObject and CheckObject do so for the ConfigMaps and Secrets that static Pods use.
 	DefaultObject func(runtime.Object)
 	CheckObject   func(runtime.Object) field.ErrorList
+}
+
+// Node is the agent of one node.
 type Node struct {
 	c        Config
 	objects  *object.Store
