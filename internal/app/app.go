@@ -24,6 +24,7 @@ import (
 	"podium.dev/podium/internal/node"
 	"podium.dev/podium/internal/node/config"
 	"podium.dev/podium/internal/node/machine"
+	"podium.dev/podium/internal/node/oom"
 	"podium.dev/podium/internal/paths"
 	"podium.dev/podium/internal/phase"
 	"podium.dev/podium/internal/pki"
@@ -52,6 +53,9 @@ type Config struct {
 // LogFile is where the daemon logs to.
 func (c Config) LogFile() string { return filepath.Join(c.Paths.Root, "podium.log") }
 
+// maxKills is how many kills for memory wait for the node to take them.
+const maxKills = 64
+
 // daemon is a starting or running node.
 type daemon struct {
 	c        Config
@@ -75,6 +79,7 @@ type daemon struct {
 	imageAPI  internalapi.ImageManagerService
 	pulls     *pulls // nil with another runtime
 	node      *node.Node
+	kills     chan oom.Kill // those that the runtime tells the node of
 	reachable chan struct{} // closed when the API server serves
 	ready     chan struct{} // closed when the node is Ready
 }
@@ -103,7 +108,7 @@ func Up(ctx context.Context, c *Config, progress func(phase.Report), ready func(
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	d := &daemon{c: *c, services: newServices("node", "scheduler", "controllers", "api server"), stop: stop, reachable: make(chan struct{}), ready: make(chan struct{})}
+	d := &daemon{c: *c, services: newServices("node", "scheduler", "controllers", "api server"), stop: stop, kills: make(chan oom.Kill, maxKills), reachable: make(chan struct{}), ready: make(chan struct{})}
 	defer d.services.stop()
 	if err := d.look(); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/klog/v2"
 
@@ -19,6 +20,7 @@ import (
 	"podium.dev/podium/internal/image"
 	"podium.dev/podium/internal/network"
 	"podium.dev/podium/internal/node"
+	"podium.dev/podium/internal/node/oom"
 	"podium.dev/podium/internal/node/server"
 	"podium.dev/podium/internal/phase"
 	"podium.dev/podium/internal/pki"
@@ -144,7 +146,7 @@ func (d *daemon) startRuntime(ctx context.Context) (err error) {
 		return d.connectRuntime(ctx)
 	}
 	images := d.images.Load()
-	if d.cri, err = cri.New(ctx, cri.Config{Paths: d.c.Paths, Images: images, Network: d.network}); err != nil {
+	if d.cri, err = cri.New(ctx, cri.Config{Paths: d.c.Paths, Images: images, Network: d.network, OnOOM: d.outOfMemory}); err != nil {
 		return err
 	}
 	d.services.closer("runtime", d.cri.Close)
@@ -174,6 +176,15 @@ func (d *daemon) startAPIServer(ctx context.Context) (err error) {
 	}
 	close(d.reachable)
 	return nil
+}
+
+// outOfMemory hands the node what the runtime has heard of. What comes while nobody takes it, and is more than is kept,
+// is in the containers' status only.
+func (d *daemon) outOfMemory(o cri.OOM) {
+	select {
+	case d.kills <- oom.Kill{PodUID: types.UID(o.PodUID), Container: o.Container, Message: o.Message}:
+	default:
+	}
 }
 
 // await waits for a part to be ready, or for the daemon to end or fail.

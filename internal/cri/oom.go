@@ -2,6 +2,8 @@ package cri
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -71,9 +73,6 @@ func size(bytes uint64) string {
 	for ; v >= 1024 && unit < 4; unit++ {
 		v /= 1024
 	}
-	suffix := []string{"", "Ki", "Mi", "Gi", "Ti"}[unit]
-	if v == float64(uint64(v)) {
-		return fmt.Sprintf("%d%s", uint64(v), suffix)
-	}
-	return fmt.Sprintf("%.1f%s", v, suffix)
+	number := strconv.FormatFloat(v, 'f', 1, 64)
+	return strings.TrimSuffix(number, ".0") + []string{"", "Ki", "Mi", "Gi", "Ti"}[unit]
 }

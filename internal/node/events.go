@@ -1,6 +1,13 @@
 package node
 
-import corev1 "k8s.io/api/core/v1"
+import (
+	"context"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"podium.dev/podium/internal/node/oom"
+)
 
 // conditionEvents names the event of each condition that becomes true or false, as the kubelet does.
 var conditionEvents = map[corev1.NodeConditionType]struct{ yes, no string }{
@@ -42,4 +49,12 @@ func (n *Node) tell(reasons ...string) {
 	for _, reason := range reasons {
 		n.recorder.Eventf(n.reference(), corev1.EventTypeNormal, reason, "Node %s status is now: %s", n.c.Name, reason)
 	}
+}
+
+// watchMemory tells of processes that the kernel kills for memory until the context ends.
+func (n *Node) watchMemory(ctx context.Context) {
+	var machine sync.WaitGroup
+	machine.Go(func() { oom.WatchMachine(ctx, n.reference, n.recorder) })
+	oom.WatchContainers(ctx, n.c.Kills, n.workers, n.recorder)
+	machine.Wait()
 }

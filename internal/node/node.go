@@ -29,6 +29,7 @@ import (
 	"podium.dev/podium/internal/node/logrotate"
 	"podium.dev/podium/internal/node/machine"
 	"podium.dev/podium/internal/node/object"
+	"podium.dev/podium/internal/node/oom"
 	"podium.dev/podium/internal/node/server"
 	"podium.dev/podium/internal/node/static"
 	"podium.dev/podium/internal/node/volume"
@@ -54,6 +55,8 @@ type Config struct {
 	Images    internalapi.ImageManagerService
 	// PullProgress says how a pull of an image fares, "" for nothing to say.
 	PullProgress func(image string) string
+	// Kills are the kills for memory that the runtime hears of; nil when it tells of none.
+	Kills <-chan oom.Kill
 	// Listener is where the node's server listens, Server what it is made of but for the Pods and the runtime.
 	Listener net.Listener
 	Server   server.Config
@@ -127,6 +130,7 @@ func (n *Node) Run(ctx context.Context) error {
 	part("mirror pods", n.whenReachable(func(ctx context.Context) error { n.mirrors.Run(ctx); return nil }))
 	part("server", func(ctx context.Context) error { return n.server().Serve(ctx, n.c.Listener) })
 	part("logs", func(ctx context.Context) error { n.rotator().Run(ctx); return nil })
+	part("out of memory", n.whenReachable(func(ctx context.Context) error { n.watchMemory(ctx); return nil }))
 	part("node object", n.whenReachable(n.watchSelf))
 	part("pods", n.whenReachable(func(ctx context.Context) error { return n.podsOfAPI(ctx).run(ctx) }))
 	part("heartbeat", n.whenReachable(func(ctx context.Context) error {
