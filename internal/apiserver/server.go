@@ -21,10 +21,12 @@ import (
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	genericfilters "k8s.io/apiserver/pkg/server/filters"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	"k8s.io/utils/clock"
 
 	"podium.dev/podium/internal/apiserver/local"
 	"podium.dev/podium/internal/apiserver/nodes"
 	"podium.dev/podium/internal/apiserver/review"
+	"podium.dev/podium/internal/apiserver/usage"
 	"podium.dev/podium/internal/pki"
 	"podium.dev/podium/internal/registry"
 	"podium.dev/podium/internal/store"
@@ -247,10 +249,17 @@ func (s *Server) build(cfg Config) (served, error) {
 			}
 		}
 	}
-	if s.stores[local.Core("nodes")] != nil {
-		err = all.add(schema.GroupVersion{Version: "v1"}, "nodes/proxy", nodes.NewProxy(connector))
+	if s.stores[local.Core("nodes")] == nil || s.stores[local.Core("pods")] == nil {
+		return all, nil
 	}
-	return all, err
+	for gv, uses := range usage.Storage(usage.Config{Stores: s.store, Nodes: connector, Clock: clock.RealClock{}}) {
+		for path, store := range uses {
+			if err := all.add(gv, path, store); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return all, all.add(schema.GroupVersion{Version: "v1"}, "nodes/proxy", nodes.NewProxy(connector))
 }
 
 // store answers with the main store of a kind, or nil.

@@ -84,6 +84,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /configz", s.configz)
 	mux.Handle("GET /metrics", legacyregistry.Handler())
 	mux.HandleFunc("GET /metrics/resource", s.resourceMetrics)
+	mux.HandleFunc("GET /metrics/cadvisor", s.cadvisorMetrics)
 	mux.HandleFunc("GET /stats/summary", s.summary)
 	mux.Handle("GET /logs/", http.StripPrefix("/logs/", http.FileServer(http.Dir(s.c.LogDir))))
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", s.containerLogs)
