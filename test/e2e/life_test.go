@@ -269,6 +269,35 @@ func TestExitReasons(t *testing.T) {
 	}
 }
 
+// Too much memory used by a child of the first process: the container lives on, an event tells at once, and in the end
+// the status says so. The limit and the most that was used are where a user looks.
+func TestOutOfMemory(t *testing.T) {
+	s := newSpace(t)
+	pod := shellPod("child", "trap 'exit 3' TERM; dd if=/dev/zero of=/dev/null bs=64M count=1; while :; do sleep 0.1; done")
+	pod.Spec.RestartPolicy = corev1.RestartPolicyNever
+	pod.Spec.Containers[0].Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: mebibytes(16)}
+	s.create(pod)
+	again := shellPod("again", "")
+	again.Spec.Containers[0].Command = []string{"tail", "/dev/zero"}
+	again.Spec.Containers[0].Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: mebibytes(16)}
+	s.create(again)
+
+	s.await("again", "started again after it was killed", func(p *corev1.Pod) bool {
+		st := p.Status.ContainerStatuses
+		if len(st) != 1 || st[0].RestartCount == 0 || st[0].LastTerminationState.Terminated == nil {
+			return false
+		}
+		last := st[0].LastTerminationState.Terminated
+		return last.Reason == "OOMKilled" && last.ExitCode == 137 &&
+			strings.HasPrefix(last.Message, "the kernel killed the container for memory: limit 16Mi, peak ")
+	})
+	s.eventuallyEvent("again", "OOMKilled", "limit 16Mi, peak ")
+	s.eventuallyEvent("child", "OOMKilled", "the kernel killed 1 process of the container for memory: limit 16Mi, peak ")
+	s.await("child", "alive after that", func(p *corev1.Pod) bool {
+		return p.Status.ContainerStatuses[0].State.Running != nil && p.Status.ContainerStatuses[0].RestartCount == 0
+	})
+}
+
 // A program that is not there: the container is told to have failed to start, in the runtime's words.
 func TestStartError(t *testing.T) {
 	s := newSpace(t)
