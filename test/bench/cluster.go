@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -39,6 +40,9 @@ type cluster struct {
 // state is when a Pod was first seen in each state.
 type state struct {
 	running, restarted, gone time.Time
+	// ready is whether it is ready, turned when it last became so or ceased to be.
+	ready  bool
+	turned time.Time
 }
 
 func connect(ctx context.Context, kubeconfig, image string) (*cluster, error) {
@@ -96,6 +100,9 @@ func (c *cluster) follow() {
 		if e.Type == watch.Deleted {
 			s.gone = now
 		}
+		if ready := isReady(pod); ready != s.ready {
+			s.ready, s.turned = ready, now
+		}
 		if pod.Status.Phase == corev1.PodRunning && len(pod.Status.ContainerStatuses) == 1 {
 			st := pod.Status.ContainerStatuses[0]
 			if st.State.Running != nil && s.running.IsZero() {
@@ -111,6 +118,12 @@ func (c *cluster) follow() {
 		default:
 		}
 	}
+}
+
+func isReady(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
 }
 
 // until waits for a time of a Pod to be known.
@@ -142,29 +155,44 @@ func running(s *state) time.Time   { return s.running }
 func restarted(s *state) time.Time { return s.restarted }
 func gone(s *state) time.Time      { return s.gone }
 
-func (c *cluster) create(ctx context.Context, name, script string) (time.Time, error) {
+// create makes a Pod that runs a script, changed as wanted, and answers with the time just before.
+func (c *cluster) create(ctx context.Context, name, script string, change ...func(*corev1.Pod)) (time.Time, error) {
 	grace := int64(10)
-	at := time.Now()
-	_, err := c.pods.Create(ctx, &corev1.Pod{
+	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: corev1.PodSpec{
 			TerminationGracePeriodSeconds: &grace,
 			Containers:                    []corev1.Container{{Name: "c", Image: c.image, ImagePullPolicy: corev1.PullIfNotPresent, Command: []string{"sh", "-c", script}}},
 		},
-	}, metav1.CreateOptions{})
+	}
+	for _, f := range change {
+		f(pod)
+	}
+	at := time.Now()
+	_, err := c.pods.Create(ctx, pod, metav1.CreateOptions{})
 	return at, err
+}
+
+// remove deletes a Pod that need not end in order, and waits until it is gone.
+func (c *cluster) remove(ctx context.Context, name string) error {
+	zero := int64(0)
+	if err := c.pods.Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
+		return err
+	}
+	_, err := c.until(ctx, name, gone)
+	return err
 }
 
 // stays runs until SIGTERM and ends at once on it.
 const stays = "trap 'exit 0' TERM; sleep 100000 & wait"
 
 // burst creates Pods at once and answers with the time until the last one runs.
-func (c *cluster) burst(ctx context.Context, prefix string, n int) (time.Duration, error) {
+func (c *cluster) burst(ctx context.Context, prefix string, n int, change ...func(*corev1.Pod)) (time.Duration, error) {
 	began := time.Now()
 	errs := make(chan error, n)
 	for i := range n {
 		go func() {
-			_, err := c.create(ctx, fmt.Sprintf("%s-%d", prefix, i), stays)
+			_, err := c.create(ctx, fmt.Sprintf("%s-%d", prefix, i), stays, change...)
 			errs <- err
 		}()
 	}
@@ -227,6 +255,9 @@ func measureCluster(ctx context.Context, o options, kubeconfig, image string, r 
 	r.times("create → Running, image present, one at a time", create)
 	r.times("container exit → running again (first restart)", exit)
 	r.times("delete → gone, app ends on SIGTERM", remove)
+	if err := measureReadiness(ctx, o, c, r); err != nil {
+		return err
+	}
 	if err := measureBursts(ctx, o, c, r); err != nil {
 		return err
 	}
@@ -252,12 +283,7 @@ func (c *cluster) restart(ctx context.Context, name string) (time.Duration, erro
 	if err != nil {
 		return 0, fmt.Errorf("log of Pod %s: %w", name, err)
 	}
-	zero := int64(0)
-	if err := c.pods.Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
-		return 0, err
-	}
-	_, err = c.until(ctx, name, gone)
-	return again.Sub(ended), err
+	return again.Sub(ended), c.remove(ctx, name)
 }
 
 // burstRounds is how often each burst is measured.

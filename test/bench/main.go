@@ -59,6 +59,9 @@ func run(ctx context.Context, o options) error {
 	if err := measureCluster(ctx, o, node.kubeconfig(), o.image, ours); err != nil {
 		return err
 	}
+	if err := measureProbes(ctx, o, node, ours); err != nil {
+		return fmt.Errorf("Pods with probes: %w", err)
+	}
 	if err := measureMany(ctx, o, node, ours); err != nil {
 		return fmt.Errorf("many Pods: %w", err)
 	}
