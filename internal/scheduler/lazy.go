@@ -23,7 +23,7 @@ type lazy struct {
 	// changed is told of every change of a namespace.
 	changed func(old, now *corev1.Namespace)
 	handle  sync.Once
-	// claimed is told of every change of a claim, a volume, a storage class or a node's drivers.
+	// claimed is told of every change of a claim, a volume, a storage class, a driver or an attachment.
 	claimed func()
 	claims  sync.Once
 
@@ -134,19 +134,62 @@ func (l *lazy) Drivers(node string) *storagev1.CSINode {
 	return drivers
 }
 
-// needVolumes has claims, volumes, classes and the drivers of nodes watched.
+// Driver implements plugins.Volumes.
+func (l *lazy) Driver(name string) *storagev1.CSIDriver {
+	if !l.needVolumes() {
+		return nil
+	}
+	driver, err := l.factory.Storage().V1().CSIDrivers().Lister().Get(name)
+	if err != nil {
+		return nil
+	}
+	return driver
+}
+
+// attachedTo is the index of attachments by their node.
+const attachedTo = "node"
+
+// Attachments implements plugins.Volumes.
+func (l *lazy) Attachments(node string) []*storagev1.VolumeAttachment {
+	if !l.needVolumes() {
+		return nil
+	}
+	found, err := l.factory.Storage().V1().VolumeAttachments().Informer().GetIndexer().ByIndex(attachedTo, node)
+	if err != nil {
+		return nil // the index is there
+	}
+	out := make([]*storagev1.VolumeAttachment, 0, len(found))
+	for _, o := range found {
+		if a, ok := o.(*storagev1.VolumeAttachment); ok {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// needVolumes has claims, volumes, classes, drivers and attachments watched.
 func (l *lazy) needVolumes() bool {
 	all := []cache.SharedIndexInformer{
 		l.factory.Core().V1().PersistentVolumeClaims().Informer(),
 		l.factory.Core().V1().PersistentVolumes().Informer(),
 		l.factory.Storage().V1().StorageClasses().Informer(),
 		l.factory.Storage().V1().CSINodes().Informer(),
+		l.factory.Storage().V1().CSIDrivers().Informer(),
+		l.factory.Storage().V1().VolumeAttachments().Informer(),
 	}
 	l.claims.Do(func() {
-		changed := cache.ResourceEventHandlerFuncs{AddFunc: func(any) { l.claimed() }, UpdateFunc: func(_, _ any) { l.claimed() }}
+		changed := cache.ResourceEventHandlerFuncs{AddFunc: func(any) { l.claimed() }, UpdateFunc: func(_, _ any) { l.claimed() }, DeleteFunc: func(any) { l.claimed() }}
 		for _, i := range all {
 			_, _ = i.AddEventHandler(changed) // it fails only for an informer that has been stopped
 		}
+		// It fails only for an index that is there already.
+		_ = l.factory.Storage().V1().VolumeAttachments().Informer().AddIndexers(cache.Indexers{attachedTo: func(o any) ([]string, error) {
+			a, ok := o.(*storagev1.VolumeAttachment)
+			if !ok {
+				return nil, nil
+			}
+			return []string{a.Spec.NodeName}, nil
+		}})
 	})
 	for _, i := range all {
 		if !l.need(i) {

@@ -70,7 +70,9 @@ func (s *sources) wait() {
 func trim(obj any) (any, error) {
 	if m, err := meta.Accessor(obj); err == nil {
 		m.SetManagedFields(nil)
-		m.SetAnnotations(nil)
+		if _, isClaim := obj.(*corev1.PersistentVolumeClaim); !isClaim { // which may name its class there
+			m.SetAnnotations(nil)
+		}
 	}
 	switch o := obj.(type) {
 	case *corev1.Pod:

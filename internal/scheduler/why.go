@@ -23,7 +23,10 @@ type Cluster struct {
 	Claims     []corev1.PersistentVolumeClaim
 	Volumes    []corev1.PersistentVolume
 	Classes    []storagev1.StorageClass
-	Drivers    []storagev1.CSINode
+	// Drivers are those of the nodes, Known those of the cluster.
+	Drivers     []storagev1.CSINode
+	Known       []storagev1.CSIDriver
+	Attachments []storagev1.VolumeAttachment
 }
 
 // Explanation says why a Pod has no node.
@@ -109,12 +112,15 @@ type objects struct {
 	volumes    map[string]*corev1.PersistentVolume
 	classes    map[string]*storagev1.StorageClass
 	drivers    map[string]*storagev1.CSINode
+	known      map[string]*storagev1.CSIDriver
+	attached   map[string][]*storagev1.VolumeAttachment
 }
 
 func newObjects(c *Cluster) *objects {
 	o := &objects{
 		namespaces: map[string]labels.Set{}, claims: map[types.NamespacedName]*corev1.PersistentVolumeClaim{},
 		volumes: map[string]*corev1.PersistentVolume{}, classes: map[string]*storagev1.StorageClass{}, drivers: map[string]*storagev1.CSINode{},
+		known: map[string]*storagev1.CSIDriver{}, attached: map[string][]*storagev1.VolumeAttachment{},
 	}
 	for i := range c.Namespaces {
 		o.namespaces[c.Namespaces[i].Name] = c.Namespaces[i].Labels
@@ -130,6 +136,13 @@ func newObjects(c *Cluster) *objects {
 	}
 	for i := range c.Drivers {
 		o.drivers[c.Drivers[i].Name] = &c.Drivers[i]
+	}
+	for i := range c.Known {
+		o.known[c.Known[i].Name] = &c.Known[i]
+	}
+	for i := range c.Attachments {
+		node := c.Attachments[i].Spec.NodeName
+		o.attached[node] = append(o.attached[node], &c.Attachments[i])
 	}
 	return o
 }
@@ -150,3 +163,9 @@ func (o *objects) Class(name string) *storagev1.StorageClass { return o.classes[
 
 // Drivers implements plugins.Volumes.
 func (o *objects) Drivers(node string) *storagev1.CSINode { return o.drivers[node] }
+
+// Driver implements plugins.Volumes.
+func (o *objects) Driver(name string) *storagev1.CSIDriver { return o.known[name] }
+
+// Attachments implements plugins.Volumes.
+func (o *objects) Attachments(node string) []*storagev1.VolumeAttachment { return o.attached[node] }

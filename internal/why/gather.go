@@ -191,6 +191,14 @@ func (r *Reader) storage(ctx context.Context, f *Facts) {
 	if drivers, err = r.Client.StorageV1().CSINodes().List(ctx, metav1.ListOptions{}); f.note("CSI nodes", err) {
 		c.Drivers = drivers.Items
 	}
+	var known *storagev1.CSIDriverList
+	if known, err = r.Client.StorageV1().CSIDrivers().List(ctx, metav1.ListOptions{}); f.note("CSI drivers", err) {
+		c.Known = known.Items
+	}
+	var attached *storagev1.VolumeAttachmentList
+	if attached, err = r.Client.StorageV1().VolumeAttachments().List(ctx, metav1.ListOptions{}); f.note("volume attachments", err) {
+		c.Attachments = attached.Items
+	}
 }
 
 // gone reads what events tell of a Pod that is not there: of itself, or of somebody who could not make it.

@@ -17,6 +17,8 @@ const (
 	BalancedAllocationName = "NodeResourcesBalancedAllocation"
 	ImageLocalityName      = "ImageLocality"
 	VolumeRestrictionsName = "VolumeRestrictions"
+	NodeVolumeLimitsName   = "NodeVolumeLimits"
+	VolumeZoneName         = "VolumeZone"
 	VolumeBindingName      = "VolumeBinding"
 	InterPodAffinityName   = "InterPodAffinity"
 	PodTopologySpreadName  = "PodTopologySpread"

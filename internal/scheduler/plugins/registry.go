@@ -48,6 +48,10 @@ func New(name string, args any, d Dependencies) (framework.Plugin, error) {
 		return NodePorts{}, nil
 	case VolumeRestrictionsName:
 		return &VolumeRestrictions{Volumes: d.Volumes}, nil
+	case NodeVolumeLimitsName:
+		return &NodeVolumeLimits{Volumes: d.Volumes}, nil
+	case VolumeZoneName:
+		return &VolumeZone{Volumes: d.Volumes}, nil
 	case ImageLocalityName:
 		return ImageLocality{}, nil
 	case DefaultBinderName:

@@ -14,8 +14,11 @@ type Volumes interface {
 	Claim(namespace, name string) *corev1.PersistentVolumeClaim
 	Volume(name string) *corev1.PersistentVolume
 	Class(name string) *storagev1.StorageClass
-	// Drivers answers with what is known of the CSI drivers of a node.
+	// Drivers answers with the CSI drivers of a node, Driver with one that the cluster knows.
 	Drivers(node string) *storagev1.CSINode
+	Driver(name string) *storagev1.CSIDriver
+	// Attachments answers with the volumes that are attached to a node, or about to be.
+	Attachments(node string) []*storagev1.VolumeAttachment
 }
 
 // VolumeBinding keeps a Pod back until its claims are bound, and then to the nodes that its volumes can be
@@ -146,10 +149,11 @@ func ownedBy(claim *corev1.PersistentVolumeClaim, pod *corev1.Pod) bool {
 
 // waits says whether the claim is of a class whose claims are bound when their Pod has a node.
 func (v *VolumeBinding) waits(claim *corev1.PersistentVolumeClaim) bool {
-	if claim.Spec.StorageClassName == nil || *claim.Spec.StorageClassName == "" {
+	name := classOf(claim)
+	if name == "" {
 		return false
 	}
-	class := v.Volumes.Class(*claim.Spec.StorageClassName)
+	class := v.Volumes.Class(name)
 	return class != nil && class.VolumeBindingMode != nil && *class.VolumeBindingMode == storagev1.VolumeBindingWaitForFirstConsumer
 }
 
@@ -176,4 +180,23 @@ func (v *VolumeBinding) Filter(state framework.State, _ *framework.PodInfo, node
 // Hints implements framework.Hinter.
 func (v *VolumeBinding) Hints() []framework.Hint {
 	return []framework.Hint{{Kinds: framework.ClaimChange | framework.NodeAdd | framework.NodeLabels}}
+}
+
+// Explain implements framework.Explainer.
+func (v *VolumeBinding) Explain(state framework.State, pod *framework.PodInfo, node *framework.NodeInfo) []framework.Detail {
+	b, ok := state.(*bound)
+	if !ok {
+		return nil
+	}
+	status := v.Filter(state, pod, node)
+	d := framework.Detail{Plugin: VolumeBindingName, Reason: status.Message()}
+	switch {
+	case b.missing:
+		d.Text, d.Mend = "a claim of the pod is bound to a persistent volume that does not exist", "make the volume again, or the claim"
+	case b.waiting:
+		d.Text, d.Mend = "a claim of the pod has no volume yet", "bind the claim to a PersistentVolume by its spec.volumeName: nothing provisions one here"
+	default:
+		d.Text, d.Mend = "a persistent volume of the pod cannot be reached from the node, by the volume's node affinity", "add a node that the volume's node affinity selects"
+	}
+	return []framework.Detail{d}
 }
