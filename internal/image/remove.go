@@ -10,11 +10,24 @@ import (
 	"github.com/containerd/containerd/v2/core/images/archive"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
+	"k8s.io/klog/v2"
 )
 
-// Remove removes the image that ref names, with all its names. Containers that use it keep its layers until they are
-// gone. The space is freed soon after. The error of an image that is not here wraps errdefs.ErrNotFound.
+// Remove removes the image that ref names, with all its names, and frees what only it had on disk. Containers that use
+// it keep its layers until they are gone. The error of an image that is not here wraps errdefs.ErrNotFound.
 func (s *Service) Remove(ctx context.Context, ref string) error {
+	if err := s.forgetImage(ctx, ref); err != nil {
+		return err
+	}
+	// Whoever removes an image to make room looks at what there is of it next.
+	if err := s.collectNow(s.ctx); err != nil {
+		klog.FromContext(ctx).Error(err, "Unused image data stays until the next removal")
+	}
+	return nil
+}
+
+// forgetImage removes the image from what the store knows, but not yet its data.
+func (s *Service) forgetImage(ctx context.Context, ref string) error {
 	e, ok := s.index.resolve(ref)
 	if !ok {
 		return fmt.Errorf("image %q: %w", ref, errdefs.ErrNotFound)
@@ -40,7 +53,6 @@ func (s *Service) Remove(ctx context.Context, ref string) error {
 	if !s.uses.held[e.ChainID] && !s.index.hasChain(e.ChainID) {
 		delete(s.uses.lowers, e.ChainID)
 	}
-	s.requestCollect()
 	return nil
 }
 

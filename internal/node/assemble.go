@@ -38,7 +38,7 @@ func (n *Node) assemble(recorder record.EventRecorder) error {
 	if err != nil {
 		return err
 	}
-	n.cgroups = container.NewPodCgroups(groups, c.Paths, c.Kubelet)
+	n.cgroups = container.NewPodCgroups(groups, c.Kubelet, c.Facts.Capacity)
 	builder := container.NewBuilder(container.Config{
 		NodeName: c.Name, HostIPs: n.hostIPs, Allocatable: n.allocatable, Paths: c.Paths, Kubelet: c.Kubelet,
 		Objects: n.objects, Cgroups: n.cgroups, Volumes: n.volumes, Recorder: recorder,
@@ -53,6 +53,9 @@ func (n *Node) assemble(recorder record.EventRecorder) error {
 		NodeCredentials: filepath.Join(c.Paths.Kubelet, "config.json"),
 		Records:         filepath.Join(c.Paths.Kubelet, "image_manager"),
 	})
+	if err := n.assemblePressure(groups, builder, recorder); err != nil {
+		return err
+	}
 	n.mirrors = static.NewMirrors(static.MirrorConfig{
 		Client: c.Client, NodeName: c.Name, NodeUID: n.objectUID, Sources: n.sources().Names(), Running: n.runsStatic, Clock: c.Clock,
 	})
@@ -61,7 +64,7 @@ func (n *Node) assemble(recorder record.EventRecorder) error {
 		Builder: builder, Volumes: n.volumes, Probes: probes,
 		Hooks:   &hook.Runner{Runtime: c.Runtime, Recorder: recorder, Clock: c.Clock},
 		Cgroups: n.cgroups,
-		Admit:   []func(*corev1.Pod, []*corev1.Pod) *pod.Verdict{sysctls.Admit},
+		Admit:   []func(*corev1.Pod, []*corev1.Pod) *pod.Verdict{n.evictions.Admit, sysctls.Admit},
 		Node:    n.node, HostIPs: n.hostIPs, Sources: append(n.sources().Names(), worker.SourceAPI),
 		PullProgress: c.PullProgress, OnEnd: n.staticEnded, Marks: filepath.Join(c.Paths.Kubelet, "hooks"), RuntimeHandler: n.runtimeHandler,
 		Allocations: filepath.Join(c.Paths.Kubelet, "allocations"),

@@ -26,12 +26,15 @@ import (
 	"k8s.io/utils/clock"
 
 	"podium.dev/podium/internal/node/container"
+	"podium.dev/podium/internal/node/evict"
+	"podium.dev/podium/internal/node/gc"
 	"podium.dev/podium/internal/node/logrotate"
 	"podium.dev/podium/internal/node/machine"
 	"podium.dev/podium/internal/node/object"
 	"podium.dev/podium/internal/node/oom"
 	"podium.dev/podium/internal/node/server"
 	"podium.dev/podium/internal/node/static"
+	"podium.dev/podium/internal/node/stats"
 	"podium.dev/podium/internal/node/volume"
 	"podium.dev/podium/internal/node/worker"
 	"podium.dev/podium/internal/paths"
@@ -71,14 +74,19 @@ type Config struct {
 
 // Node is the agent of one node.
 type Node struct {
-	c        Config
-	objects  *object.Store
-	volumes  *volume.Manager
-	workers  *worker.Manager
-	mirrors  *static.Mirrors
-	cgroups  *container.Cgroups
-	events   record.EventBroadcaster
-	recorder record.EventRecorder
+	c       Config
+	objects *object.Store
+	volumes *volume.Manager
+	workers *worker.Manager
+	mirrors *static.Mirrors
+	cgroups *container.Cgroups
+	stats   *stats.Source
+	images  *gc.Images
+	// evictions keeps the node from running short of anything; changed is that the status is to be written soon.
+	evictions *evict.Manager
+	changed   chan struct{}
+	events    record.EventBroadcaster
+	recorder  record.EventRecorder
 
 	mu        sync.Mutex
 	last      corev1.NodeStatus // as it was last written
@@ -91,7 +99,7 @@ type Node struct {
 
 // New puts the agent together; nothing happens before Run.
 func New(c Config) (*Node, error) {
-	n := &Node{c: c, ready: make(chan struct{})}
+	n := &Node{c: c, ready: make(chan struct{}), changed: make(chan struct{}, 1)}
 	n.events = record.NewBroadcaster()
 	n.recorder = n.events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: c.Name})
 	if err := n.assemble(n.recorder); err != nil {
@@ -131,6 +139,8 @@ func (n *Node) Run(ctx context.Context) error {
 	part("server", func(ctx context.Context) error { return n.server().Serve(ctx, n.c.Listener) })
 	part("logs", func(ctx context.Context) error { n.rotator().Run(ctx); return nil })
 	part("out of memory", n.whenReachable(func(ctx context.Context) error { n.watchMemory(ctx); return nil }))
+	part("evictions", func(ctx context.Context) error { n.evictions.Run(ctx); return nil })
+	part("images", func(ctx context.Context) error { n.images.Run(ctx); return nil })
 	part("node object", n.whenReachable(n.watchSelf))
 	part("pods", n.whenReachable(func(ctx context.Context) error { return n.podsOfAPI(ctx).run(ctx) }))
 	part("heartbeat", n.whenReachable(func(ctx context.Context) error {
@@ -160,6 +170,7 @@ func (n *Node) whenReachable(run func(context.Context) error) func(context.Conte
 func (n *Node) server() *server.Server {
 	c := n.c.Server
 	c.NodeName, c.Runtime, c.Settings = n.c.Name, n.c.Runtime, n.c.Kubelet
+	c.Stats = n.stats
 	c.Pods = podsByName{n.workers}
 	return server.New(c)
 }
@@ -197,6 +208,11 @@ func (n *Node) heartbeat(ctx context.Context) {
 		}
 		held = next
 	}
+	report := func() {
+		if err := n.report(ctx); err != nil && ctx.Err() == nil {
+			log.Error(err, "Could not report the node's status", "node", n.c.Name)
+		}
+	}
 	renew()
 	for {
 		select {
@@ -205,9 +221,9 @@ func (n *Node) heartbeat(ctx context.Context) {
 		case <-lease.C():
 			renew()
 		case <-status.C():
-			if err := n.report(ctx); err != nil && ctx.Err() == nil {
-				log.Error(err, "Could not report the node's status", "node", n.c.Name)
-			}
+			report()
+		case <-n.changed:
+			report()
 		}
 	}
 }
@@ -218,6 +234,7 @@ func (n *Node) observe(ctx context.Context) observation {
 		Name: n.c.Name, Facts: n.c.Facts, MaxPods: n.c.Kubelet.MaxPods, Reserved: reserved(n.c.Kubelet, n.c.Facts.Capacity),
 		Addresses: addresses(n.c.IPs, n.c.Facts.Hostname), Port: int32(n.c.Listener.Addr().(*net.TCPAddr).Port),
 	}
+	o.Pressure = n.pressure()
 	o.Now.Time = n.c.Clock.Now()
 	o.Runtime, o.RuntimeErr = n.c.Runtime.Status(ctx, false)
 	if o.RuntimeErr == nil {

@@ -120,6 +120,8 @@ type Orders struct {
 	Evict *Verdict
 	// Removed is that its source no longer has it.
 	Removed bool
+	// Forget is that, once it has ended, nothing is to be kept of it but its status.
+	Forget bool
 	// Halt is that the node goes down: the Pod stops here and now, but goes on when the node is up again.
 	Halt bool
 	// Resumed is that it was being deleted before this daemon knew it, so that part of its grace period is

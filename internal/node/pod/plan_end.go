@@ -28,10 +28,10 @@ func (pl *planner) end() {
 	pl.tearDown()
 }
 
-// tearDown gives back what the Pod held, once, and again when a Pod whose work was done is deleted.
+// tearDown gives back what the Pod held, once, and again when a Pod whose work was done is deleted or forgotten.
 func (pl *planner) tearDown() {
 	w := &pl.o.Work
-	clear := Deleted(pl.pod, pl.o)
+	clear := Deleted(pl.pod, pl.o) || pl.o.Orders.Forget
 	if w.TearDown.Done && (!clear || pl.o.Gone()) {
 		return
 	}

@@ -39,7 +39,7 @@ func (s *Server) cadvisorMetrics(w http.ResponseWriter, r *http.Request) {
 	for _, f := range cadvisorFamilies {
 		t.family(f.name, f.kind, f.help, m[f.name]...)
 	}
-	node := nodeStats(s.c.NodeName, time.Now())
+	node := s.nodeUse(r.Context())
 	t.family("machine_cpu_cores", "gauge", "Number of logical CPU cores.", sample{value: float64(runtime.NumCPU())})
 	if n := node.Memory; n != nil && n.AvailableBytes != nil && n.WorkingSetBytes != nil {
 		t.family("machine_memory_bytes", "gauge", "Amount of memory installed on the machine.", sample{value: float64(*n.AvailableBytes + *n.WorkingSetBytes)})

@@ -23,7 +23,7 @@ func (s *Server) resourceMetrics(w http.ResponseWriter, r *http.Request) {
 	}
 	var t text
 	if err == nil {
-		s.nodeResources(&t)
+		s.nodeResources(r.Context(), &t)
 		podResources(&t, pods, started)
 	}
 	for _, name := range []string{"resource_scrape_error", "scrape_error"} { // the latter is deprecated
@@ -53,8 +53,8 @@ func (s *Server) measure(ctx context.Context) ([]*runtimeapi.PodSandboxStats, ma
 	return pods, started, nil
 }
 
-func (s *Server) nodeResources(t *text) {
-	node := nodeStats(s.c.NodeName, time.Now())
+func (s *Server) nodeResources(ctx context.Context, t *text) {
+	node := s.nodeUse(ctx)
 	if c := node.CPU; c != nil && c.UsageCoreNanoSeconds != nil {
 		t.family("node_cpu_usage_seconds_total", "counter", "[STABLE] Cumulative cpu time consumed by the node in core-seconds",
 			sample{"", seconds(*c.UsageCoreNanoSeconds), c.Time.UnixNano()})

@@ -33,6 +33,7 @@ type Config struct {
 	NodeName string
 	Pods     Pods
 	Runtime  internalapi.RuntimeService
+	Stats    Stats
 	// TLS verifies the client's certificate against the cluster's CA.
 	TLS *tls.Config
 	// Clients are the common names of the certificates that are answered.

@@ -118,17 +118,6 @@ func TestReadOptions(t *testing.T) {
 	}
 }
 
-func TestProcParsers(t *testing.T) {
-	busy, boot := parseStat([]byte("cpu  100 0 50 900 20 0 10 0 0 0\ncpu0 1 1 1 1 1 1 1 1 1 1\nbtime 1700000000\n"))
-	if busy != 1_600_000_000 || boot != 1700000000 {
-		t.Errorf("stat: %d, %d", busy, boot)
-	}
-	total, available := parseMeminfo([]byte("MemTotal:  100 kB\nMemFree: 1 kB\nMemAvailable:   40 kB\n"))
-	if total != 102400 || available != 40960 {
-		t.Errorf("meminfo: %d, %d", total, available)
-	}
-}
-
 func TestLogOptions(t *testing.T) {
 	query, err := url.ParseQuery("follow=true&previous=1&timestamps=false&tailLines=2&limitBytes=9&sinceSeconds=60&sinceTime=2026-01-02T03:04:05Z&stream=Stdout&container=c")
 	if err != nil {

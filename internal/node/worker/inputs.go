@@ -100,7 +100,9 @@ func (m *Manager) makeRoom(source string, p *v1.Pod) bool {
 	var ends []<-chan struct{}
 	for _, v := range victims {
 		m.workers[v.UID].eventOf(v, nil, v1.EventTypeWarning, pod.Preempted.Reason, pod.Preempted.Message)
-		ends = append(ends, m.evict(v.UID, pod.Preempted))
+		ends = append(ends, m.evict(v.UID, pod.Preempted, func(w *worker, quiet chan struct{}) {
+			w.onQuiet = append(w.onQuiet, quiet)
+		}))
 	}
 	m.held[p.UID] = input{source, p}
 	go func(ctx context.Context) {

@@ -171,30 +171,30 @@ func (m *Manager) Retry(uid types.UID) {
 	})
 }
 
-// Evict ends a Pod for a reason of the node's. The channel is closed when nothing of it runs any more; it is
-// nil for a Pod that the node does not have.
+// Evict ends a Pod for a reason of the node's. The channel is closed when nothing of it runs any more and it has
+// given back what it held; it is nil for a Pod that the node does not have.
 func (m *Manager) Evict(uid types.UID, why pod.Verdict) <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.evict(uid, why)
+	return m.evict(uid, why, func(w *worker, end chan struct{}) { w.onHalt = append(w.onHalt, end) })
 }
 
-// evict is Evict with the lock held.
-func (m *Manager) evict(uid types.UID, why pod.Verdict) <-chan struct{} {
+// evict ends a Pod, whose worker is told when to close the channel. The lock is held.
+func (m *Manager) evict(uid types.UID, why pod.Verdict, when func(*worker, chan struct{})) <-chan struct{} {
 	w := m.workers[uid]
 	if w == nil {
 		return nil
 	}
-	quiet := make(chan struct{})
+	end := make(chan struct{})
 	w.post(func() {
 		if w.orders.Evict == nil {
 			w.orders.Evict = &why
 		} else if why.Grace != nil {
 			w.orders.Evict.Grace = why.Grace
 		}
-		w.onQuiet = append(w.onQuiet, quiet)
+		when(w, end)
 	})
-	return quiet
+	return end
 }
 
 // Halt stops all Pods of the node as it goes down, each in its grace period, and gives back what they held. The

@@ -1,0 +1,51 @@
+package worker
+
+import (
+	"context"
+
+	v1 "k8s.io/api/core/v1"
+)
+
+// Active answers with the Pods that may have something running, each with its status as the node sees it and the
+// resources that it is allocated.
+func (m *Manager) Active() []*v1.Pod {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var pods []*v1.Pod
+	for _, w := range m.workers {
+		if !w.takesRoom() {
+			continue
+		}
+		if p := w.view(); p != nil {
+			pods = append(pods, p)
+		}
+	}
+	return pods
+}
+
+// ForgetEnded has the runtime forget the containers of Pods that have ended and are still in the API, whose logs
+// are lost with them: the disk is full. It answers when that is done.
+func (m *Manager) ForgetEnded(ctx context.Context) error {
+	m.mu.Lock()
+	var ends []chan struct{}
+	for _, w := range m.workers {
+		if w.source == orphan || !w.shared.Load().over {
+			continue
+		}
+		done := make(chan struct{})
+		ends = append(ends, done)
+		w.post(func() {
+			w.orders.Forget = true
+			w.onHalt = append(w.onHalt, done)
+		})
+	}
+	m.mu.Unlock()
+	for _, done := range ends {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
