@@ -147,7 +147,7 @@ func (d *daemon) look() (err error) {
 	}
 	d.kubelet, err = config.Ensure(d.c.Paths, config.Values{
 		StaticPodPath: d.c.Paths.Manifests, PodLogsDir: d.c.Paths.PodLogs, ClusterDomain: "cluster.local",
-	})
+	}, config.Machine{Swap: d.facts.Swap, Capacity: d.facts.Capacity})
 	if err != nil {
 		return err
 	}

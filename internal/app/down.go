@@ -20,6 +20,7 @@ import (
 	"podium.dev/podium/internal/cri"
 	"podium.dev/podium/internal/image"
 	"podium.dev/podium/internal/network"
+	"podium.dev/podium/internal/node/config"
 	"podium.dev/podium/internal/node/container"
 	"podium.dev/podium/internal/paths"
 )
@@ -170,6 +171,14 @@ func purgeFolders(p paths.Paths) error {
 	return errors.Join(errs...)
 }
 
+// logsDir is where the Pods' logs are: where the settings say, or where they would be without any.
+func logsDir(p paths.Paths) string {
+	if k, err := config.Read(p, config.Machine{}); err == nil {
+		return k.PodLogsDir
+	}
+	return p.PodLogs
+}
+
 // removeLogs removes the logs of the Pods that have a folder below pods, and the links that lead to nowhere then.
 func removeLogs(p paths.Paths, pods string) error {
 	entries, err := os.ReadDir(pods)
@@ -177,15 +186,16 @@ func removeLogs(p paths.Paths, pods string) error {
 		return err
 	}
 	var errs []error
+	dir := logsDir(p)
 	for _, e := range entries {
-		logs, _ := filepath.Glob(filepath.Join(p.PodLogs, "*_"+e.Name())) // the pattern is well formed
-		for _, dir := range logs {
-			errs = append(errs, os.RemoveAll(dir))
+		logs, _ := filepath.Glob(filepath.Join(dir, "*_"+e.Name())) // the pattern is well formed
+		for _, d := range logs {
+			errs = append(errs, os.RemoveAll(d))
 		}
 	}
 	links, _ := filepath.Glob(filepath.Join(p.ContainerLogs, "*.log"))
 	for _, l := range links {
-		if to, err := os.Readlink(l); err == nil && strings.HasPrefix(to, p.PodLogs+"/") {
+		if to, err := os.Readlink(l); err == nil && strings.HasPrefix(to, dir+"/") {
 			if _, err := os.Stat(l); errors.Is(err, os.ErrNotExist) {
 				errs = append(errs, os.Remove(l))
 			}

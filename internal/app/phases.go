@@ -241,7 +241,7 @@ func (d *daemon) startNode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	listener, err := listenNode(d.kubelet.Port)
+	listener, err := listenNode(d.kubelet.Address, d.kubelet.Port)
 	if err != nil {
 		return err
 	}
@@ -253,7 +253,7 @@ func (d *daemon) startNode(ctx context.Context) error {
 		Name: d.c.NodeName, IPs: d.ips, PodCIDRs: d.podCIDRs, Facts: d.facts, Paths: d.c.Paths, Kubelet: d.kubelet,
 		Client: client, Runtime: d.runtime, Images: d.imageAPI, Listener: listener, Clock: d.clock, PullProgress: pullProgress, Kills: d.kills,
 		Reachable: d.reachable, DefaultPod: spec.Default, CheckPod: spec.CheckNew, DefaultObject: defaultObject, CheckObject: checkObject,
-		Server: server.Config{TLS: tls, Clients: []string{pki.KubeletClient.User}, LogDir: d.c.Paths.PodLogs},
+		Server: server.Config{TLS: tls, Clients: []string{pki.KubeletClient.User}, LogDir: d.kubelet.PodLogsDir},
 	})
 	if err != nil {
 		return errors.Join(err, listener.Close())
@@ -262,12 +262,15 @@ func (d *daemon) startNode(ctx context.Context) error {
 	return nil
 }
 
-// listenNode listens on the port of the settings. The default port may be another node's of this machine; then
+// listenNode listens at the address and port of the settings. The default port may be another node's of this machine; then
 // any free one will do, for the Node object says which it is.
-func listenNode(port int32) (net.Listener, error) {
-	l, err := net.Listen("tcp", ":"+strconv.Itoa(int(port)))
+func listenNode(address string, port int32) (net.Listener, error) {
+	if ip := net.ParseIP(address); ip.IsUnspecified() {
+		address = "" // of both families
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(int(port))))
 	if err != nil && port == defaultNodePort {
-		l, err = net.Listen("tcp", ":0")
+		l, err = net.Listen("tcp", net.JoinHostPort(address, "0"))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listen on the node's port: %w; set another `port` in the node's config.yaml", err)

@@ -38,7 +38,7 @@ func (n *Node) assemble(recorder record.EventRecorder) error {
 	if err != nil {
 		return err
 	}
-	n.cgroups = container.NewPodCgroups(groups, c.Kubelet, c.Facts.Capacity)
+	n.cgroups = container.NewPodCgroups(groups, c.Paths, c.Kubelet)
 	builder := container.NewBuilder(container.Config{
 		NodeName: c.Name, HostIPs: n.hostIPs, Allocatable: n.allocatable, Paths: c.Paths, Kubelet: c.Kubelet,
 		Objects: n.objects, Cgroups: n.cgroups, Volumes: n.volumes, Recorder: recorder,

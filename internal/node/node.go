@@ -141,6 +141,7 @@ func (n *Node) Run(ctx context.Context) error {
 	part("out of memory", n.whenReachable(func(ctx context.Context) error { n.watchMemory(ctx); return nil }))
 	part("evictions", func(ctx context.Context) error { n.evictions.Run(ctx); return nil })
 	part("images", func(ctx context.Context) error { n.images.Run(ctx); return nil })
+	part("settings", func(ctx context.Context) error { n.watchSettings(ctx); return nil })
 	part("node object", n.whenReachable(n.watchSelf))
 	part("pods", n.whenReachable(func(ctx context.Context) error { return n.podsOfAPI(ctx).run(ctx) }))
 	part("heartbeat", n.whenReachable(func(ctx context.Context) error {
@@ -231,7 +232,7 @@ func (n *Node) heartbeat(ctx context.Context) {
 // observe looks at all that the node's status is computed from.
 func (n *Node) observe(ctx context.Context) observation {
 	o := observation{
-		Name: n.c.Name, Facts: n.c.Facts, MaxPods: n.c.Kubelet.MaxPods, Reserved: reserved(n.c.Kubelet, n.c.Facts.Capacity),
+		Name: n.c.Name, Facts: n.c.Facts, MaxPods: maxPods(n.c.Kubelet, n.c.Facts.Capacity), MaxImages: int(*n.c.Kubelet.NodeStatusMaxImages), Reserved: reserved(n.c.Kubelet, n.c.Facts.Capacity),
 		Addresses: addresses(n.c.IPs, n.c.Facts.Hostname), Port: int32(n.c.Listener.Addr().(*net.TCPAddr).Port),
 	}
 	o.Pressure = n.pressure()
@@ -269,6 +270,6 @@ func (n *Node) hostIPs() []string {
 
 // allocatable is what the node has for Pods.
 func (n *Node) allocatable() corev1.ResourceList {
-	c := capacity(nil, observation{Facts: n.c.Facts, MaxPods: n.c.Kubelet.MaxPods})
+	c := capacity(nil, observation{Facts: n.c.Facts, MaxPods: maxPods(n.c.Kubelet, n.c.Facts.Capacity)})
 	return allocatable(c, reserved(n.c.Kubelet, n.c.Facts.Capacity))
 }

@@ -19,10 +19,6 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// reportEvery is the longest time between two writes of an unchanged node status (the kubelet's
-// nodeStatusReportFrequency).
-const reportEvery = 5 * time.Minute
-
 // object is the Node that the agent registers: what is the agent's to say, without the status.
 func (n *Node) object() *corev1.Node {
 	o := &corev1.Node{
@@ -115,13 +111,14 @@ func (n *Node) written(o *corev1.Node) {
 	n.tell(changes(before, o.Status)...)
 }
 
-// report writes the node's status when it has changed, or when the last write is long ago.
+// report writes the node's status when it has changed, or when the last write is as long ago as
+// nodeStatusReportFrequency says.
 func (n *Node) report(ctx context.Context) error {
 	n.mu.Lock()
 	last, at := n.last, n.lastWrite
 	n.mu.Unlock()
 	now := status(last, n.observe(ctx))
-	if sameButHeartbeat(last, now) && n.c.Clock.Since(at) < reportEvery {
+	if sameButHeartbeat(last, now) && n.c.Clock.Since(at) < n.c.Kubelet.NodeStatusReportFrequency.Duration {
 		return nil
 	}
 	nodes := n.c.Client.CoreV1().Nodes()

@@ -1,14 +1,38 @@
 package node
 
 import (
+	"context"
 	"strconv"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/klog/v2"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+
+	"podium.dev/podium/internal/node/config"
 )
+
+// watchSettings tells of each edit of the settings what the next start would make of it; those in force stay.
+func (n *Node) watchSettings(ctx context.Context) {
+	path := n.c.Paths.KubeletConfig
+	log := klog.FromContext(ctx)
+	w := &config.Watch{
+		Paths: n.c.Paths, Machine: config.Machine{Swap: n.c.Facts.Swap, Capacity: n.c.Facts.Capacity}, InForce: n.c.Kubelet, Clock: n.c.Clock,
+		Refused: func(err error) {
+			log.Error(err, "The node's settings were edited, and are refused: those that it was started with stay in force", "path", path)
+			n.recorder.Eventf(n.reference(), corev1.EventTypeWarning, "InvalidNodeConfig", "the settings that the node was started with stay in force: %s",
+				strings.ReplaceAll(err.Error(), "\n", "; "))
+		},
+		Differs: func() {
+			log.Info("The node's settings were edited: the next start takes them", "path", path)
+			n.recorder.Eventf(n.reference(), corev1.EventTypeNormal, "NodeConfigChanged", "%s was edited: the next start takes it, until then the settings of before stay in force", path)
+		},
+		Same: func() { log.Info("The node's settings say again what is in force", "path", path) },
+	}
+	w.Run(ctx)
+}
 
 // logSize is the size in bytes at which a container's log is put aside.
 func logSize(k *kubeletconfig.KubeletConfiguration) int64 {
@@ -36,6 +60,14 @@ func maxBackoff(k *kubeletconfig.KubeletConfiguration) time.Duration {
 		return m.Duration
 	}
 	return 0
+}
+
+// maxPods is the most Pods that the node takes: maxPods, or podsPerCore where that comes to less.
+func maxPods(k *kubeletconfig.KubeletConfiguration, capacity corev1.ResourceList) int32 {
+	if k.PodsPerCore == 0 {
+		return k.MaxPods
+	}
+	return min(k.MaxPods, int32(capacity.Cpu().Value())*k.PodsPerCore)
 }
 
 // reserved is what is not for Pods: kubeReserved, systemReserved and the hard eviction thresholds.

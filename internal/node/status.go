@@ -16,9 +16,6 @@ import (
 	"podium.dev/podium/internal/node/machine"
 )
 
-// maxImages is how many images a node's status lists, the largest first (the kubelet's nodeStatusMaxImages).
-const maxImages = 50
-
 // observation is all that a node's status is computed from.
 type observation struct {
 	Name      string
@@ -26,6 +23,8 @@ type observation struct {
 	Port      int32 // of the node server
 	Facts     machine.Facts
 	MaxPods   int32
+	// MaxImages is how many images the status lists, the largest first; -1 for all.
+	MaxImages int
 	// Reserved is what is not for Pods: kubeReserved, systemReserved and the hard eviction thresholds.
 	Reserved corev1.ResourceList
 	Runtime  *runtimeapi.StatusResponse
@@ -49,7 +48,7 @@ func status(old corev1.NodeStatus, o observation) corev1.NodeStatus {
 	s.Capacity = capacity(s.Capacity, o)
 	s.Allocatable = allocatable(s.Capacity, o.Reserved)
 	s.NodeInfo = nodeInfo(o)
-	s.Images = images(o.Images)
+	s.Images = images(o.Images, o.MaxImages)
 	s.RuntimeHandlers = []corev1.NodeRuntimeHandler{{Features: &corev1.NodeRuntimeHandlerFeatures{RecursiveReadOnlyMounts: ptr(true), UserNamespaces: ptr(false)}}}
 	s.Features = &corev1.NodeFeatures{SupplementalGroupsPolicy: ptr(true)}
 	for _, c := range conditions(o) {
@@ -114,13 +113,16 @@ func nodeInfo(o observation) corev1.NodeSystemInfo {
 	return info
 }
 
-func images(all []*runtimeapi.Image) []corev1.ContainerImage {
+func images(all []*runtimeapi.Image, most int) []corev1.ContainerImage {
 	all = slices.Clone(all)
 	slices.SortFunc(all, func(a, b *runtimeapi.Image) int {
 		return cmp.Or(cmp.Compare(b.Size, a.Size), cmp.Compare(a.Id, b.Id))
 	})
 	var out []corev1.ContainerImage
-	for _, i := range all[:min(len(all), maxImages)] {
+	if most < 0 {
+		most = len(all)
+	}
+	for _, i := range all[:min(len(all), most)] {
 		out = append(out, corev1.ContainerImage{Names: append(slices.Clone(i.RepoDigests), i.RepoTags...), SizeBytes: int64(i.Size)})
 	}
 	return out

@@ -116,9 +116,11 @@ func TestImagesAreTheLargest(t *testing.T) {
 	for i := range 60 {
 		all = append(all, &runtimeapi.Image{Id: string(rune('a' + i)), Size: uint64(i)})
 	}
-	got := images(all)
-	if len(got) != maxImages || got[0].SizeBytes != 59 {
+	if got := images(all, 50); len(got) != 50 || got[0].SizeBytes != 59 {
 		t.Errorf("%d images, the first of %d bytes", len(got), got[0].SizeBytes)
+	}
+	if got := images(all, -1); len(got) != 60 {
+		t.Errorf("without a bound %d images", len(got))
 	}
 }
 
@@ -141,5 +143,14 @@ func TestChangesAreToldOnce(t *testing.T) {
 	}
 	if got := changes(second, second); got != nil {
 		t.Errorf("unchanged: %v", got)
+	}
+}
+
+func TestMaxPods(t *testing.T) {
+	four := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4")}
+	for _, tc := range []struct{ maxPods, perCore, want int32 }{{110, 0, 110}, {110, 10, 40}, {30, 10, 30}} {
+		if got := maxPods(&kubeletconfig.KubeletConfiguration{MaxPods: tc.maxPods, PodsPerCore: tc.perCore}, four); got != tc.want {
+			t.Errorf("maxPods %d, podsPerCore %d: %d, want %d", tc.maxPods, tc.perCore, got, tc.want)
+		}
 	}
 }

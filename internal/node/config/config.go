@@ -11,7 +11,10 @@ import (
 	"slices"
 	"strings"
 
+	v1 "k8s.io/api/core/v1"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+
+	"podium.dev/podium/internal/paths"
 )
 
 // Problem is one thing that is wrong with a file.
@@ -46,18 +49,32 @@ func (e *Error) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Load reads a file, fills in what it leaves open and checks the whole. The error is an *Error when the file
-// could be read.
-func Load(path string) (*kubeletconfig.KubeletConfiguration, error) {
+// Machine is what settings must fit.
+type Machine struct {
+	// Swap is the swap space in bytes.
+	Swap int64
+	// Capacity is what there is to reserve of; nil for what is not known.
+	Capacity v1.ResourceList
+}
+
+// Read reads the settings of the node that lives at p, fills in what they leave open and checks the whole, also
+// against the machine. The error is an *Error when the file could be read.
+func Read(p paths.Paths, m Machine) (*kubeletconfig.KubeletConfiguration, error) {
+	return load(p.KubeletConfig, m, func(c *kubeletconfig.KubeletConfiguration) { set(&c.PodLogsDir, p.PodLogs) })
+}
+
+// load reads a file; own are the defaults that come before Kubernetes'.
+func load(path string, m Machine, own func(*kubeletconfig.KubeletConfiguration)) (*kubeletconfig.KubeletConfiguration, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the node's settings: %w", err)
 	}
 	config, lines, problems := decode(content)
 	if len(problems) == 0 {
+		own(config)
 		SetDefaults(config)
 		makeAbsolute(config, filepath.Dir(path))
-		for _, p := range validate(config) {
+		for _, p := range validate(config, m) {
 			p.Line = lines.of(p.Field)
 			problems = append(problems, p)
 		}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+
 	"podium.dev/podium/internal/paths"
 )
 
@@ -23,8 +25,12 @@ func write(t *testing.T, content string) string {
 	return path
 }
 
+func loadFile(path string) (*kubeletconfig.KubeletConfiguration, error) {
+	return load(path, Machine{}, func(*kubeletconfig.KubeletConfiguration) {})
+}
+
 func TestDefaults(t *testing.T) {
-	c, err := Load(write(t, head))
+	c, err := loadFile(write(t, head))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,14 +48,14 @@ func TestDefaults(t *testing.T) {
 
 func TestDefaultsThatFollow(t *testing.T) {
 	path := write(t, head+"maxParallelImagePulls: 4\nnodeStatusUpdateFrequency: 3s\nstaticPodPath: manifests\nevictionHard: {pid.available: 5%}\n")
-	c, err := Load(path)
+	c, err := loadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if *c.SerializeImagePulls || c.NodeStatusReportFrequency.Duration != 3*time.Second || c.StaticPodPath != filepath.Join(filepath.Dir(path), "manifests") || len(c.EvictionHard) != 1 {
 		t.Errorf("%v %v %s %v", *c.SerializeImagePulls, c.NodeStatusReportFrequency, c.StaticPodPath, c.EvictionHard)
 	}
-	c, err = Load(write(t, head+"mergeDefaultEvictionSettings: true\nevictionHard: {pid.available: 5%}\n"))
+	c, err = loadFile(write(t, head+"mergeDefaultEvictionSettings: true\nevictionHard: {pid.available: 5%}\n"))
 	if err != nil || len(c.EvictionHard) != 6 {
 		t.Errorf("%v, %v", c, err)
 	}
@@ -83,10 +89,11 @@ func TestRefused(t *testing.T) {
 		{head + "shutdownGracePeriod: 5s\nshutdownGracePeriodCriticalPods: 10s\n", "F:4: shutdownGracePeriodCriticalPods: 10s must be <= shutdownGracePeriod 5s"},
 		{head + "crashLoopBackOff:\n  maxContainerRestartPeriod: 1h\n", "F:4: crashLoopBackOff.maxContainerRestartPeriod: 1h0m0s must be set between 1s and 300s"},
 		{head + "allowedUnsafeSysctls: [kernel.msg*, vm.swappiness]\n", "F:3: allowedUnsafeSysctls: the sysctls \"vm.swappiness\" are not known to be namespaced"},
+		{head + "readOnlyPort: 10255\n", "F:3: readOnlyPort: 10255 is not supported by this node, which serves nobody without asking who it is; use 0 or leave the setting out"},
 		{head + "enforceNodeAllocatable: [pods, none]\n", "F:3: enforceNodeAllocatable: may not contain additional enforcements when \"none\" is specified"},
 	} {
 		path := write(t, tc.content)
-		_, err := Load(path)
+		_, err := loadFile(path)
 		var e *Error
 		if !errors.As(err, &e) {
 			t.Errorf("%q: %v", tc.content, err)
@@ -96,14 +103,14 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%q:\ngot  %s\nwant %s", tc.content, got, tc.want)
 		}
 	}
-	if _, err := Load("/none"); err == nil || !errors.Is(err, os.ErrNotExist) {
+	if _, err := loadFile("/none"); err == nil || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
 }
 
 func TestEnsure(t *testing.T) {
 	p := paths.For(t.TempDir())
-	c, err := Ensure(p, Values{ClusterDomain: "cluster.local", ClusterDNS: []string{"10.96.0.10"}, Port: 10350})
+	c, err := Ensure(p, Values{ClusterDomain: "cluster.local", ClusterDNS: []string{"10.96.0.10"}, Port: 10350}, Machine{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +120,7 @@ func TestEnsure(t *testing.T) {
 	if err := os.WriteFile(p.KubeletConfig, fmt.Appendf(nil, "%smaxPods: 7\n", head), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := Ensure(p, Values{}); err != nil || c.MaxPods != 7 || c.StaticPodPath != "" {
+	if c, err := Ensure(p, Values{}, Machine{}); err != nil || c.MaxPods != 7 || c.StaticPodPath != "" || c.PodLogsDir != p.PodLogs {
 		t.Errorf("the user's file was not kept: %v, %v", c, err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(p.Kubelet, ".config-*")); len(left) > 0 {

@@ -55,7 +55,7 @@ func deref[T any](p *T) (value T) {
 
 // validate answers with what cannot be. The rules are those of Kubernetes' kubelet; to them come settings of
 // what this node does not do, since to take them in silence would be a lie.
-func validate(k *kubeletconfig.KubeletConfiguration) []Problem {
+func validate(k *kubeletconfig.KubeletConfiguration, m Machine) []Problem {
 	c := &checker{}
 	c.numbers(k)
 	c.images(k)
@@ -67,6 +67,7 @@ func validate(k *kubeletconfig.KubeletConfiguration) []Problem {
 	c.eviction(k)
 	c.policies(k)
 	c.unsupported(k)
+	c.fits(k, m)
 	return c.problems
 }
 
@@ -84,9 +85,6 @@ func (c *checker) numbers(k *kubeletconfig.KubeletConfiguration) {
 	c.between("iptablesDropBit", k.IPTablesDropBit, 0, 31)
 	c.between("iptablesMasqueradeBit", k.IPTablesMasqueradeBit, 0, 31)
 	c.port("port", k.Port)
-	if k.ReadOnlyPort != 0 {
-		c.port("readOnlyPort", k.ReadOnlyPort)
-	}
 	if *k.HealthzPort != 0 {
 		c.port("healthzPort", *k.HealthzPort)
 	}
@@ -261,13 +259,34 @@ func (c *checker) unsupported(k *kubeletconfig.KubeletConfiguration) {
 	only := func(field, value, supported string) {
 		c.must(value == supported, field, "%q is not supported by this node; use %q or leave the setting out", value, supported)
 	}
+	c.must(k.ReadOnlyPort == 0, "readOnlyPort", "%d is not supported by this node, which serves nobody without asking who it is; use 0 or leave the setting out", k.ReadOnlyPort)
 	only("cgroupDriver", k.CgroupDriver, "cgroupfs")
 	only("cpuManagerPolicy", k.CPUManagerPolicy, "none")
 	only("memoryManagerPolicy", k.MemoryManagerPolicy, kubeletconfig.NoneMemoryManagerPolicy)
 	only("topologyManagerPolicy", k.TopologyManagerPolicy, kubeletconfig.NoneTopologyManagerPolicy)
+	c.must(*k.RegisterNode, "registerNode", "false is not supported by this node: it makes its Node object itself")
+	c.must(*k.EnableServer, "enableServer", "false is not supported by this node: logs and exec go through its server")
 	c.must(*k.CgroupsPerQOS, "cgroupsPerQOS", "false is not supported by this node: Pods always live in the cgroups of their class")
 	c.must(k.ReservedSystemCPUs == "", "reservedSystemCPUs", "is not supported by this node; leave the setting out")
 	c.must(len(k.ReservedMemory) == 0, "reservedMemory", "is not supported by this node; leave the setting out")
 	c.must(len(k.QOSReserved) == 0, "qosReserved", "is not supported by this node; leave the setting out")
 	c.must(!k.ServerTLSBootstrap, "serverTLSBootstrap", "is not supported by this node: its certificate comes from the cluster's own authority")
+}
+
+// fits refuses what this machine cannot keep, as the kubelet does when it starts.
+func (c *checker) fits(k *kubeletconfig.KubeletConfiguration, m Machine) {
+	c.must(!*k.FailSwapOn || m.Swap == 0, "failSwapOn",
+		"running with swap on is not supported unless the setting is false: turn it off with swapoff -a, or set failSwapOn: false")
+	for name, capacity := range m.Capacity {
+		var sum resource.Quantity
+		field := ""
+		for at, list := range map[string]map[string]string{"kubeReserved": k.KubeReserved, "systemReserved": k.SystemReserved} {
+			if q, err := resource.ParseQuantity(list[string(name)]); err == nil {
+				sum.Add(q)
+				field = max(field, at) // one of them, the same each time
+			}
+		}
+		c.must(sum.Cmp(capacity) <= 0, field+"."+string(name), "resource %q has a reservation of %s but capacity of %s; expected capacity >= reservation",
+			name, sum.String(), capacity.String())
+	}
 }

@@ -109,7 +109,7 @@ func resolver() string {
 
 // Ensure answers with the settings of the node that lives at p. Where there are none it writes the first ones,
 // and makes the folder of static Pods that they name.
-func Ensure(p paths.Paths, v Values) (*kubeletconfig.KubeletConfiguration, error) {
+func Ensure(p paths.Paths, v Values, m Machine) (*kubeletconfig.KubeletConfiguration, error) {
 	if v.StaticPodPath == "" {
 		v.StaticPodPath = p.Manifests
 	}
@@ -123,5 +123,5 @@ func Ensure(p paths.Paths, v Values) (*kubeletconfig.KubeletConfiguration, error
 	if err != nil {
 		return nil, err
 	}
-	return Load(p.KubeletConfig)
+	return Read(p, m)
 }

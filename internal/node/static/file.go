@@ -2,7 +2,6 @@ package static
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +13,8 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/klog/v2"
+
+	"podium.dev/podium/internal/node/inotify"
 )
 
 // settle is how long changes are gathered before the folder is looked at.
@@ -23,7 +24,7 @@ const settle = 20 * time.Millisecond
 type fileSource struct {
 	config  Config
 	folder  *folder
-	watcher *watcher
+	watcher *inotify.Watcher
 	sink    sink
 	// objects are those of the folder that were handed out last.
 	objects []runtime.Object
@@ -71,51 +72,34 @@ func (s *fileSource) until(due time.Time) (<-chan time.Time, func()) {
 
 // watch begins to watch the folder and hands out its changes. Without the kernel's help the slow look alone
 // finds them.
-func (s *fileSource) watch(ctx context.Context) <-chan []change {
-	w, err := newWatcher()
+func (s *fileSource) watch(ctx context.Context) <-chan []inotify.Change {
+	w, err := inotify.New()
 	if err != nil {
 		klog.ErrorS(err, "The folder of static pods is not watched, only looked at", "path", s.config.Path, "every", s.config.PathFrequency)
 		return nil
 	}
 	s.watcher = w
-	changes := make(chan []change)
-	context.AfterFunc(ctx, func() { _ = w.close() })
-	go func() {
-		buffer := make([]byte, 64<<10)
-		for {
-			list, err := w.read(buffer)
-			if err != nil {
-				if !errors.Is(err, os.ErrClosed) {
-					klog.ErrorS(err, "The watch of the folder of static pods ended", "path", s.config.Path)
-				}
-				return
-			}
-			select {
-			case changes <- list:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return changes
+	return w.Changes(ctx, func(err error) {
+		klog.ErrorS(err, "The watch of the folder of static pods ended", "path", s.config.Path)
+	})
 }
 
 // note takes in who writes to what: a file that is being written is read when it is closed.
-func (s *fileSource) note(list []change) {
+func (s *fileSource) note(list []inotify.Change) {
 	for _, c := range list {
 		switch {
-		case c.name == "":
-		case c.mask&unix.IN_CLOSE_WRITE != 0, c.mask&(unix.IN_MOVED_TO|unix.IN_MOVED_FROM|unix.IN_DELETE) != 0:
-			delete(s.folder.writing, c.name)
-		case c.mask&unix.IN_MODIFY != 0, c.mask&unix.IN_CREATE != 0 && s.opened(c.name):
-			s.folder.writing[c.name] = true
+		case c.Name == "":
+		case c.Mask&unix.IN_CLOSE_WRITE != 0, c.Mask&(unix.IN_MOVED_TO|unix.IN_MOVED_FROM|unix.IN_DELETE) != 0:
+			delete(s.folder.writing, c.Name)
+		case c.Mask&unix.IN_MODIFY != 0, c.Mask&unix.IN_CREATE != 0 && s.opened(c.Name):
+			s.folder.writing[c.Name] = true
 		}
 	}
 }
 
 // opened reports whether a new entry was made by opening it, so that it will be closed. Links come whole.
 func (s *fileSource) opened(name string) bool {
-	info, err := os.Lstat(filepath.Join(s.watcher.dir, name))
+	info, err := os.Lstat(filepath.Join(s.watcher.Dir(), name))
 	if err != nil || !info.Mode().IsRegular() {
 		return false
 	}
@@ -127,7 +111,7 @@ func (s *fileSource) opened(name string) bool {
 // never.
 func (s *fileSource) look(slow bool) (due time.Time) {
 	if s.watcher != nil {
-		moved, err := s.watcher.follow(s.config.Path)
+		moved, err := s.watcher.Follow(s.config.Path)
 		if err != nil {
 			klog.ErrorS(err, "The folder of static pods is not watched", "path", s.config.Path)
 		}
