@@ -38,7 +38,7 @@ func (r *reporter) conditions(st *v1.PodStatus) {
 	if pending := r.o.Orders.Pending; pending != nil && !r.ended {
 		st.Conditions = append(st.Conditions, *pending)
 	}
-	if !r.ended && Resizing(p, r.o) {
+	if !r.ended && (r.resizes || Resizing(p, r.o)) {
 		st.Conditions = append(st.Conditions, r.resizing())
 	}
 	if c := r.disruption(); c != nil {

@@ -70,6 +70,8 @@ func (r *reporter) container(c *v1.Container, prev *v1.ContainerStatus, k kind) 
 		if r.replacing(c, run, prev) {
 			as := *run
 			as.State, run = Running, &as
+			_, _, differ := resized(r.pod, c, run)
+			r.resizes = r.resizes || differ
 		}
 		st = r.run(c, run, prev)
 		if st.VolumeMounts == nil {

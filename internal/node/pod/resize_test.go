@@ -71,3 +71,36 @@ func TestAllocationIsAppliedToACopy(t *testing.T) {
 		t.Error("read what is not there")
 	}
 }
+
+// A resize that restarts a container is in progress until the successor runs: no status says that it is over and still
+// shows the old container.
+func TestResizeThatRestartsIsInProgressTillTheEnd(t *testing.T) {
+	list := func(memory string) v1.ResourceRequirements {
+		return v1.ResourceRequirements{Limits: v1.ResourceList{v1.ResourceMemory: resource.MustParse(memory)}}
+	}
+	p := simple(func(p *v1.Pod) {
+		p.Spec.Containers[0].Resources = list("2Gi")
+		p.Spec.Containers[0].ResizePolicy = []v1.ContainerResizePolicy{{ResourceName: v1.ResourceMemory, RestartPolicy: v1.RestartContainer}}
+	})
+	was, is := Allocation{Containers: map[string]v1.ResourceRequirements{"c": list("1Gi")}}, AllocationOf(p)
+	old, ended, next := running("c"), exited("c", 143), running("c")
+	old.Granted, ended.Granted, next.Granted = &was, &was, &is
+	old.ID, ended.ID, next.ID, next.Attempt = "c-a", "c-a", "c-b", 1
+	made := next
+	made.State = Created
+	st := v1.PodStatus{}
+	for i, step := range []struct {
+		runs []Container
+		over bool
+	}{{[]Container{old}, false}, {[]Container{ended}, false}, {[]Container{made, ended}, false}, {[]Container{next, ended}, true}} {
+		o := seen(step.runs...)
+		o.Work.Kills["c-a"] = &Kill{Restart: true, Again: true}
+		st = Status(p, &st, o)
+		if over := condition(st.Conditions, v1.PodResizeInProgress) == nil; over != step.over {
+			t.Errorf("step %d: the resize is said to be over: %v", i, over)
+		}
+		if restarted := st.ContainerStatuses[0].RestartCount == 1; restarted != step.over {
+			t.Errorf("step %d: the container is said to be restarted: %v", i, restarted)
+		}
+	}
+}

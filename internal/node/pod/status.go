@@ -58,6 +58,8 @@ type reporter struct {
 	ended bool
 	// restarting is that the whole Pod is being restarted in place.
 	restarting bool
+	// resizes is that a container is being replaced by one with other resources.
+	resizes bool
 }
 
 // rejected is the status of a Pod that the node did not admit.

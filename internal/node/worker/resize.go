@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
@@ -162,8 +163,9 @@ func (w *worker) resizeGeneration() int64 {
 }
 
 // resizeOver tells of a resize that has been brought about, and lets others have what it gave back.
-func (w *worker) resizeOver(o *pod.Observed) {
-	if !w.resizing || pod.Resizing(w.pod, o) {
+func (w *worker) resizeOver() {
+	inProgress := func(c v1.PodCondition) bool { return c.Type == v1.PodResizeInProgress }
+	if !w.resizing || slices.ContainsFunc(w.status.Conditions, inProgress) {
 		return
 	}
 	w.event(nil, v1.EventTypeNormal, "ResizeCompleted", resizeMessage(w.pod, "Pod resize completed", w.resizeGeneration(), ""))

@@ -248,7 +248,7 @@ func (w *worker) tell(o *pod.Observed, ending bool) {
 	if over && !old.over {
 		w.m.roomChanged()
 	}
-	w.resizeOver(o)
+	w.resizeOver()
 	w.trace.mark(&w.status, o.Now)
 	if w.source != orphan && !w.orders.Halt {
 		w.publish(o)
