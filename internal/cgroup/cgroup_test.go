@@ -138,6 +138,21 @@ func TestWeight(t *testing.T) {
 	}
 }
 
+func TestTranslate(t *testing.T) {
+	pod := Resources{CPUShares: ptr.To[uint64](1024)}
+	container := Resources{CPUShares: ptr.To[uint64](1024), CPUWeight: ptr.To(ContainerWeight(1024)), Unified: map[string]string{"memory.oom.group": "1"}}
+	v1, v2 := &Manager{mode: V1}, &Manager{mode: V2}
+	if r := v2.translate(pod); r.CpuWeight != 39 || r.CpuShares != 0 {
+		t.Errorf("a Pod on v2: %+v", r)
+	}
+	if r := v2.translate(container); r.CpuWeight != 100 || r.CpuShares != 0 || r.Unified["memory.oom.group"] != "1" {
+		t.Errorf("a container on v2: %+v", r)
+	}
+	if r := v1.translate(container); r.CpuShares != 1024 || r.CpuWeight != 0 || r.Unified != nil {
+		t.Errorf("a container on v1: %+v", r)
+	}
+}
+
 func TestRate(t *testing.T) {
 	m := &Manager{cpu: map[string]sample{}}
 	t0 := time.Unix(1000, 0)

@@ -9,8 +9,9 @@ import (
 // Resources are the limits of a cgroup, in the kernel's v1 terms whatever the machine has. What is nil or empty is
 // left as it is.
 type Resources struct {
-	// CPUShares is the relative weight, 2…262144; on v2 it becomes a weight of 1…10000.
-	CPUShares *uint64
+	// CPUShares is the relative weight, 2…262144; on v2 it becomes a weight of 1…10000: Weight's, or CPUWeight when that
+	// is set.
+	CPUShares, CPUWeight *uint64
 	// CPUQuota and CPUPeriod are in microseconds; a quota of -1 is no limit.
 	CPUQuota  *int64
 	CPUPeriod *uint64
@@ -37,6 +38,9 @@ func (m *Manager) translate(r Resources) *cgroups.Resources {
 	if r.CPUShares != nil {
 		if m.mode == V2 {
 			out.CpuWeight = Weight(*r.CPUShares)
+			if r.CPUWeight != nil {
+				out.CpuWeight = *r.CPUWeight
+			}
 		} else {
 			out.CpuShares = *r.CPUShares
 		}
@@ -72,6 +76,10 @@ func (m *Manager) supportsHugePages() bool {
 	_, ok := m.roots["hugetlb"]
 	return ok
 }
+
+// ContainerWeight turns CPU shares (2…262144) into a v2 weight (1…10000), as OCI runtimes do for containers: 1024 shares
+// become 100, which is what a cgroup has by itself.
+func ContainerWeight(shares uint64) uint64 { return cgroups.ConvertCPUSharesToCgroupV2Value(shares) }
 
 // Weight turns CPU shares (2…262144) into a v2 weight (1…10000), as the kubelet does for Pods.
 func Weight(shares uint64) uint64 {

@@ -76,7 +76,7 @@ func mergeResources(was, change *runtimeapi.LinuxContainerResources) *runtimeapi
 func (r *Runtime) cgroupResources(l *runtimeapi.LinuxContainerResources) cgroup.Resources {
 	res := cgroup.Resources{CPUSet: l.GetCpusetCpus(), MemSet: l.GetCpusetMems(), Unified: l.GetUnified()}
 	if v := l.GetCpuShares(); v > 0 {
-		res.CPUShares = ptr.To(uint64(v))
+		res.CPUShares, res.CPUWeight = ptr.To(uint64(v)), ptr.To(cgroup.ContainerWeight(uint64(v)))
 	}
 	if v := l.GetCpuQuota(); v != 0 {
 		res.CPUQuota = ptr.To(v)

@@ -103,7 +103,7 @@ func TestImageService(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(p.Images, "pinned.tar"), archive.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(20 * time.Second); statusOf("podium.local/pinned:1") == nil; {
+	for end := time.Now().Add(patience); statusOf("podium.local/pinned:1") == nil; {
 		if time.Now().After(end) {
 			t.Fatal("the archive is not taken in within 20 s")
 		}

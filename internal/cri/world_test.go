@@ -22,9 +22,10 @@ import (
 	"podium.dev/podium/internal/cri/critest"
 	"podium.dev/podium/internal/image"
 	"podium.dev/podium/internal/paths"
+	"podium.dev/podium/test/pace"
 )
 
-const patience = 30 * time.Second
+var patience = pace.Of(30 * time.Second)
 
 // world is a real runtime with images made of busybox and a network that gives addresses and no more.
 type world struct {

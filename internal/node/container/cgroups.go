@@ -45,10 +45,16 @@ type Cgroups struct {
 	sizes    []string
 
 	mu sync.Mutex
-	// made is whether the levels are there; burstable are the CPU requests of the Pods of that level in
-	// thousandths, which its own weight is the sum of.
-	made      bool
-	burstable map[types.UID]int64
+	// made is whether the levels are there; needs are the requests of the Pods that the levels' own settings are sums
+	// of.
+	made  bool
+	needs map[types.UID]need
+}
+
+// need is what a Pod requests: thousandths of a CPU and bytes.
+type need struct {
+	class            v1.PodQOSClass
+	milliCPU, memory int64
 }
 
 // NewPodCgroups makes a Cgroups over a tree; nothing is touched before its first call.
@@ -58,7 +64,7 @@ func NewPodCgroups(tree *cgroup.Manager, _ paths.Paths, settings *kubeletconfig.
 }
 
 func newCgroups(tree cgroupTree, settings qos.Settings, sizes []string) *Cgroups {
-	return &Cgroups{tree: tree, settings: settings, sizes: sizes, burstable: map[types.UID]int64{}}
+	return &Cgroups{tree: tree, settings: settings, sizes: sizes, needs: map[types.UID]need{}}
 }
 
 // place is the cgroup of a Pod, relative to the tree's parent.
@@ -102,13 +108,14 @@ func (c *Cgroups) levels(pods map[types.UID]*v1.Pod) error {
 	defer c.mu.Unlock()
 	changed := false
 	for uid, pod := range pods {
-		if qos.Class(pod) != v1.PodQOSBurstable {
+		class := qos.Class(pod)
+		if class != v1.PodQOSBurstable && (class != v1.PodQOSGuaranteed || !c.protects()) {
 			continue
 		}
 		requests := resourcehelper.PodRequests(pod, resourcehelper.PodResourcesOptions{})
-		milli := requests.Cpu().MilliValue()
-		if had, ok := c.burstable[uid]; !ok || had != milli {
-			c.burstable[uid], changed = milli, true
+		n := need{class, requests.Cpu().MilliValue(), requests.Memory().Value()}
+		if had, ok := c.needs[uid]; !ok || had != n {
+			c.needs[uid], changed = n, true
 		}
 	}
 	if !c.made {
@@ -126,36 +133,8 @@ func (c *Cgroups) levels(pods map[types.UID]*v1.Pod) error {
 	return nil
 }
 
-// weigh gives the level of Burstable Pods the weight of the sum of their requests; the lock is held.
-func (c *Cgroups) weigh() error {
-	sum := int64(0)
-	for _, milli := range c.burstable {
-		sum += milli
-	}
-	shares := uint64(qos.Shares(sum))
-	return c.tree.Ensure(treeBurstable, cgroup.Resources{CPUShares: &shares})
-}
-
 func (c *Cgroups) resources(pod *v1.Pod) cgroup.Resources {
-	l := qos.ForPod(pod, c.settings)
-	r := cgroup.Resources{CPUQuota: l.Quota, Memory: l.Memory, PidsLimit: l.Pids, Unified: l.Unified, HugePages: map[string]uint64{}}
-	if l.Shares != nil {
-		shares := uint64(*l.Shares)
-		r.CPUShares = &shares
-	}
-	if l.Period != nil {
-		period := uint64(*l.Period)
-		r.CPUPeriod = &period
-	}
-	for _, size := range c.sizes {
-		r.HugePages[size] = 0
-	}
-	for size, limit := range l.HugePages {
-		if _, ok := r.HugePages[qos.PageSizeName(size)]; ok {
-			r.HugePages[qos.PageSizeName(size)] = uint64(limit)
-		}
-	}
-	return r
+	return c.translate(qos.ForPod(pod, c.settings))
 }
 
 // Remove removes the cgroup of the Pod, and ends what is left in it; one that is gone is no error.
@@ -166,8 +145,8 @@ func (c *Cgroups) Remove(uid types.UID) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.burstable[uid]; ok {
-		delete(c.burstable, uid)
+	if _, ok := c.needs[uid]; ok {
+		delete(c.needs, uid)
 		failed = append(failed, c.weigh())
 	}
 	return errors.Join(failed...)
