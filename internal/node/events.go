@@ -51,6 +51,29 @@ func (n *Node) tell(reasons ...string) {
 	}
 }
 
+// tellStart records that the node agent has started, once the Node is there to tell it of.
+func (n *Node) tellStart() {
+	n.recorder.Event(n.reference(), corev1.EventTypeNormal, "Starting", "Starting kubelet.")
+}
+
+// tellReboot records that the machine was booted since the last status was written.
+func (n *Node) tellReboot(old, now corev1.NodeStatus) {
+	if boot := now.NodeInfo.BootID; old.NodeInfo.BootID != "" && old.NodeInfo.BootID != boot {
+		n.recorder.Eventf(n.reference(), corev1.EventTypeWarning, "Rebooted", "Node %s has been rebooted, boot id: %s", n.c.Name, boot)
+	}
+}
+
+// tellSchedulable records that the node was cordoned or uncordoned; a Node that was not seen before counts as
+// one that takes Pods.
+func (n *Node) tellSchedulable(old, now *corev1.Node) {
+	switch was := old != nil && old.Spec.Unschedulable; {
+	case !was && now.Spec.Unschedulable:
+		n.tell("NodeNotSchedulable")
+	case was && !now.Spec.Unschedulable:
+		n.tell("NodeSchedulable")
+	}
+}
+
 // watchMemory tells of processes that the kernel kills for memory until the context ends.
 func (n *Node) watchMemory(ctx context.Context) {
 	var machine sync.WaitGroup

@@ -148,6 +148,7 @@ func (n *Node) Run(ctx context.Context) error {
 		if err := n.register(ctx); err != nil {
 			return err
 		}
+		n.tellStart()
 		n.heartbeat(ctx)
 		return nil
 	}))

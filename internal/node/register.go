@@ -65,7 +65,7 @@ func (n *Node) registerOnce(ctx context.Context) error {
 	nodes := n.c.Client.CoreV1().Nodes()
 	made, err := nodes.Create(ctx, want, metav1.CreateOptions{})
 	if err == nil {
-		n.written(made)
+		n.written(corev1.NodeStatus{}, made)
 		return nil
 	}
 	if !apierrors.IsAlreadyExists(err) {
@@ -84,10 +84,11 @@ func (n *Node) registerOnce(ctx context.Context) error {
 			return err
 		}
 	}
-	have.Status = status(have.Status, n.observe(ctx))
+	before := have.Status
+	have.Status = status(before, n.observe(ctx))
 	have, err = nodes.UpdateStatus(ctx, have, metav1.UpdateOptions{})
 	if err == nil {
-		n.written(have)
+		n.written(before, have)
 	}
 	return err
 }
@@ -101,14 +102,14 @@ func containsAll(have, want map[string]string) bool {
 	return maps.Equal(have, merged)
 }
 
-// written takes note of the Node as the API server now has it.
-func (n *Node) written(o *corev1.Node) {
+// written takes note of the Node as the API server now has it, and tells what has changed.
+func (n *Node) written(before corev1.NodeStatus, o *corev1.Node) {
 	n.mu.Lock()
-	before := n.last
 	n.last, n.lastWrite, n.uid = o.Status, n.c.Clock.Now(), o.UID
 	n.mu.Unlock()
 	n.see(o)
 	n.tell(changes(before, o.Status)...)
+	n.tellReboot(before, o.Status)
 }
 
 // report writes the node's status when it has changed, or when the last write is as long ago as
@@ -134,7 +135,7 @@ func (n *Node) report(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("write the status of node %s: %w", n.c.Name, err)
 	}
-	n.written(made)
+	n.written(last, made)
 	return nil
 }
 

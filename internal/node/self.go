@@ -61,11 +61,13 @@ func (n *Node) watchSelf(ctx context.Context) error {
 // see takes note of the Node as the API server has it.
 func (n *Node) see(node *corev1.Node) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
+	before := n.seen
 	n.seen = node
 	if !n.lastWrite.IsZero() && takesPods(node) {
 		n.readyOnce.Do(func() { close(n.ready) })
 	}
+	n.mu.Unlock()
+	n.tellSchedulable(before, node)
 }
 
 // takesPods reports whether the scheduler gives the node Pods, as far as its being ready goes: every new Node has

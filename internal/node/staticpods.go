@@ -34,9 +34,13 @@ func (n *Node) sources() static.Config {
 	}
 }
 
-// reference names the node in events; in them its UID is its name.
+// reference names the node in events; until its UID is known, its name stands for that.
 func (n *Node) reference() *corev1.ObjectReference {
-	return &corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: n.c.Name, UID: types.UID(n.c.Name)}
+	uid, known := n.objectUID()
+	if !known {
+		uid = types.UID(n.c.Name)
+	}
+	return &corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: n.c.Name, UID: uid}
 }
 
 // objectUID is the UID of the Node object; false while it is not known.

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/record"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
@@ -151,6 +152,38 @@ func TestMaxPods(t *testing.T) {
 	for _, tc := range []struct{ maxPods, perCore, want int32 }{{110, 0, 110}, {110, 10, 40}, {30, 10, 30}} {
 		if got := maxPods(&kubeletconfig.KubeletConfiguration{MaxPods: tc.maxPods, PodsPerCore: tc.perCore}, four); got != tc.want {
 			t.Errorf("maxPods %d, podsPerCore %d: %d, want %d", tc.maxPods, tc.perCore, got, tc.want)
+		}
+	}
+}
+
+// Events of the Node itself: a reboot since the last status, and being cordoned and uncordoned.
+func TestEventsOfTheNode(t *testing.T) {
+	events := record.NewFakeRecorder(10)
+	n := &Node{c: Config{Name: "n"}, recorder: events}
+	booted := func(id string) corev1.NodeStatus {
+		return corev1.NodeStatus{NodeInfo: corev1.NodeSystemInfo{BootID: id}}
+	}
+	cordoned := func(yes bool) *corev1.Node { return &corev1.Node{Spec: corev1.NodeSpec{Unschedulable: yes}} }
+	for _, tc := range []struct {
+		tell func()
+		want string
+	}{
+		{func() { n.tellReboot(booted(""), booted("a")) }, ""},
+		{func() { n.tellReboot(booted("a"), booted("a")) }, ""},
+		{func() { n.tellReboot(booted("a"), booted("b")) }, "Warning Rebooted Node n has been rebooted, boot id: b"},
+		{func() { n.tellSchedulable(nil, cordoned(false)) }, ""},
+		{func() { n.tellSchedulable(nil, cordoned(true)) }, "Normal NodeNotSchedulable Node n status is now: NodeNotSchedulable"},
+		{func() { n.tellSchedulable(cordoned(true), cordoned(true)) }, ""},
+		{func() { n.tellSchedulable(cordoned(true), cordoned(false)) }, "Normal NodeSchedulable Node n status is now: NodeSchedulable"},
+	} {
+		tc.tell()
+		got := ""
+		select {
+		case got = <-events.Events:
+		default:
+		}
+		if got != tc.want {
+			t.Errorf("got %q, want %q", got, tc.want)
 		}
 	}
 }
