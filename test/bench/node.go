@@ -44,22 +44,21 @@ func startNode(ctx context.Context, o options) (*node, error) {
 			return nil, err
 		}
 	}
-	if err := n.allow(o.many + 20); err != nil {
+	if err := n.configure(o.many + 20); err != nil {
 		return nil, err
 	}
 	return n, n.up(ctx)
 }
 
-// allow writes settings for as many Pods; a /24 of addresses holds 253.
-func (n *node) allow(pods int) error {
-	if pods <= 110 { // the default
-		return nil
-	}
+// configure writes settings for as many Pods, the default when that is less; a /24 of addresses holds 253. Only
+// memory counts as short: how full the machine's disk is, is not what is measured.
+func (n *node) configure(pods int) error {
 	if err := os.MkdirAll(n.paths.Kubelet, 0o700); err != nil {
 		return err
 	}
 	text := fmt.Sprintf("apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nmaxPods: %d\n"+
-		"staticPodPath: %s\npodLogsDir: %s\nfailSwapOn: false\n", pods, n.paths.Manifests, n.paths.PodLogs)
+		"staticPodPath: %s\npodLogsDir: %s\nfailSwapOn: false\nevictionHard: {memory.available: 100Mi}\n",
+		max(pods, 110), n.paths.Manifests, n.paths.PodLogs)
 	return os.WriteFile(filepath.Join(n.paths.Kubelet, "config.yaml"), []byte(text), 0o600)
 }
 
