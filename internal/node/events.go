@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/tools/record"
 
 	"podium.dev/podium/internal/node/oom"
 )
@@ -49,6 +51,27 @@ func (n *Node) tell(reasons ...string) {
 	for _, reason := range reasons {
 		n.recorder.Eventf(n.reference(), corev1.EventTypeNormal, reason, "Node %s status is now: %s", n.c.Name, reason)
 	}
+}
+
+// sink is where events go. It waits with the first until the API server can be reached: an event that cannot be
+// written is tried again seconds later, and holds up all that come after it.
+func (n *Node) sink(ctx context.Context) record.EventSink {
+	return waitingSink{&typedcorev1.EventSinkImpl{Interface: n.c.Client.CoreV1().Events("")}, ctx, n.c.Reachable}
+}
+
+type waitingSink struct {
+	record.EventSink
+	ctx       context.Context
+	reachable <-chan struct{}
+}
+
+// Create is the first thing that happens to any event.
+func (w waitingSink) Create(event *corev1.Event) (*corev1.Event, error) {
+	select {
+	case <-w.reachable:
+	case <-w.ctx.Done():
+	}
+	return w.EventSink.Create(event)
 }
 
 // tellStart records that the node agent has started, once the Node is there to tell it of.

@@ -18,7 +18,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
-	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/record"
 	internalapi "k8s.io/cri-api/pkg/apis"
 	"k8s.io/klog/v2"
@@ -120,7 +119,7 @@ func (n *Node) Trace(namespace, name string) (worker.Trace, bool) {
 func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	n.events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: n.c.Client.CoreV1().Events("")})
+	n.events.StartRecordingToSink(n.sink(ctx))
 	defer n.events.Shutdown()
 
 	var parts sync.WaitGroup
