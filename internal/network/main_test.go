@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"podium.dev/podium/internal/paths"
+	"podium.dev/podium/test/pace"
 )
 
 // The first thread is kept from goroutines that move to another namespace: /proc/self is what it sees.
@@ -172,7 +173,7 @@ func wantAnswer(t testing.TB, ns, network, addr, want string) {
 	t.Helper()
 	// For what must come there is time to send again what was lost; for what must not, a second will do. (A Pod's IPv6
 	// address is heard of by its neighbours only when a kernel worker has run.)
-	within := 5 * time.Second
+	within := pace.Of(5 * time.Second)
 	if want == "" {
 		within = time.Second
 	}

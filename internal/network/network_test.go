@@ -15,6 +15,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"podium.dev/podium/test/pace"
 )
 
 // pod sets up a sandbox and answers with its namespace and addresses.
@@ -28,7 +29,7 @@ func pod(t testing.TB, n *Network, id string, ports ...*runtimeapi.PortMapping) 
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(pace.Of(10 * time.Second)); time.Now().Before(end); {
 		if ok() {
 			return
 		}

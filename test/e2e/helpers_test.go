@@ -21,10 +21,11 @@ import (
 	watchtools "k8s.io/client-go/tools/watch"
 
 	"podium.dev/podium/internal/control"
+	"podium.dev/podium/test/pace"
 )
 
 // patience is how long an eventual assertion waits before it fails. It is no measure of speed: `make bench` is.
-const patience = 90 * time.Second
+var patience = pace.Of(90 * time.Second)
 
 func controlStatus(ctx context.Context, socket string) (control.Status, error) {
 	return control.NewClient(socket).Status(ctx)

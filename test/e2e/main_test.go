@@ -20,7 +20,7 @@ const (
 // shared is the node that most tests use.
 var shared *node
 
-// imageDir holds the demo images' archives.
+// imageDir holds the demo images' archives. They are made for the tests, or are where PODIUM_IMAGES says.
 var imageDir string
 
 // atOnce is how many tests run side by side unless the command line says it: they wait more than they work.
@@ -45,9 +45,8 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	imageDir = filepath.Join(dir, "images")
-	if out, err := command("go", "run", "podium.dev/podium/demo/mkimages", imageDir).CombinedOutput(); err != nil {
-		fmt.Printf("make the demo images: %v\n%s", err, out)
+	if imageDir, err = images(dir); err != nil {
+		fmt.Println(err)
 		return 1
 	}
 	shared, err = startNode(filepath.Join(dir, "node"))
@@ -65,4 +64,16 @@ func run(m *testing.M) int {
 		code = 1
 	}
 	return code
+}
+
+// images answers with the folder of the demo images' archives.
+func images(dir string) (string, error) {
+	if made := os.Getenv("PODIUM_IMAGES"); made != "" {
+		return made, nil
+	}
+	made := filepath.Join(dir, "images")
+	if out, err := command("go", "run", "podium.dev/podium/demo/mkimages", made).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("make the demo images: %w\n%s", err, out)
+	}
+	return made, nil
 }

@@ -19,6 +19,7 @@ import (
 	"podium.dev/podium/internal/shim"
 	"podium.dev/podium/internal/shim/bundle"
 	"podium.dev/podium/internal/shim/shimtest"
+	"podium.dev/podium/test/pace"
 )
 
 func TestContract(t *testing.T) {
@@ -110,7 +111,7 @@ func (w *world) clean(t *testing.T) {
 		t.Errorf("mounts are left in %s:\n%s", w.dir, mounts)
 	}
 	var left []string
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(pace.Of(5 * time.Second)); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if left, err = processesIn(w.dir); err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,135 @@
+// Command init is the first process of the test machine: it makes the machine usable, carries out the steps of a
+// scenario and turns the machine off. What it has to say goes through the port that the driver reads.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"podium.dev/podium/test/vm/plan"
+)
+
+// steps is how this program calls itself for the work, so that the first process does nothing but reap.
+const steps = "steps"
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == steps {
+		if err := work(); err != nil {
+			fmt.Fprintln(os.Stderr, "init:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if err := first(); err != nil {
+		fmt.Fprintln(os.Stderr, "init:", err) // the kernel's console
+	}
+	unix.Sync()
+	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+}
+
+// first prepares the machine, starts the work and reaps every process until the work is done.
+func first() error {
+	p, scenario, err := prepare()
+	if err != nil {
+		return err
+	}
+	port, err := openPort()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(port, plan.Mark{Kind: plan.Up, Name: scenario, Took: uptime()})
+	worker, err := os.StartProcess("/proc/self/exe", []string{"init", steps}, &os.ProcAttr{
+		Dir: "/", Env: environment(), Files: []*os.File{nil, port, port},
+	})
+	if err != nil {
+		return fmt.Errorf("start the work on %d scenarios: %w", len(p.Scenarios), err)
+	}
+	for {
+		var status syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &status, 0, nil)
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("reap: %w", err)
+		}
+		if pid == worker.Pid && status.ExitStatus() != 0 {
+			return fmt.Errorf("the work ended with %d", status.ExitStatus())
+		}
+		if pid == worker.Pid {
+			return nil
+		}
+	}
+}
+
+func environment() []string {
+	return []string{"PATH=/bin:/sbin:/usr/bin:/usr/sbin", "HOME=/root", "TMPDIR=/tmp", "TERM=linux"}
+}
+
+// work runs the steps one after the other.
+func work() error {
+	p, scenario, err := load()
+	if err != nil {
+		return err
+	}
+	for _, s := range p.Scenarios[scenario] {
+		fmt.Println(plan.Mark{Kind: plan.Start, Name: s.Name})
+		began := time.Now()
+		end := plan.Mark{Kind: plan.End, Name: s.Name}
+		if err := run(s); err != nil {
+			end.Err = err.Error()
+		}
+		end.Took = time.Since(began).Round(time.Millisecond)
+		fmt.Println(end)
+	}
+	fmt.Println(plan.Mark{Kind: plan.Off, Name: scenario})
+	return nil
+}
+
+// run carries out a step and ends it when its time is over.
+func run(s plan.Step) error {
+	cmd := exec.Command(s.Args[0], s.Args[1:]...)
+	cmd.Dir, cmd.Env = s.Dir, append(os.Environ(), s.Env...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	timer := time.AfterFunc(s.Timeout, func() { _ = cmd.Process.Kill() })
+	err := cmd.Wait()
+	if !timer.Stop() {
+		return fmt.Errorf("killed after %v", s.Timeout)
+	}
+	return err
+}
+
+// load reads the plan and which scenario it is to be.
+func load() (p plan.Plan, scenario string, err error) {
+	text, err := os.ReadFile(plan.Path)
+	if err != nil {
+		return p, "", err
+	}
+	if err := json.Unmarshal(text, &p); err != nil {
+		return p, "", fmt.Errorf("read %s: %w", plan.Path, err)
+	}
+	words, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return p, "", err
+	}
+	for _, w := range strings.Fields(string(words)) {
+		if name, ok := strings.CutPrefix(w, plan.ScenarioFlag+"="); ok {
+			scenario = name
+		}
+	}
+	if _, ok := p.Scenarios[scenario]; !ok {
+		return p, "", fmt.Errorf("the plan has no scenario %q", scenario)
+	}
+	return p, scenario, nil
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+
+	"podium.dev/podium/test/vm/plan"
+)
+
+// machine is what is started by QEMU: with no acceleration, for nested machines rarely have one that works.
+type machine struct {
+	kernel    string
+	initramfs string
+	disk      string        // raw; empty for none
+	console   string        // the file that gets the kernel's messages
+	memory    int           // MiB
+	patience  time.Duration // with one start
+}
+
+// arguments are QEMU's for one start of the machine.
+func (m machine) arguments(scenario string) []string {
+	args := []string{
+		"-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", fmt.Sprint(m.memory),
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-kernel", m.kernel, "-initrd", m.initramfs,
+		// A panic restarts the machine at once, which -no-reboot makes its end.
+		"-append", "console=ttyS0 panic=-1 mitigations=off nokaslr random.trust_cpu=on cgroup_no_v1=all psi=1 " + plan.ScenarioFlag + "=" + scenario,
+		"-serial", "file:" + m.console,
+		"-device", "virtio-serial-pci", "-chardev", "stdio,id=port,signal=off", "-device", "virtserialport,chardev=port,name=podium",
+	}
+	if m.disk != "" {
+		args = append(args, "-drive", "file="+m.disk+",format=raw,if=virtio,cache=writeback")
+	}
+	return args
+}
+
+// errCut ends a machine as a power cut does, without being an error of its run.
+var errCut = errors.New("power cut")
+
+// run starts the machine and hands each line of its port to a function until the machine is off. A function that
+// answers errCut cuts the power.
+func (m machine) run(ctx context.Context, scenario string, line func(string) error) error {
+	ctx, cancel := context.WithTimeout(ctx, m.patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", m.arguments(scenario)...)
+	cmd.WaitDelay = 10 * time.Second
+	var complaints strings.Builder
+	cmd.Stderr = &complaints
+	stdin, err := cmd.StdinPipe() // open to the end: QEMU takes its end for the port's
+	if err != nil {
+		return err
+	}
+	defer stdin.Close()
+	port, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the machine: %w", err)
+	}
+	off := false
+	var stop error
+	lines := bufio.NewScanner(port)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() && stop == nil {
+		text := strings.TrimRight(lines.Text(), "\r")
+		if mark, ok := plan.ParseMark(text); ok && mark.Kind == plan.Off {
+			off = true
+		}
+		if stop = line(text); stop != nil {
+			cancel()
+		}
+	}
+	err = cmd.Wait()
+	switch {
+	case errors.Is(stop, errCut):
+		return nil
+	case stop != nil:
+		return stop
+	case ctx.Err() != nil:
+		return fmt.Errorf("the machine was still at work when its time was over (%w)", context.Cause(ctx))
+	case err != nil:
+		return fmt.Errorf("the machine: %w: %s", err, complaints.String())
+	case !off:
+		return fmt.Errorf("the machine went off before it was done; %s has its last words", m.console)
+	}
+	return lines.Err()
+}

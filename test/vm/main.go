@@ -1,0 +1,123 @@
+// Command vm runs tests in a small machine of its own, made by QEMU out of Debian's kernel and a file system that is
+// built for it: root tests as root that touch nothing of this machine, with cgroup v2 only, and reboots that are real.
+//
+//	go run ./test/vm            all
+//	go run ./test/vm -suite internal/cgroup -run TestKill
+//
+// It needs bin/podium (`make build`), and QEMU and the kernel's package (`hack/setup.sh vm`).
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"podium.dev/podium/test/vm/plan"
+)
+
+// suites are what runs in the machine.
+var suites = []suite{
+	{dir: "internal/cgroup", timeout: 2 * time.Minute},
+	{dir: "internal/node/container", run: "Cgroups", timeout: 2 * time.Minute},
+	{dir: "internal/network", timeout: 4 * time.Minute},
+	{dir: "internal/shim/client", timeout: 4 * time.Minute},
+	{dir: "internal/cri", timeout: 6 * time.Minute},
+	{dir: "test/e2e", timeout: 10 * time.Minute},
+}
+
+func main() {
+	only := flag.String("suite", "", "run the tests of this folder only")
+	run := flag.String("run", "", "run only the tests that match, as go test's -run")
+	packages := flag.String("kernel", filepath.Join("bin", "vm"), "the folder with the kernel's package")
+	flag.Parse()
+	ok, err := drive(*only, *run, *packages)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "vm:", err)
+	}
+	if !ok || err != nil {
+		os.Exit(1)
+	}
+}
+
+// drive builds the machine and carries out what is asked for; ok says whether all of it passed.
+func drive(only, run, packages string) (ok bool, err error) {
+	chosen := choose(suites, only, run)
+	if len(chosen) == 0 {
+		return false, fmt.Errorf("there is no suite %q", only)
+	}
+	dir, err := os.MkdirTemp("", "podium-vm-")
+	if err != nil {
+		return false, err
+	}
+	defer os.RemoveAll(dir)
+	began := time.Now()
+	m, err := assemble(dir, packages, chosen)
+	if err != nil {
+		return false, err
+	}
+	fmt.Printf("built in %v\n", time.Since(began).Round(100*time.Millisecond))
+
+	r := newReport(os.Stdout)
+	err = m.run(context.Background(), "suites", func(line string) error { r.line(line); return nil })
+	if err != nil {
+		r.broken(err)
+	}
+	if r.failed > 0 {
+		keepConsole(m.console, packages)
+	}
+	fmt.Printf("%s in %v\n", r.summary(), time.Since(began).Round(time.Second))
+	return r.failed == 0, nil
+}
+
+// choose answers with the suites of a folder, or all, with the tests to run.
+func choose(all []suite, only, run string) []suite {
+	var out []suite
+	for _, s := range all {
+		if only != "" && s.dir != only {
+			continue
+		}
+		if run != "" {
+			s.run = run
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// assemble builds all that a machine is made of in a folder.
+func assemble(dir, packages string, chosen []suite) (machine, error) {
+	m := machine{initramfs: filepath.Join(dir, "initramfs"), console: filepath.Join(dir, "console.log"), memory: 3072, patience: 15 * time.Minute}
+	k, err := unpackKernel(packages, filepath.Join(dir, "kernel"))
+	if err != nil {
+		return m, err
+	}
+	m.kernel = k.image
+	b, err := build(".", dir, chosen)
+	if err != nil {
+		return m, err
+	}
+	p := plan.Plan{Scenarios: map[string][]plan.Step{}}
+	for _, s := range chosen {
+		p.Scenarios["suites"] = append(p.Scenarios["suites"], s.step())
+	}
+	return m, writeInitramfs(m.initramfs, ".", k, b, p)
+}
+
+// keepConsole leaves the kernel's messages where they can be read, beside the kernel's package.
+func keepConsole(console, to string) {
+	text, err := os.ReadFile(console)
+	kept := filepath.Join(to, "console.log")
+	if err = errors.Join(err, os.WriteFile(kept, text, 0o644)); err != nil {
+		fmt.Println("keep the console's log:", err)
+		return
+	}
+	const end = 3000
+	if len(text) > end {
+		text = text[len(text)-end:]
+	}
+	fmt.Printf("the end of the machine's console, which is kept in %s:\n%s\n", kept, text)
+}
