@@ -72,9 +72,12 @@ func TestStaticPodWithItsObjects(t *testing.T) {
 	s.drop("all.yaml", s.objects("red")+pod)
 	mirror := "user-" + s.node.name()
 	first := s.awaitRunning(mirror)
-	if out := s.kubectl("exec", mirror, "--", "cat", "/shared/got"); out != "red open red open\n" {
-		s.Errorf("the container got %q", out)
-	}
+	s.eventually("the container got what the folder has", func() error {
+		if out, err := s.try("exec", mirror, "--", "cat", "/shared/got"); err != nil || out != "red open red open\n" {
+			return fmt.Errorf("it got %q (%v)", out, err)
+		}
+		return nil
+	})
 	if got := first.Annotations["podium.dev/from-the-folder"]; got != "Secret/password,ConfigMap/settings" {
 		s.Errorf("the mirror says it takes %q from the folder", got)
 	}

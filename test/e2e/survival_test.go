@@ -23,7 +23,13 @@ func ownNode(t *testing.T) *node { t.Helper(); return ownNodeWith(t) }
 // ownNodeWith is ownNode with more flags of up.
 func ownNodeWith(t *testing.T, flags ...string) *node {
 	t.Helper()
-	n, err := startNode(filepath.Join(t.TempDir(), "node"), flags...)
+	return ownNodeAt(t, filepath.Join(t.TempDir(), "node"), flags...)
+}
+
+// ownNodeAt is ownNodeWith on a root of which a part may be there.
+func ownNodeAt(t *testing.T, root string, flags ...string) *node {
+	t.Helper()
+	n, err := startNode(root, flags...)
 	if err != nil {
 		t.Fatal(err)
 	}

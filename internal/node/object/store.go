@@ -194,7 +194,8 @@ func keyFor(pod *v1.Pod, kind, name string) key {
 	return key{kind, pod.Namespace, name, qos.Static(pod)}
 }
 
-// SetLocal says which ConfigMaps and Secrets static Pods have, in place of those of before.
+// SetLocal says which ConfigMaps and Secrets static Pods have, in place of those of before. It tells of those that
+// are new or others; who needs one that went ends, so that nobody has to look for it.
 func (s *Store) SetLocal(objects []runtime.Object) {
 	now := map[key]runtime.Object{}
 	for _, o := range objects {
@@ -211,11 +212,6 @@ func (s *Store) SetLocal(objects []runtime.Object) {
 	s.mu.Unlock()
 	for k, o := range now {
 		if before, ok := had[k]; !ok || !equality.Semantic.DeepEqual(before, o) {
-			s.notify(k.kind, k.namespace, k.name)
-		}
-	}
-	for k := range had {
-		if _, ok := now[k]; !ok {
 			s.notify(k.kind, k.namespace, k.name)
 		}
 	}
