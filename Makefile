@@ -50,6 +50,11 @@ unit: shim ## the unit tests, with the race detector
 e2e: build ## the end-to-end tests: the real binary, real containers (as root)
 	$(GO) test -count=1 -timeout 25m ./test/e2e/...
 
+.PHONY: test-vm
+test-vm: setup build ## tests in a small machine of its own with cgroup v2 only: limits, reboots, power cuts
+	hack/setup.sh vm
+	$(GO) run ./test/vm
+
 .PHONY: test
 test: setup lint unit e2e ## everything that must pass
 

@@ -3,4 +3,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 go test ./test/guard
-CGO_ENABLED=1 go test -race -ldflags '-s -w' -timeout 15m ./internal/... ./cmd/... ./demo/... ./test/bench ./test/registry
+CGO_ENABLED=1 go test -race -ldflags '-s -w' -timeout 15m ./internal/... ./cmd/... ./demo/... ./test/bench ./test/registry ./test/pace ./test/vm/...
