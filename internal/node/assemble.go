@@ -15,6 +15,7 @@ import (
 	"podium.dev/podium/internal/node/pod"
 	"podium.dev/podium/internal/node/probe"
 	"podium.dev/podium/internal/node/pull"
+	"podium.dev/podium/internal/node/shutdown"
 	"podium.dev/podium/internal/node/static"
 	"podium.dev/podium/internal/node/sysctl"
 	"podium.dev/podium/internal/node/volume"
@@ -59,12 +60,15 @@ func (n *Node) assemble(recorder record.EventRecorder) error {
 	n.mirrors = static.NewMirrors(static.MirrorConfig{
 		Client: c.Client, NodeName: c.Name, NodeUID: n.objectUID, Sources: n.sources().Names(), Running: n.runsStatic, Clock: c.Clock,
 	})
+	n.shutdown = shutdown.New(shutdown.Config{
+		Periods: shutdown.Periods(c.Kubelet), Pods: livePods{n}, Recorder: recorder, Node: n.reference, OnChange: n.reportSoon, Clock: c.Clock,
+	})
 	n.workers = worker.New(worker.Config{
 		Runtime: c.Runtime, ImageService: c.Images, Images: images, Client: c.Client, Recorder: recorder,
 		Builder: builder, Volumes: n.volumes, Probes: probes,
 		Hooks:   &hook.Runner{Runtime: c.Runtime, Recorder: recorder, Clock: c.Clock},
 		Cgroups: n.cgroups,
-		Admit:   []func(*corev1.Pod, []*corev1.Pod) *pod.Verdict{n.evictions.Admit, sysctls.Admit},
+		Admit:   []func(*corev1.Pod, []*corev1.Pod) *pod.Verdict{n.shutdown.Admit, n.evictions.Admit, sysctls.Admit},
 		Node:    n.node, HostIPs: n.hostIPs, Sources: append(n.sources().Names(), worker.SourceAPI),
 		PullProgress: c.PullProgress, OnEnd: n.staticEnded, Marks: filepath.Join(c.Paths.Kubelet, "hooks"), RuntimeHandler: n.runtimeHandler,
 		Allocations: filepath.Join(c.Paths.Kubelet, "allocations"),

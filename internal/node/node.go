@@ -32,6 +32,7 @@ import (
 	"podium.dev/podium/internal/node/object"
 	"podium.dev/podium/internal/node/oom"
 	"podium.dev/podium/internal/node/server"
+	"podium.dev/podium/internal/node/shutdown"
 	"podium.dev/podium/internal/node/static"
 	"podium.dev/podium/internal/node/stats"
 	"podium.dev/podium/internal/node/volume"
@@ -84,6 +85,7 @@ type Node struct {
 	// evictions keeps the node from running short of anything; changed is that the status is to be written soon.
 	evictions *evict.Manager
 	changed   chan struct{}
+	shutdown  *shutdown.Manager
 	events    record.EventBroadcaster
 	recorder  record.EventRecorder
 
@@ -140,6 +142,7 @@ func (n *Node) Run(ctx context.Context) error {
 	part("out of memory", n.whenReachable(func(ctx context.Context) error { n.watchMemory(ctx); return nil }))
 	part("evictions", func(ctx context.Context) error { n.evictions.Run(ctx); return nil })
 	part("images", func(ctx context.Context) error { n.images.Run(ctx); return nil })
+	part("shutdown", func(ctx context.Context) error { n.shutdown.Run(ctx); return nil })
 	part("settings", func(ctx context.Context) error { n.watchSettings(ctx); return nil })
 	part("node object", n.whenReachable(n.watchSelf))
 	part("pods", n.whenReachable(func(ctx context.Context) error { return n.podsOfAPI(ctx).run(ctx) }))
@@ -236,6 +239,7 @@ func (n *Node) observe(ctx context.Context) observation {
 		Addresses: addresses(n.c.IPs, n.c.Facts.Hostname), Port: int32(n.c.Listener.Addr().(*net.TCPAddr).Port),
 	}
 	o.Pressure = n.pressure()
+	o.Down = n.shutdown.Down()
 	o.Now.Time = n.c.Clock.Now()
 	o.Runtime, o.RuntimeErr = n.c.Runtime.Status(ctx, false)
 	if o.RuntimeErr == nil {

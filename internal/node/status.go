@@ -14,6 +14,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"podium.dev/podium/internal/node/machine"
+	"podium.dev/podium/internal/node/shutdown"
 )
 
 // observation is all that a node's status is computed from.
@@ -33,7 +34,9 @@ type observation struct {
 	RuntimeErr error
 	Images     []*runtimeapi.Image
 	Pressure   Pressure
-	Now        metav1.Time
+	// Down is that the machine is shutting down.
+	Down bool
+	Now  metav1.Time
 }
 
 // Pressure is what the node is short of.
@@ -156,6 +159,9 @@ func ready(o observation) corev1.NodeCondition {
 		if !c.Status && (c.Type == runtimeapi.RuntimeReady || c.Type == runtimeapi.NetworkReady) {
 			problems = append(problems, fmt.Sprintf("container runtime not ready: %s=false reason:%s message:%s", c.Type, c.Reason, c.Message))
 		}
+	}
+	if o.Down {
+		problems = append(problems, shutdown.NotReady)
 	}
 	if problems != nil {
 		return corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionFalse, Reason: "KubeletNotReady", Message: strings.Join(problems, ", ")}

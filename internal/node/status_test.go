@@ -187,3 +187,10 @@ func TestEventsOfTheNode(t *testing.T) {
 		}
 	}
 }
+
+func TestNotReadyWhileShuttingDown(t *testing.T) {
+	c := ready(observation{Down: true})
+	if c.Status != corev1.ConditionFalse || c.Reason != "KubeletNotReady" || c.Message != "node is shutting down" {
+		t.Errorf("condition = %+v", c)
+	}
+}
