@@ -19,8 +19,11 @@ func (m *Manager) emptyDir(pod *v1.Pod, v *v1.Volume) error {
 	dir := poddir.Volume(m.cfg.Paths, pod.UID, pluginEmptyDir, v.Name)
 	owner := ownerOf(pod, false)
 	mode := os.FileMode(0o777)
-	if v.EmptyDir.Mode != nil {
+	switch {
+	case v.EmptyDir.Mode != nil:
 		mode = fileMode(*v.EmptyDir.Mode)
+	case v.EmptyDir.Medium == v1.StorageMediumMemory:
+		mode |= os.ModeSticky // as a tmpfs begins when nobody says otherwise
 	}
 	switch medium := v.EmptyDir.Medium; {
 	case medium == v1.StorageMediumDefault:

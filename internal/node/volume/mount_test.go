@@ -112,7 +112,7 @@ func TestMemoryEmptyDirIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir, _ := m.HostPath(pod, "v")
-	if got := mode(t, dir); got.Perm() != 0o777 || got&os.ModeSetgid == 0 {
+	if got := mode(t, dir); got.Perm() != 0o777 || got&os.ModeSetgid == 0 || got&os.ModeSticky == 0 {
 		t.Errorf("mode %v", got)
 	}
 	if err := os.WriteFile(dir+"/big", make([]byte, 2<<20), 0o600); err == nil {
@@ -123,7 +123,7 @@ func TestMemoryEmptyDirIsBounded(t *testing.T) {
 func TestSubPath(t *testing.T) {
 	needRoot(t)
 	m, _ := newManager(t, configMap("cm", map[string]string{"f": "1"}))
-	pod := podWith(configVolume("cm", "cm"), v1.Volume{Name: "e", VolumeSource: v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{}}})
+	pod := podWith(configVolume("cm", "cm"), v1.Volume{Name: "e", VolumeSource: v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{Medium: v1.StorageMediumMemory}}})
 	if err := m.SetUp(ctx, pod); err != nil {
 		t.Fatal(err)
 	}
@@ -142,8 +142,8 @@ func TestSubPath(t *testing.T) {
 	if again, err := m.SubPath(pod, "e", "c", 1, "a/b"); err != nil || again != made {
 		t.Fatalf("%s, %v", again, err)
 	}
-	if got := mode(t, dir+"/a/b").Perm(); got != 0o777 {
-		t.Errorf("mode %v", got)
+	if got, root := mode(t, dir+"/a/b"), mode(t, dir); got != root || got.Perm() != 0o777 || got&os.ModeSticky == 0 {
+		t.Errorf("mode %v, that of the volume is %v", got, root)
 	}
 	if err := os.WriteFile(made+"/x", nil, 0o600); err != nil {
 		t.Fatal(err)

@@ -82,7 +82,7 @@ func openSubPath(root, path string) (*os.File, error) {
 		return nil, err
 	}
 	// The mode again, which the process' umask had a say in; setgid keeps what is made there the group's.
-	if err := os.Chmod(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), info.Mode().Perm()|info.Mode()&os.ModeSetgid); err != nil {
+	if err := os.Chmod(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), info.Mode()&(os.ModePerm|os.ModeSetuid|os.ModeSetgid|os.ModeSticky)); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("%w: %w", errMakeSubPath, err)
 	}
