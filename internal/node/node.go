@@ -142,6 +142,7 @@ func (n *Node) Run(ctx context.Context) error {
 	part("out of memory", n.whenReachable(func(ctx context.Context) error { n.watchMemory(ctx); return nil }))
 	part("evictions", func(ctx context.Context) error { n.evictions.Run(ctx); return nil })
 	part("images", func(ctx context.Context) error { n.images.Run(ctx); return nil })
+	part("allocatable", func(ctx context.Context) error { n.enforce(ctx); return nil })
 	part("shutdown", func(ctx context.Context) error { n.shutdown.Run(ctx); return nil })
 	part("settings", func(ctx context.Context) error { n.watchSettings(ctx); return nil })
 	part("node object", n.whenReachable(n.watchSelf))

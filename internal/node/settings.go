@@ -70,24 +70,31 @@ func maxPods(k *kubeletconfig.KubeletConfiguration, capacity corev1.ResourceList
 	return min(k.MaxPods, int32(capacity.Cpu().Value())*k.PodsPerCore)
 }
 
-// reserved is what is not for Pods: kubeReserved, systemReserved and the hard eviction thresholds.
-func reserved(k *kubeletconfig.KubeletConfiguration, capacity corev1.ResourceList) corev1.ResourceList {
+// kept is what the settings keep from the Pods: kubeReserved and systemReserved.
+func kept(k *kubeletconfig.KubeletConfiguration) corev1.ResourceList {
 	out := corev1.ResourceList{}
-	add := func(name corev1.ResourceName, q resource.Quantity) {
-		sum := out[name]
-		sum.Add(q)
-		out[name] = sum
-	}
 	for _, list := range []map[string]string{k.KubeReserved, k.SystemReserved} {
 		for name, text := range list {
 			if q, err := resource.ParseQuantity(text); err == nil {
-				add(corev1.ResourceName(name), q)
+				addTo(out, corev1.ResourceName(name), q)
 			}
 		}
 	}
+	return out
+}
+
+func addTo(list corev1.ResourceList, name corev1.ResourceName, q resource.Quantity) {
+	sum := list[name]
+	sum.Add(q)
+	list[name] = sum
+}
+
+// reserved is what is not for Pods: what is kept from them, and the hard eviction thresholds.
+func reserved(k *kubeletconfig.KubeletConfiguration, capacity corev1.ResourceList) corev1.ResourceList {
+	out := kept(k)
 	for signal, of := range map[string]corev1.ResourceName{"memory.available": corev1.ResourceMemory, "nodefs.available": corev1.ResourceEphemeralStorage} {
 		if q, ok := threshold(k.EvictionHard[signal], capacity[of]); ok {
-			add(of, q)
+			addTo(out, of, q)
 		}
 	}
 	return out

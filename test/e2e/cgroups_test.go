@@ -102,7 +102,7 @@ func TestCgroupTree(t *testing.T) {
 	memory(inside("burstable", "c0"), fmt.Sprint(64*mi))
 	memory(inside("burstable", "c1"), fmt.Sprint(32*mi))
 	quota(inside("burstable", "c1"), 10000)
-	shares(inside("burstable", "c1"), "51", "9")
+	shares(inside("burstable", "c1"), "51", "11")
 
 	shares("kubepods/besteffort", "2", "1")
 	shares(group["besteffort"], "2", "1")
@@ -116,4 +116,38 @@ func TestCgroupTree(t *testing.T) {
 	if out := s.kubectl("exec", "besteffort", "--", "cat", "/proc/1/oom_score_adj"); out != "1000\n" {
 		t.Errorf("oom_score_adj of a best effort Pod is %q", out)
 	}
+}
+
+// What the settings keep from the Pods is not theirs: neither in what the node tells the scheduler, nor in the cgroup of
+// all Pods. A Pod has no more processes than the settings give it.
+func TestReservations(t *testing.T) {
+	t.Parallel()
+	n := configuredNode(t, `
+kubeReserved: {cpu: 500m, memory: 1Gi}
+systemReserved: {memory: 512Mi}
+evictionHard: {memory.available: 100Mi, nodefs.available: 1%}
+podPidsLimit: 64
+`)
+	s := newSpaceOn(t, n)
+	tree, err := cgroup.New(n.paths.CgroupParent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := groupFiles{s, tree}
+	made := s.create(shellPod("many", "for i in $(seq 100); do sleep 3600 & done; wait"))
+	st := s.theNode().Status
+	capacity, allocatable := st.Capacity, st.Allocatable
+	if left := capacity.Cpu().MilliValue() - allocatable.Cpu().MilliValue(); left != 500 {
+		t.Errorf("%dm of cpu are kept back", left)
+	}
+	if left := capacity.Memory().Value() - allocatable.Memory().Value(); left != (1536+100)<<20 {
+		t.Errorf("%d bytes of memory are kept back", left)
+	}
+	g.expect("kubepods", "memory", "memory.limit_in_bytes", "memory.max", fmt.Sprint((capacity.Memory().Value()-1536<<20)&^4095))
+	s.nodeEvent("NodeAllocatableEnforced", "Updated Node Allocatable limit across pods")
+	s.await("many", "out of processes", func(p *corev1.Pod) bool {
+		st := p.Status.ContainerStatuses
+		return len(st) == 1 && (st[0].RestartCount > 0 || st[0].State.Terminated != nil)
+	})
+	g.expect("kubepods/besteffort/pod"+string(made.UID), "pids", "pids.max", "pids.max", "64")
 }

@@ -53,3 +53,15 @@ func TestLevelsProtectMemory(t *testing.T) {
 	expect("kubepods", map[string]string{"memory.min": "0", "memory.low": "0"})
 	expect("kubepods/burstable", map[string]string{"memory.low": "0"})
 }
+
+func TestEnforce(t *testing.T) {
+	tree := &fakeTree{groups: map[string]cgroup.Resources{}}
+	c := newCgroups(tree, qos.Settings{Period: qos.DefaultPeriod}, nil)
+	capacity := v1.ResourceList{"cpu": resource.MustParse("2"), "memory": resource.MustParse("1Gi")}
+	if err := c.Enforce(capacity, v1.ResourceList{"memory": resource.MustParse("256Mi")}); err != nil {
+		t.Fatal(err)
+	}
+	if got := tree.groups["kubepods"].Memory; got == nil || *got != 768<<20 {
+		t.Errorf("memory = %v", got)
+	}
+}

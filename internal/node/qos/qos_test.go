@@ -177,3 +177,17 @@ func TestPageSizeName(t *testing.T) {
 		}
 	}
 }
+
+func TestForNode(t *testing.T) {
+	capacity := list("cpu", "3", "memory", "4Gi", "pid", "1000", "hugepages-2Mi", "8Mi", "ephemeral-storage", "9Gi")
+	l := ForNode(capacity, list("cpu", "1", "memory", "1536Mi", "pid", "100"))
+	if *l.Shares != 2048 || *l.Memory != 2560<<20 || *l.Pids != 900 || len(l.HugePages) != 1 || l.HugePages[2<<20] != 8<<20 || l.Quota != nil {
+		t.Errorf("with reservations: %+v", l)
+	}
+	if l := ForNode(capacity, nil); *l.Shares != 3072 || *l.Memory != 4<<30 || *l.Pids != 1000 {
+		t.Errorf("without: %+v", l)
+	}
+	if l := ForNode(capacity, list("memory", "5Gi")); *l.Memory != 0 {
+		t.Errorf("more is reserved than there is: %d", *l.Memory)
+	}
+}
