@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# bench.sh: measures the node just built. PEER=KUBECONFIG measures another cluster in the same run; ROUNDS, MANY
+# bench.sh: measures the node just built, or the binary PODIUM. PEER=KUBECONFIG measures another cluster in the same run; ROUNDS, MANY
 # and IDLE say how much. Prints a table for docs/performance.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,4 +9,4 @@ command -v runc >/dev/null || { apt-get update -qq && apt-get install -y -qq --n
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 go run ./demo/mkimages "$work/images"
-go run ./test/bench -podium bin/podium -images "$work/images" -rounds "${ROUNDS:-20}" -many "${MANY:-200}" -idle "${IDLE:-60}" ${PEER:+-peer "$PEER"}
+go run ./test/bench -podium "${PODIUM:-bin/podium}" -images "$work/images" -rounds "${ROUNDS:-20}" -many "${MANY:-200}" -idle "${IDLE:-60}" ${PEER:+-peer "$PEER"}
