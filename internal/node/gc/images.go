@@ -55,16 +55,17 @@ func New(c Config) *Images {
 	return &Images{c: c, began: c.Clock.Now(), turn: make(chan struct{}, 1), records: map[string]*imageRecord{}}
 }
 
-// Run looks after the images until ctx ends.
+// Run looks after the images until ctx ends. Where none are to go by themselves, it still takes note of what is used.
 func (g *Images) Run(ctx context.Context) {
+	look := g.Collect
 	if g.c.Policy.High == 100 && g.c.Policy.MaxAge == 0 {
-		return
+		look = g.note
 	}
 	tick := g.c.Clock.NewTicker(period)
 	defer tick.Stop()
 	failed := false
 	for {
-		failed = g.collect(ctx, failed)
+		failed = g.tell(ctx, look(ctx), failed)
 		select {
 		case <-ctx.Done():
 			return
@@ -73,14 +74,24 @@ func (g *Images) Run(ctx context.Context) {
 	}
 }
 
-// collect is one look. It reports whether it failed; a second failure in a row is an event.
-func (g *Images) collect(ctx context.Context, failedBefore bool) (failed bool) {
-	err := g.Collect(ctx)
+// note takes note of the images that are here and of those that are used.
+func (g *Images) note(ctx context.Context) error {
+	done, err := g.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	_, err = g.idle(ctx, g.c.Clock.Now())
+	return err
+}
+
+// tell tells of an error, and reports whether there was one; a second in a row is an event.
+func (g *Images) tell(ctx context.Context, err error, before bool) (failed bool) {
 	if err == nil || ctx.Err() != nil {
 		return false
 	}
 	klog.FromContext(ctx).Error(err, "Could not free the disk of unused images")
-	if failedBefore {
+	if before {
 		g.c.Recorder.Event(g.c.Node, v1.EventTypeWarning, "ImageGCFailed", err.Error())
 	}
 	return true
