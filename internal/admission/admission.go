@@ -48,6 +48,7 @@ func Chain(cfg Config) (admission.Interface, error) {
 		{"PodSecurity", security},
 		{"Priority", newPriority(cfg.Stores)},
 		{"DefaultTolerationSeconds", newDefaultTolerationSeconds()},
+		{"StorageObjectInUseProtection", newStorageProtection()},
 		{"RuntimeClass", newRuntimeClass(cfg.Stores)},
 		{"PodResizeValidator", newPodResize(cfg.Stores)},
 		{"RBACEscalation", rbac.NewEscalation(cfg.RBAC, cfg.All)},

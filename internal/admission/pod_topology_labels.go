@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apiserver/pkg/admission"
 
 	"podium.dev/podium/internal/apiserver/local"
@@ -42,7 +43,7 @@ func (t *podTopologyLabels) Admit(ctx context.Context, a admission.Attributes, _
 		}
 		node, labels = o.Target.Name, &o.Labels
 	}
-	if node == "" {
+	if node == "" || len(path.IsValidPathSegmentName(node)) > 0 { // what is no name is refused later
 		return nil
 	}
 	n, err := local.Get[*corev1.Node](ctx, t.stores, local.Core("nodes"), "", node)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strconv"
 	"sync"
 	"time"
@@ -129,7 +130,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.generic, err = s.config.Complete(nil).New("podium", genericapiserver.NewEmptyDelegate())
+	s.generic, err = s.config.Complete(nil).New("podium", genericapiserver.NewEmptyDelegateWithCustomHandler(http.NotFoundHandler()))
 	if err != nil {
 		return nil, fmt.Errorf("make the API server: %w", err)
 	}

@@ -649,3 +649,72 @@ func TestQuota(t *testing.T) {
 	}
 	uses("pods=0 requests.cpu=0 limits.memory=0 configmaps=1 count/replicasets.apps=0 services=0 ")
 }
+
+func TestVolumesInUseStay(t *testing.T) {
+	ctx, client := cluster(t, nodelifecycle.Config{})
+	ns := makeNamespace(t, ctx, client)
+	size := corev1.ResourceList{"storage": resource.MustParse("1Gi")}
+	modes := []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}
+	if _, err := client.CoreV1().PersistentVolumeClaims(ns).Create(ctx, &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Name: "c"},
+		Spec:       corev1.PersistentVolumeClaimSpec{AccessModes: modes, Resources: corev1.VolumeResourceRequirements{Requests: size}},
+	}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	volume, err := client.CoreV1().PersistentVolumes().Create(ctx, &corev1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: ns},
+		Spec: corev1.PersistentVolumeSpec{AccessModes: modes, Capacity: size,
+			PersistentVolumeSource: corev1.PersistentVolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/tmp/x"}}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	volume.Status.Phase = corev1.VolumeBound
+	if _, err := client.CoreV1().PersistentVolumes().UpdateStatus(ctx, volume, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	create(t, ctx, client, ns, pod("user", onNode("nowhere"), func(p *corev1.Pod) {
+		p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "c"}}}}
+	}))
+	if err := client.CoreV1().PersistentVolumeClaims(ns).Delete(ctx, "c", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.CoreV1().PersistentVolumes().Delete(ctx, ns, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	// Others that are not in use go meanwhile: what is held back is held back for its use.
+	if _, err := client.CoreV1().PersistentVolumeClaims(ns).Create(ctx, &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Name: "unused"},
+		Spec:       corev1.PersistentVolumeClaimSpec{AccessModes: modes, Resources: corev1.VolumeResourceRequirements{Requests: size}},
+	}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.CoreV1().PersistentVolumeClaims(ns).Delete(ctx, "unused", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	claimGone := func(name string) func() error {
+		return func() error {
+			_, err := client.CoreV1().PersistentVolumeClaims(ns).Get(ctx, name, metav1.GetOptions{})
+			return gone(err)
+		}
+	}
+	eventually(t, 10*time.Second, claimGone("unused"))
+	if claimGone("c")() == nil {
+		t.Error("the claim that a Pod uses is gone")
+	}
+	if volume, err = client.CoreV1().PersistentVolumes().Get(ctx, ns, metav1.GetOptions{}); err != nil {
+		t.Fatalf("the bound volume: %v", err)
+	}
+	if err := client.CoreV1().Pods(ns).Delete(ctx, "user", metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, claimGone("c"))
+	volume.Status.Phase = corev1.VolumeReleased
+	if _, err := client.CoreV1().PersistentVolumes().UpdateStatus(ctx, volume, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, func() error {
+		_, err := client.CoreV1().PersistentVolumes().Get(ctx, ns, metav1.GetOptions{})
+		return gone(err)
+	})
+}

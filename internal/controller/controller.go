@@ -35,6 +35,7 @@ import (
 	"podium.dev/podium/internal/controller/serviceaccount"
 	"podium.dev/podium/internal/controller/sources"
 	"podium.dev/podium/internal/controller/tainteviction"
+	"podium.dev/podium/internal/controller/volumeprotection"
 )
 
 // Config is what the controllers need.
@@ -124,10 +125,12 @@ func build(cfg Config, client kubernetes.Interface, meta metadata.Interface, src
 	namespaces := namespace.New(client, meta, src, cfg.Clock)
 	addresses := endpoints.New(client, src, cfg.Clock)
 	quotas := resourcequota.New(client, meta, src, cfg.Clock)
+	volumes := volumeprotection.New(client, src, cfg.Clock)
 	// The collector watches everything, so it can tell the others what comes and goes without a watch of
 	// theirs.
 	seen := func(resource schema.GroupResource, o metav1.Object, gone bool) {
 		quotas.Seen(resource, o)
+		volumes.Seen(resource, o, gone)
 		if gone {
 			namespaces.Removed(o.GetNamespace())
 			addresses.Removed(resource, o)
@@ -142,6 +145,7 @@ func build(cfg Config, client kubernetes.Interface, meta metadata.Interface, src
 		nodelifecycle.New(client, src, recorder(nodelifecycle.Component), cfg.Clock, cfg.Nodes),
 		addresses,
 		quotas,
+		volumes,
 		disruption.New(client, src, recorder(disruption.Component), cfg.Clock),
 		replicas.New(client, src, recorder(replicas.ReplicaSetComponent), recorder(replicas.ControllerComponent), cfg.Clock),
 		tainteviction.New(client, src, recorder(tainteviction.Component), cfg.Clock),

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"fmt"
+	"maps"
 
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -128,6 +129,9 @@ func build[T Object](d Definition[T], k Kind, env Env, typer runtime.ObjectTyper
 		for path, s := range more {
 			out[d.Resource+"/"+path] = s
 		}
+	}
+	if d.Beside != nil {
+		maps.Copy(out, d.Beside(env))
 	}
 	return store, out, nil
 }

@@ -66,6 +66,9 @@ type Definition[T Object] struct {
 	// DenyUnconditionalUpdate wants a resourceVersion with every PUT.
 	DenyUnconditionalUpdate bool
 
+	// ResetFields are the field paths that server-side apply ignores on the main resource; nil means
+	// {"status"} where the kind has a status.
+	ResetFields [][]string
 	// Status describes the /status subresource; nil when the kind has none.
 	Status *SubresourceRules[T]
 
@@ -89,6 +92,8 @@ type Definition[T Object] struct {
 
 	// Connect adds further subresources, by their path below the resource: "binding", "log", "token".
 	Connect func(Env) (map[string]rest.Storage, error)
+	// Beside adds resources of the kind's group version that keep nothing of their own: "bindings" beside pods.
+	Beside func(Env) map[string]rest.Storage
 	// Configure is the last word on the main store, for hooks that no field above has (BeginCreate,
 	// AfterDelete, …). Prefer a field above.
 	Configure func(Env) error

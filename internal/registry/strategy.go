@@ -22,7 +22,10 @@ type strategy[T Object] struct {
 
 func newStrategy[T Object](d Definition[T], typer runtime.ObjectTyper) *strategy[T] {
 	s := &strategy[T]{ObjectTyper: typer, NameGenerator: names.SimpleNameGenerator, d: d}
-	if d.Status != nil {
+	switch {
+	case d.ResetFields != nil:
+		s.reset = resetFields(d, d.ResetFields)
+	case d.Status != nil:
 		s.reset = resetFields(d, [][]string{{"status"}})
 	}
 	return s

@@ -25,7 +25,7 @@ func newTableConvertor[T Object](d Definition[T], resource schema.GroupResource)
 
 // ConvertToTable implements rest.TableConvertor for one object and for a list.
 func (c tableConvertor[T]) ConvertToTable(_ context.Context, object runtime.Object, tableOptions runtime.Object) (*metav1.Table, error) {
-	table := &metav1.Table{}
+	table := &metav1.Table{Rows: []metav1.TableRow{}} // an empty list is [], not null
 	if o, ok := tableOptions.(*metav1.TableOptions); !ok || o == nil || !o.NoHeaders {
 		table.ColumnDefinitions = c.table.Columns
 	}

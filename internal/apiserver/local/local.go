@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	metainternal "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -59,6 +60,9 @@ func get[T runtime.Object](ctx context.Context, s Stores, r schema.GroupResource
 	store, err := s.find(r)
 	if err != nil {
 		return none, err
+	}
+	if faults := path.IsValidPathSegmentName(name); len(faults) > 0 {
+		return none, fmt.Errorf("invalid resource name %q: %v", name, faults) // the words of a client
 	}
 	o, err := store.Get(Context(ctx, namespace), name, &metav1.GetOptions{ResourceVersion: version})
 	if err != nil {

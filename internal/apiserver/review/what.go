@@ -9,9 +9,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/request"
+
+	"podium.dev/podium/internal/registry/validate"
 )
 
 func (c Config) subjectAccess(ctx context.Context, r *authorizationv1.SubjectAccessReview) (*authorizationv1.SubjectAccessReview, error) {
@@ -83,13 +86,13 @@ func checkRules(_ context.Context, r *authorizationv1.SelfSubjectRulesReview) er
 
 func checkSubjectAccess(_ context.Context, r *authorizationv1.SubjectAccessReview) error {
 	faults := append(checkSpec(r.Spec), checkMeta(r.ObjectMeta, "must be empty")...)
-	return invalid("SubjectAccessReview", faults)
+	return invalid(faults)
 }
 
 func checkSelfSubjectAccess(_ context.Context, r *authorizationv1.SelfSubjectAccessReview) error {
 	faults := checkAttributes(r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes)
 	faults = append(faults, checkSelectors(r.Spec.ResourceAttributes)...)
-	return invalid("SelfSubjectAccessReview", append(faults, checkMeta(r.ObjectMeta, "must be empty")...))
+	return invalid(append(faults, checkMeta(r.ObjectMeta, "must be empty")...))
 }
 
 func checkLocalSubjectAccess(ctx context.Context, r *authorizationv1.LocalSubjectAccessReview) error {
@@ -102,7 +105,7 @@ func checkLocalSubjectAccess(ctx context.Context, r *authorizationv1.LocalSubjec
 	if r.Spec.NonResourceAttributes != nil {
 		faults = append(faults, field.Invalid(field.NewPath("spec.nonResourceAttributes"), r.Spec.NonResourceAttributes, "disallowed on this kind of request"))
 	}
-	if err := invalid("LocalSubjectAccessReview", faults); err != nil {
+	if err := invalid(faults); err != nil {
 		return err
 	}
 	if namespace := request.NamespaceValue(ctx); namespace != r.Namespace {
@@ -111,11 +114,12 @@ func checkLocalSubjectAccess(ctx context.Context, r *authorizationv1.LocalSubjec
 	return nil
 }
 
-func invalid(kind string, faults field.ErrorList) error {
+// invalid names no kind: neither does Kubernetes here.
+func invalid(faults field.ErrorList) error {
 	if len(faults) == 0 {
 		return nil
 	}
-	return apierrors.NewInvalid(authorizationv1.SchemeGroupVersion.WithKind(kind).GroupKind(), "", faults)
+	return apierrors.NewInvalid(schema.GroupKind{Group: authorizationv1.GroupName}, "", faults)
 }
 
 func checkMeta(m metav1.ObjectMeta, words string) field.ErrorList {
@@ -138,7 +142,7 @@ func checkAttributes(r *authorizationv1.ResourceAttributes, n *authorizationv1.N
 	if (r == nil) != (n == nil) {
 		return nil
 	}
-	return field.ErrorList{field.Invalid(field.NewPath("spec"), n, "exactly one of nonResourceAttributes or resourceAttributes must be specified")}
+	return field.ErrorList{field.Invalid(field.NewPath("spec"), validate.Shown(n), "exactly one of nonResourceAttributes or resourceAttributes must be specified")}
 }
 
 func checkSelectors(r *authorizationv1.ResourceAttributes) (faults field.ErrorList) {

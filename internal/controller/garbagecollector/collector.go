@@ -54,8 +54,8 @@ type Collector struct {
 	seen        func(resource schema.GroupResource, o metav1.Object, gone bool)
 }
 
-// New makes the collector. seen, which may be nil, is told of every object that is new, changed or gone after
-// the first lists, with its metadata.
+// New makes the collector. seen, which may be nil, is told of every object that is there, changed or gone, with
+// its metadata.
 func New(client kubernetes.Interface, meta metadata.Interface, recorder record.EventRecorder, c clock.Clock, seen func(resource schema.GroupResource, o metav1.Object, gone bool)) *Collector {
 	if seen == nil {
 		seen = func(schema.GroupResource, metav1.Object, bool) {}

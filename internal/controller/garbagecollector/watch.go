@@ -133,6 +133,11 @@ func (m *monitor) Replace(list []any, _ string) error {
 		}
 	}
 	m.c.look(m.c.graph.replace(m.kind, nodes))
+	for _, obj := range list {
+		if o, ok := obj.(metav1.Object); ok {
+			m.c.seen(m.kind.gvr.GroupResource(), o, false)
+		}
+	}
 	m.once.Do(func() { close(m.synced) })
 	return nil
 }

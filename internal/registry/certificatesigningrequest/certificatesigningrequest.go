@@ -35,6 +35,7 @@ func Kind() registry.Kind {
 			r.Spec, r.Status = old.Spec, old.Status
 		},
 		ValidateUpdate: rules{}.checkUpdate,
+		ResetFields:    [][]string{{"spec"}, {"status"}},
 		Status: &registry.SubresourceRules[*certificatesv1.CertificateSigningRequest]{
 			PrepareUpdate: func(_ context.Context, r, old *certificatesv1.CertificateSigningRequest) {
 				r.Spec = old.Spec

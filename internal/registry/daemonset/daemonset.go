@@ -92,6 +92,9 @@ func setDefaults(d *appsv1.DaemonSet) {
 	if d.Spec.RevisionHistoryLimit == nil {
 		d.Spec.RevisionHistoryLimit = new(defaultHistory)
 	}
+	if _, ok := d.Annotations[appsv1.DeprecatedTemplateGeneration]; !ok {
+		countTemplate(d, 0)
+	}
 }
 
 // templateGeneration counts the changes of the template. It is kept in an annotation, where the beta versions of

@@ -11,6 +11,7 @@ import (
 	"podium.dev/podium/internal/registry/cronjob"
 	"podium.dev/podium/internal/registry/csidriver"
 	"podium.dev/podium/internal/registry/csinode"
+	"podium.dev/podium/internal/registry/csistoragecapacity"
 	"podium.dev/podium/internal/registry/daemonset"
 	"podium.dev/podium/internal/registry/deployment"
 	"podium.dev/podium/internal/registry/endpoints"
@@ -44,6 +45,7 @@ import (
 	"podium.dev/podium/internal/registry/statefulset"
 	"podium.dev/podium/internal/registry/storageclass"
 	"podium.dev/podium/internal/registry/volumeattachment"
+	"podium.dev/podium/internal/registry/volumeattributesclass"
 )
 
 // All answers with every kind, those of a group together.
@@ -110,7 +112,9 @@ func storage() []registry.Kind {
 	return []registry.Kind{
 		csidriver.Kind(),
 		csinode.Kind(),
+		csistoragecapacity.Kind(),
 		storageclass.Kind(),
 		volumeattachment.Kind(),
+		volumeattributesclass.Kind(),
 	}
 }

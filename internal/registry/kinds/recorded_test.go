@@ -235,7 +235,7 @@ var chance = []struct {
 	{regexp.MustCompile(`([-_])[bcdfghjklmnpqrstvwxz2456789]{5}\b`), "${1}XXXXX"},
 }
 
-// protection are finalizers of volumes that only a controller of volumes takes away again: Podium has none.
+// protection are finalizers of volumes that an admission plug-in gives, which this server does not have.
 var protection = map[any]bool{"kubernetes.io/pv-protection": true, "kubernetes.io/pvc-protection": true}
 
 // clean takes out of an answer what differs from one run to the next.

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -68,6 +69,26 @@ func (r *bindingREST) Create(ctx context.Context, name string, obj runtime.Objec
 	}
 	return &metav1.Status{Status: metav1.StatusSuccess}, nil
 }
+
+// bindingsREST serves bindings, the older way to put a Pod on a node: the Pod's name is in the object only.
+type bindingsREST struct{ *bindingREST }
+
+var (
+	_ rest.Creater              = bindingsREST{}
+	_ rest.SingularNameProvider = bindingsREST{}
+)
+
+// Create implements rest.Creater.
+func (r bindingsREST) Create(ctx context.Context, obj runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions) (runtime.Object, error) {
+	m, err := meta.Accessor(obj)
+	if err != nil {
+		return nil, errors.NewBadRequest(fmt.Sprintf("not a Binding object: %T", obj))
+	}
+	return r.bindingREST.Create(ctx, m.GetName(), obj, validate, options)
+}
+
+// GetSingularName implements rest.SingularNameProvider.
+func (r bindingsREST) GetSingularName() string { return "binding" }
 
 // checkBinding answers with every fault of a Binding. Its target is a node, said or unsaid.
 func checkBinding(b *corev1.Binding) field.ErrorList {

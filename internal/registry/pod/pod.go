@@ -50,6 +50,9 @@ func definition(clock clock.PassiveClock) registry.Definition[*corev1.Pod] {
 		Table:          table(clock),
 	}
 	d.Connect = func(env registry.Env) (map[string]rest.Storage, error) { return subresources(env, d, clock), nil }
+	d.Beside = func(env registry.Env) map[string]rest.Storage {
+		return map[string]rest.Storage{"bindings": bindingsREST{&bindingREST{store: env.Store, clock: clock}}}
+	}
 	return d
 }
 

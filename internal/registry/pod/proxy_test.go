@@ -10,6 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apiserver/pkg/registry/rest"
+
+	"podium.dev/podium/internal/registry/proxy"
 )
 
 func podAt(ips ...string) *corev1.Pod {
@@ -27,7 +29,7 @@ func TestProxyLocation(t *testing.T) {
 	silent.Spec.Containers = silent.Spec.Containers[:1]
 	silent6 := podAt("fd00::7")
 	silent6.Spec.Containers = silent6.Spec.Containers[:1]
-	r := &proxyREST{pods: podMap{
+	r := address{pods: podMap{
 		"p": podAt("10.0.0.7", "fd00::7"), "six": podAt("fd00::7"), "silent": silent, "silent6": silent6,
 		"new": podAt(), "loop": podAt("127.0.0.1"), "link": podAt("169.254.169.254"), "odd": podAt("x"),
 	}}
@@ -48,7 +50,7 @@ func TestProxyLocation(t *testing.T) {
 		{"link", "address not allowed"},
 		{"odd", "address not allowed"},
 	} {
-		location, err := r.location(context.Background(), tc.id)
+		location, _, err := r.locate(context.Background(), tc.id)
 		got := ""
 		if err != nil {
 			got = err.Error()
@@ -82,7 +84,7 @@ func TestProxyPassesOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(&front{storages: map[string]rest.Storage{"proxy": &proxyREST{pods: podMap{"p": podAt("10.0.0.7")}, transport: elsewhere{to}}}})
+	server := httptest.NewServer(&front{storages: map[string]rest.Storage{"proxy": proxy.New(&corev1.PodProxyOptions{}, address{pods: podMap{"p": podAt("10.0.0.7")}, transport: elsewhere{to}}.locate)}})
 	defer server.Close()
 	for _, tc := range []struct{ method, path, want string }{
 		{"GET", "/p/proxy/", "GET http://10.0.0.7:8080/"},

@@ -7,6 +7,7 @@ import (
 
 	"podium.dev/podium/internal/registry"
 	"podium.dev/podium/internal/registry/pod/change"
+	"podium.dev/podium/internal/registry/proxy"
 )
 
 // subresources are what can be done with a Pod beside changing it and its status.
@@ -27,6 +28,6 @@ func subresources(env registry.Env, d registry.Definition[*corev1.Pod], clock cl
 		"exec":        &execREST{stream},
 		"attach":      &attachREST{stream},
 		"portforward": &portForwardREST{stream},
-		"proxy":       &proxyREST{pods: env.Store, transport: podTransport()},
+		"proxy":       proxy.New(&corev1.PodProxyOptions{}, address{pods: env.Store, transport: proxy.PodTransport()}.locate),
 	}
 }

@@ -42,6 +42,7 @@ func Kind() registry.Kind {
 			return fields.Set{"spec.clusterIP": s.Spec.ClusterIP, "spec.type": string(s.Spec.Type)}
 		},
 		Table:     table(),
+		Connect:   connect,
 		Configure: reserve,
 	})
 }
