@@ -11,6 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"podium.dev/podium/internal/cgroup"
 )
 
 // eventuallyEvent waits for an event of a Pod with the reason, whose message has the text.
@@ -292,10 +294,28 @@ func TestOutOfMemory(t *testing.T) {
 			strings.HasPrefix(last.Message, "the kernel killed the container for memory: limit 16Mi, peak ")
 	})
 	s.eventuallyEvent("again", "OOMKilled", "limit 16Mi, peak ")
+	if groupsVersion(t, s.node) == cgroup.V2 {
+		// There the kernel kills all of the container (memory.oom.group), as it does for Kubernetes.
+		st := s.awaitPhase("child", corev1.PodFailed).Status.ContainerStatuses[0].State.Terminated
+		if st == nil || st.Reason != "OOMKilled" || st.ExitCode != 137 {
+			t.Errorf("the container whose child took too much: %+v", st)
+		}
+		return
+	}
 	s.eventuallyEvent("child", "OOMKilled", "the kernel killed 1 process of the container for memory: limit 16Mi, peak ")
 	s.await("child", "alive after that", func(p *corev1.Pod) bool {
 		return p.Status.ContainerStatuses[0].State.Running != nil && p.Status.ContainerStatuses[0].RestartCount == 0
 	})
+}
+
+// groupsVersion is the machine's version of cgroups.
+func groupsVersion(t *testing.T, n *node) cgroup.Mode {
+	t.Helper()
+	tree, err := cgroup.New(n.paths.CgroupParent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree.Mode()
 }
 
 // A program that is not there: the container is told to have failed to start, in the runtime's words.

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/nftables"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"podium.dev/podium/internal/node/config"
 	"podium.dev/podium/internal/paths"
 )
 
@@ -51,19 +53,56 @@ func startNode(root string, flags ...string) (*node, error) {
 	}
 	n := &node{paths: paths.For(root), bind: l.Addr().String(), flags: flags}
 	l.Close()
-	if err := os.MkdirAll(n.paths.Images, 0o700); err != nil {
+	if err := n.furnish(); err != nil {
 		return nil, err
+	}
+	return n, n.up()
+}
+
+// furnish gives the node's root the demo's images and settings, as far as it has none.
+func (n *node) furnish() error {
+	if err := os.MkdirAll(n.paths.Images, 0o700); err != nil {
+		return err
 	}
 	archives, err := filepath.Glob(filepath.Join(imageDir, "*.tar"))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, a := range archives {
-		if err := os.Link(a, filepath.Join(n.paths.Images, filepath.Base(a))); err != nil {
-			return nil, err
+		if err := place(a, filepath.Join(n.paths.Images, filepath.Base(a))); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
 		}
 	}
-	return n, n.up()
+	return n.calm()
+}
+
+// calm gives a node that has no settings yet such as let its Pods be, however full the machine's disk is.
+func (n *node) calm() error {
+	file := n.paths.KubeletConfig
+	if _, err := os.Stat(file); err == nil {
+		return nil
+	}
+	if _, err := config.Ensure(n.paths, config.Values{ClusterDomain: "cluster.local"}, config.Machine{}); err != nil {
+		return err
+	}
+	first, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(first, "evictionHard: {memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%}\n"...), 0o600)
+}
+
+// place puts a file where it is to be; it is a copy on another file system.
+func place(file, at string) error {
+	err := os.Link(file, at)
+	if !errors.Is(err, syscall.EXDEV) {
+		return err
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(at, content, 0o600)
 }
 
 // up starts the daemon, and answers when the node is Ready.

@@ -39,7 +39,7 @@ func (s suite) binary() string { return path.Join(testDir, s.dir, path.Base(s.di
 
 // step is how the machine runs the suite.
 func (s suite) step() plan.Step {
-	args := []string{"/" + s.binary(), "-test.v=test2json", "-test.timeout=" + s.timeout.String()}
+	args := []string{"/" + s.binary(), "-test.v=test2json", "-test.timeout=" + s.timeout.String(), "-test.parallel=4"}
 	if s.run != "" {
 		args = append(args, "-test.run="+s.run)
 	}
@@ -47,7 +47,7 @@ func (s suite) step() plan.Step {
 		args = append(args, "-test.skip="+s.skip)
 	}
 	return plan.Step{
-		Name: s.dir, Dir: "/" + path.Dir(s.binary()), Args: args, Timeout: s.timeout + 10*time.Second,
+		Name: s.dir, Dir: "/" + path.Dir(s.binary()), Args: args, Timeout: s.timeout + time.Minute,
 		Env: []string{"PODIUM=/" + binDir + "/podium", "PODIUM_IMAGES=/" + imageDir, pace.Variable + "=" + slowness},
 	}
 }

@@ -22,14 +22,14 @@ type machine struct {
 	patience  time.Duration // with one start
 }
 
-// arguments are QEMU's for one start of the machine.
-func (m machine) arguments(scenario string) []string {
+// arguments are QEMU's for one start of the machine. The programs in it get the words KEY=VALUE as environment.
+func (m machine) arguments(scenario string, environment []string) []string {
 	args := []string{
 		"-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", fmt.Sprint(m.memory),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-kernel", m.kernel, "-initrd", m.initramfs,
 		// A panic restarts the machine at once, which -no-reboot makes its end.
-		"-append", "console=ttyS0 panic=-1 mitigations=off nokaslr random.trust_cpu=on cgroup_no_v1=all psi=1 " + plan.ScenarioFlag + "=" + scenario,
+		"-append", "console=ttyS0 panic=-1 mitigations=off nokaslr random.trust_cpu=on cgroup_no_v1=all psi=1 " + plan.ScenarioFlag + "=" + scenario + " " + strings.Join(environment, " "),
 		"-serial", "file:" + m.console,
 		"-device", "virtio-serial-pci", "-chardev", "stdio,id=port,signal=off", "-device", "virtserialport,chardev=port,name=podium",
 	}
@@ -44,10 +44,10 @@ var errCut = errors.New("power cut")
 
 // run starts the machine and hands each line of its port to a function until the machine is off. A function that
 // answers errCut cuts the power.
-func (m machine) run(ctx context.Context, scenario string, line func(string) error) error {
+func (m machine) run(ctx context.Context, scenario string, environment []string, line func(string) error) error {
 	ctx, cancel := context.WithTimeout(ctx, m.patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", m.arguments(scenario)...)
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", m.arguments(scenario, environment)...)
 	cmd.WaitDelay = 10 * time.Second
 	var complaints strings.Builder
 	cmd.Stderr = &complaints

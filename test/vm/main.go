@@ -13,10 +13,23 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"podium.dev/podium/test/vm/plan"
+)
+
+// limits are the end-to-end tests to which it makes a difference which version of cgroups there is, and the first steps
+// of the README. What measures time is left out: the machine is slow.
+const limits = "^(TestTutorial|TestExec|TestLogs|TestCopy|TestCgroupTree|TestOutOfMemory|TestExitReasons|TestResize|TestTop|" +
+	"TestEmptyDirs|TestStorageLimits|TestMemoryPressure|TestPIDPressure|TestProcessesKilled|TestDaemonKilled|TestUpStopUpDown|TestDownAndUpAgain)$"
+
+// What -suite may name besides a folder, and the scenario of the suites.
+const (
+	restartsName = "restarts"
+	allSuites    = "suites"
 )
 
 // suites are what runs in the machine.
@@ -25,12 +38,12 @@ var suites = []suite{
 	{dir: "internal/node/container", run: "Cgroups", timeout: 2 * time.Minute},
 	{dir: "internal/network", timeout: 4 * time.Minute},
 	{dir: "internal/shim/client", timeout: 4 * time.Minute},
-	{dir: "internal/cri", timeout: 6 * time.Minute},
-	{dir: "test/e2e", timeout: 10 * time.Minute},
+	{dir: "internal/cri", timeout: 10 * time.Minute},
+	{dir: "test/e2e", run: limits, timeout: 20 * time.Minute},
 }
 
 func main() {
-	only := flag.String("suite", "", "run the tests of this folder only")
+	only := flag.String("suite", "", "run the tests of this folder only, or with `restarts` those of the machine's restarts")
 	run := flag.String("run", "", "run only the tests that match, as go test's -run")
 	packages := flag.String("kernel", filepath.Join("bin", "vm"), "the folder with the kernel's package")
 	flag.Parse()
@@ -62,9 +75,17 @@ func drive(only, run, packages string) (ok bool, err error) {
 	fmt.Printf("built in %v\n", time.Since(began).Round(100*time.Millisecond))
 
 	r := newReport(os.Stdout)
-	err = m.run(context.Background(), "suites", func(line string) error { r.line(line); return nil })
-	if err != nil {
-		r.broken(err)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if only != restartsName {
+		if err := m.run(ctx, allSuites, nil, func(line string) error { r.line(line); return nil }); err != nil {
+			r.broken(err)
+		}
+	}
+	if only == "" && run == "" || only == restartsName {
+		if err := restarts(ctx, m, filepath.Join(dir, "disk"), r); err != nil {
+			r.broken(err)
+		}
 	}
 	if r.failed > 0 {
 		keepConsole(m.console, packages)
@@ -77,7 +98,7 @@ func drive(only, run, packages string) (ok bool, err error) {
 func choose(all []suite, only, run string) []suite {
 	var out []suite
 	for _, s := range all {
-		if only != "" && s.dir != only {
+		if only != "" && s.dir != only && !(only == restartsName && s.dir == "test/e2e") {
 			continue
 		}
 		if run != "" {
@@ -90,7 +111,7 @@ func choose(all []suite, only, run string) []suite {
 
 // assemble builds all that a machine is made of in a folder.
 func assemble(dir, packages string, chosen []suite) (machine, error) {
-	m := machine{initramfs: filepath.Join(dir, "initramfs"), console: filepath.Join(dir, "console.log"), memory: 3072, patience: 15 * time.Minute}
+	m := machine{initramfs: filepath.Join(dir, "initramfs"), console: filepath.Join(dir, "console.log"), memory: 3072, patience: 35 * time.Minute}
 	k, err := unpackKernel(packages, filepath.Join(dir, "kernel"))
 	if err != nil {
 		return m, err
@@ -100,9 +121,9 @@ func assemble(dir, packages string, chosen []suite) (machine, error) {
 	if err != nil {
 		return m, err
 	}
-	p := plan.Plan{Scenarios: map[string][]plan.Step{}}
+	p := plan.Plan{Scenarios: restartSteps()}
 	for _, s := range chosen {
-		p.Scenarios["suites"] = append(p.Scenarios["suites"], s.step())
+		p.Scenarios[allSuites] = append(p.Scenarios[allSuites], s.step())
 	}
 	return m, writeInitramfs(m.initramfs, ".", k, b, p)
 }

@@ -22,7 +22,7 @@ type report struct {
 	results int                 // of the step's tests
 	bad     bool                // one of them failed
 	test    string              // whose output the lines are
-	output  map[string][]string // by test of the step; "" is what no test wrote
+	output  map[string][]string // by test of the step that has no result yet; "" is what no test wrote
 }
 
 func newReport(out io.Writer) *report { return &report{out: out, output: map[string][]string{}} }
@@ -49,7 +49,9 @@ func (r *report) line(text string) {
 		return
 	}
 	if m := whose.FindStringSubmatch(own); m != nil {
-		r.test = m[1]
+		if r.test = m[1]; r.output[r.test] == nil {
+			r.output[r.test] = []string{}
+		}
 		return
 	}
 	if m := result.FindStringSubmatch(own); m != nil {
@@ -125,8 +127,11 @@ func (r *report) broken(err error) {
 // unfinished shows what tests without a result have written.
 func (r *report) unfinished() {
 	for _, test := range slices.Sorted(maps.Keys(r.output)) {
+		if test != "" {
+			fmt.Fprintf(r.out, "      %s did not end\n", test)
+		}
 		for _, l := range r.output[test] {
-			fmt.Fprintf(r.out, "      %s: %s\n", test, l)
+			fmt.Fprintln(r.out, "      "+l)
 		}
 	}
 }

@@ -129,6 +129,10 @@ func TestReport(t *testing.T) {
 			[]string{"\x16=== RUN   TestA", "\x16--- PASS: TestA (0.10s)", "left on the machine: mount", end("exit status 1")},
 			"1 passed, 1 failed, 0 skipped", []string{"FAIL  internal/x: exit status 1\n", "left on the machine: mount"},
 		},
+		"a test that does not end": {
+			[]string{"\x16=== RUN   TestA", "\x16=== RUN   TestB", "\x16--- PASS: TestB (0.10s)", end("signal: killed")},
+			"1 passed, 1 failed, 0 skipped", []string{"TestA did not end\n"},
+		},
 		"no test at all": {
 			[]string{"testing: warning: no tests to run", end("")},
 			"0 passed, 1 failed, 0 skipped", []string{"it ran no test"},
@@ -158,7 +162,7 @@ func end(failure string) string {
 func TestStep(t *testing.T) {
 	s := suite{dir: "internal/x", run: "TestA", skip: "TestB", timeout: time.Minute}.step()
 	if s.Dir != "/podium/src/internal/x" || s.Name != "internal/x" || s.Timeout <= time.Minute ||
-		!slices.Equal(s.Args, []string{"/podium/src/internal/x/x.test", "-test.v=test2json", "-test.timeout=1m0s", "-test.run=TestA", "-test.skip=TestB"}) {
+		!slices.Equal(s.Args, []string{"/podium/src/internal/x/x.test", "-test.v=test2json", "-test.timeout=1m0s", "-test.parallel=4", "-test.run=TestA", "-test.skip=TestB"}) {
 		t.Errorf("%+v", s)
 	}
 	all := []suite{{dir: "a"}, {dir: "b", run: "TestB"}}

@@ -31,7 +31,7 @@ func main() {
 	if err := first(); err != nil {
 		fmt.Fprintln(os.Stderr, "init:", err) // the kernel's console
 	}
-	unix.Sync()
+	shutDown()
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 }
 
@@ -53,11 +53,7 @@ func first() error {
 		return fmt.Errorf("start the work on %d scenarios: %w", len(p.Scenarios), err)
 	}
 	for {
-		var status syscall.WaitStatus
-		pid, err := syscall.Wait4(-1, &status, 0, nil)
-		if errors.Is(err, syscall.EINTR) {
-			continue
-		}
+		pid, status, err := reap()
 		if err != nil {
 			return fmt.Errorf("reap: %w", err)
 		}
@@ -70,8 +66,35 @@ func first() error {
 	}
 }
 
+// reap waits until any process ends.
+func reap() (pid int, status syscall.WaitStatus, err error) {
+	for {
+		pid, err = syscall.Wait4(-1, &status, 0, nil)
+		if !errors.Is(err, syscall.EINTR) {
+			return pid, status, err
+		}
+	}
+}
+
+// shutDown ends all processes and leaves the disk in order, as the first process of a distribution does it.
+func shutDown() {
+	_ = unix.Kill(-1, unix.SIGTERM)
+	defer time.AfterFunc(5*time.Second, func() { _ = unix.Kill(-1, unix.SIGKILL) }).Stop()
+	for {
+		if _, _, err := reap(); err != nil {
+			break // none is left
+		}
+	}
+	if err := unix.Unmount("/disk", 0); err != nil && err != unix.EINVAL {
+		fmt.Fprintln(os.Stderr, "init: unmount the disk:", err)
+	}
+	unix.Sync()
+}
+
+// environment is that of every program of the machine: the usual, and what the kernel's command line has of KEY=VALUE
+// that means nothing to the kernel.
 func environment() []string {
-	return []string{"PATH=/bin:/sbin:/usr/bin:/usr/sbin", "HOME=/root", "TMPDIR=/tmp", "TERM=linux"}
+	return append(os.Environ(), "PATH=/bin:/sbin:/usr/bin:/usr/sbin", "HOME=/root", "TMPDIR=/tmp", "TERM=linux")
 }
 
 // work runs the steps one after the other.
@@ -102,7 +125,10 @@ func run(s plan.Step) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	timer := time.AfterFunc(s.Timeout, func() { _ = cmd.Process.Kill() })
+	timer := time.AfterFunc(s.Timeout, func() {
+		_ = cmd.Process.Signal(unix.SIGQUIT) // Go's programs say where they are
+		time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
+	})
 	err := cmd.Wait()
 	if !timer.Stop() {
 		return fmt.Errorf("killed after %v", s.Timeout)
