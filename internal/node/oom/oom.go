@@ -95,13 +95,14 @@ func (v victim) message() string {
 }
 
 // parse reads a record of the kernel's log, "level,sequence,time,flags;text", that says that a process was killed
-// because the machine, and not a cgroup, is out of memory:
+// because the machine, and not a cgroup, is out of memory. Levels from 8 on are of records that a program has written.
 //
 //	Out of memory: Killed process 123 (name) total-vm:…
 //	Out of memory (oom_kill_allocating_task): Killed process 123 (name) …
 func parse(record string) (victim, bool) {
-	_, text, _ := strings.Cut(record, ";")
-	if !strings.HasPrefix(text, "Out of memory") {
+	head, text, _ := strings.Cut(record, ";")
+	level, _, _ := strings.Cut(head, ",")
+	if n, err := strconv.Atoi(level); err != nil || n >= 8 || !strings.HasPrefix(text, "Out of memory") {
 		return victim{}, false
 	}
 	_, rest, ok := strings.Cut(text, ": Killed process ")

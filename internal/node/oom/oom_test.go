@@ -19,6 +19,7 @@ func TestParse(t *testing.T) {
 		"6,1,1,-;oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),global_oom,task_memcg=/a,task=b,pid=1,uid=0\n":                   {},
 		"3,1,1,-;Out of memory and no killable processes...\n":                                                                        {},
 		"3,1,1,-;Out of memory: Killed process x (a) \n":                                                                              {},
+		"12,1,1,-;Out of memory: Killed process 7 (a) total-vm:1kB\n":                                                                 {}, // a program wrote it
 		"": {},
 	} {
 		got, ok := parse(text)
