@@ -4,7 +4,6 @@ package storageclass
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -115,44 +114,14 @@ func warn(_ context.Context, c, _ *storagev1.StorageClass) (warnings []string) {
 	return warnings
 }
 
-// How many parameters there may be, and how many bytes in all.
-const (
-	maxParameters    = 512
-	maxParameterSize = 256 << 10
-)
-
 func check(_ context.Context, c *storagev1.StorageClass) field.ErrorList {
 	return validate.InOrder(
 		validate.Meta(&c.ObjectMeta, false, apivalidation.NameIsDNSSubdomain),
-		checkProvisioner(c.Provisioner, field.NewPath("provisioner")),
-		checkParameters(c.Parameters, field.NewPath("parameters")),
+		validate.DriverName(c.Provisioner, field.NewPath("provisioner")),
+		validate.DriverParameters(c.Parameters, field.NewPath("parameters")),
 		checkModes(c),
 		checkTopologies(c.AllowedTopologies, field.NewPath("allowedTopologies")),
 	)
-}
-
-func checkProvisioner(name string, path *field.Path) field.ErrorList {
-	if name == "" {
-		return field.ErrorList{validate.Missing(path)}
-	}
-	return validate.QualifiedName(strings.ToLower(name), path)
-}
-
-func checkParameters(parameters map[string]string, path *field.Path) (faults field.ErrorList) {
-	if len(parameters) > maxParameters {
-		return field.ErrorList{field.TooLong(path, "", maxParameters)}
-	}
-	size := 0
-	for name, value := range parameters {
-		if name == "" {
-			faults = append(faults, field.Invalid(path, name, "field can not be empty."))
-		}
-		size += len(name) + len(value)
-	}
-	if size > maxParameterSize {
-		faults = append(faults, field.TooLong(path, "", maxParameterSize))
-	}
-	return faults
 }
 
 func checkModes(c *storagev1.StorageClass) (faults field.ErrorList) {
