@@ -62,6 +62,10 @@ test: setup lint unit e2e ## everything that must pass
 bench: setup build ## measure; figures beside `runc run` and, with PEER=kubeconfig, beside another cluster
 	hack/bench.sh
 
+.PHONY: bench-scheduler
+bench-scheduler: ## measure the scheduler on hollow nodes; replaces the figures and the plot in docs
+	$(GO) run ./test/schedbench -docs docs
+
 .PHONY: generate
 generate: ## make the generated files again
 	$(GO) generate ./...

@@ -72,17 +72,18 @@ func sandbox(f *Facts) []Finding {
 	if c := condition(f.Pod, corev1.PodReadyToStartContainers); c == nil || c.Status == corev1.ConditionTrue {
 		return nil
 	}
-	for _, e := range f.events("FailedCreatePodSandBox", "FailedSync") {
-		mend := "see the node's log for the step that failed"
-		switch {
-		case strings.Contains(e.Message, "cni"), strings.Contains(e.Message, "network"):
-			mend = "mend the network plugin or its configuration on the node"
-		case strings.Contains(e.Message, "handler") || strings.Contains(e.Message, "RuntimeClass"):
-			mend = "name a RuntimeClass that the node's runtime has a handler for, or none"
-		}
-		return []Finding{{About: AboutSandbox, Reason: e.Reason, Message: e.Message, Since: seen(&e), Mend: mend}}
+	all := f.events("FailedCreatePodSandBox", "FailedSync")
+	if len(all) == 0 {
+		return nil
 	}
-	return nil
+	e, mend := &all[0], "see the node's log for the step that failed"
+	switch {
+	case strings.Contains(e.Message, "cni"), strings.Contains(e.Message, "network"):
+		mend = "mend the network plugin or its configuration on the node"
+	case strings.Contains(e.Message, "handler") || strings.Contains(e.Message, "RuntimeClass"):
+		mend = "name a RuntimeClass that the node's runtime has a handler for, or none"
+	}
+	return []Finding{{About: AboutSandbox, Reason: e.Reason, Message: e.Message, Since: seen(e), Mend: mend}}
 }
 
 // conditions says what conditions of the Pod tell besides its containers' states.

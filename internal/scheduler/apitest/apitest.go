@@ -57,7 +57,10 @@ func Config(t testing.TB) *rest.Config {
 		if path := os.Getenv(Variable); path != "" {
 			shared.config, err = clientcmd.BuildConfigFromFlags("", path)
 		} else {
-			shared.config, shared.stop, err = start()
+			var server *Server
+			if server, err = Start(); err == nil {
+				shared.config, shared.stop = server.Config, server.Stop
+			}
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -67,48 +70,64 @@ func Config(t testing.TB) *rest.Config {
 	return rest.CopyConfig(shared.config)
 }
 
-// start starts a server; stop ends it and removes what it wrote.
-func start() (config *rest.Config, stop func() error, err error) {
+// Server is an API server and its store in this process.
+type Server struct {
+	// Config is an admin's way to it, Kubeconfig the same for another process.
+	Config     *rest.Config
+	Kubeconfig []byte
+
+	ending []func() error
+}
+
+// Stop ends the server and removes what it wrote.
+func (s *Server) Stop() error {
+	var errs []error
+	for i := len(s.ending) - 1; i >= 0; i-- {
+		errs = append(errs, s.ending[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// Start starts a server on an empty store.
+func Start() (*Server, error) {
+	s := &Server{}
+	if err := s.start(); err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
+	return s, nil
+}
+
+func (s *Server) start() error {
 	dir, err := os.MkdirTemp("", "apitest-")
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	ending := []func() error{func() error { return os.RemoveAll(dir) }}
-	stop = func() error {
-		cancel()
-		var errs []error
-		for i := len(ending) - 1; i >= 0; i-- {
-			errs = append(errs, ending[i]())
-		}
-		return errors.Join(errs...)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, stop())
-		}
-	}()
+	s.ending = append(s.ending, func() error { cancel(); return os.RemoveAll(dir) })
 	authority, err := pki.Open(filepath.Join(dir, "pki"), clock.RealClock{})
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	db, err := store.Start(ctx, store.Config{Dir: filepath.Join(dir, "etcd"), Socket: filepath.Join(dir, "etcd.sock")})
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	ending = append(ending, db.Close)
+	s.ending = append(s.ending, db.Close)
 	server, err := apiserver.New(ctx, apiserver.Config{Bind: "127.0.0.1:0", PKI: authority, Store: db, Kinds: kinds.All()})
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	done := make(chan error, 1)
 	go func() { done <- server.Run(ctx) }()
 	select {
 	case err := <-done:
-		return nil, nil, fmt.Errorf("the API server ended before it was ready: %w", err)
+		return fmt.Errorf("the API server ended before it was ready: %w", err)
 	case <-server.Ready():
 	}
-	ending = append(ending, func() error { return <-done })
-	config, err = authority.ClientConfig(pki.Admin, server.URL())
-	return config, stop, err
+	s.ending = append(s.ending, func() error { cancel(); return <-done })
+	if s.Kubeconfig, err = authority.Kubeconfig(pki.Admin, server.URL()); err != nil {
+		return err
+	}
+	s.Config, err = authority.ClientConfig(pki.Admin, server.URL())
+	return err
 }

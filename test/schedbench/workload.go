@@ -1,0 +1,133 @@
+package main
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// workload is Pods of a kind in a cluster where some are already.
+type workload struct {
+	name string
+	// floor is what Kubernetes asks of its own scheduler at 5 000 nodes, in Pods a second; 0: nothing.
+	floor int
+	// before is how many Pods are there before, for n nodes; those are of the kind, or plain ones.
+	before func(n int) int
+	plain  bool
+	// most is how many Pods of the kind the cluster can take at all; nil: enough.
+	most func(n int) int
+	pod  func(*corev1.Pod)
+	// there changes the Pods that are there before.
+	there func(*corev1.Pod)
+	// preempts: each Pod must make room by preemption.
+	preempts bool
+}
+
+// The two namespaces: of the Pods that are there before, and of those that are measured.
+const before, measured = "sched-0", "sched-1"
+
+// highPriority is the class of Pods that preempt.
+const highPriority, highPriorityValue = "high", 10
+
+func upTo(most int) func(int) int { return func(n int) int { return min(n, most) } }
+
+var workloads = []workload{
+	{name: "basic", floor: 680, before: upTo(1000), plain: true, pod: func(*corev1.Pod) {}},
+	{name: "node affinity", floor: 220, before: upTo(5000), pod: func(p *corev1.Pod) {
+		p.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
+			NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{{
+				Key: corev1.LabelTopologyZone, Operator: corev1.NodeSelectorOpIn, Values: []string{"zone0", "zone1"},
+			}}}},
+		}}}
+	}},
+	{name: "preferred anti-affinity", floor: 90, before: upTo(5000), pod: func(p *corev1.Pod) {
+		p.Labels = map[string]string{"color": "yellow"}
+		p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{{
+			Weight: 1, PodAffinityTerm: term("yellow", corev1.LabelHostname),
+		}}}}
+	}},
+	{name: "required anti-affinity", floor: 60, before: func(n int) int { return n / 5 }, most: func(n int) int { return n*4/5 - 1 }, pod: func(p *corev1.Pod) {
+		p.Labels = map[string]string{"color": "green"}
+		p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{term("green", corev1.LabelHostname)},
+		}}
+	}},
+	{name: "required affinity", floor: 35, before: upTo(5000), pod: func(p *corev1.Pod) {
+		p.Labels = map[string]string{"color": "blue"}
+		p.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{term("blue", corev1.LabelTopologyZone)},
+		}}
+	}},
+	{name: "topology spread", before: upTo(5000), plain: true, pod: func(p *corev1.Pod) {
+		p.Labels = map[string]string{"color": "red"}
+		p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
+			MaxSkew: 5, TopologyKey: corev1.LabelTopologyZone, WhenUnsatisfiable: corev1.DoNotSchedule,
+			LabelSelector: &metav1.LabelSelector{MatchLabels: p.Labels},
+		}}
+	}},
+	{name: "preemption", before: func(n int) int { return 4 * n }, most: func(n int) int { return n }, preempts: true,
+		there: func(p *corev1.Pod) { p.Spec.Containers[0].Resources = requests("900m") },
+		pod: func(p *corev1.Pod) {
+			value := int32(highPriorityValue)
+			p.Spec.Priority, p.Spec.PriorityClassName = &value, highPriority
+			p.Spec.Containers[0].Resources = requests("3")
+		}},
+}
+
+func term(color, key string) corev1.PodAffinityTerm {
+	return corev1.PodAffinityTerm{
+		LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"color": color}}, TopologyKey: key, Namespaces: []string{before, measured},
+	}
+}
+
+func requests(cpu string) corev1.ResourceRequirements {
+	return corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse("500Mi")}}
+}
+
+// first makes the i-th of the Pods that are there before, measure the i-th of those that are measured.
+func (w *workload) first(i int) *corev1.Pod {
+	p := podOf(before, i)
+	switch {
+	case w.there != nil:
+		w.there(p)
+	case !w.plain:
+		w.pod(p)
+	}
+	return p
+}
+
+func (w *workload) measure(i int) *corev1.Pod {
+	p := podOf(measured, i)
+	w.pod(p)
+	return p
+}
+
+func podOf(namespace string, i int) *corev1.Pod {
+	name, zero := fmt.Sprint("pod-", i), int64(0)
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: types.UID(namespace + name)},
+		Spec: corev1.PodSpec{
+			SchedulerName: corev1.DefaultSchedulerName, TerminationGracePeriodSeconds: &zero,
+			Containers: []corev1.Container{{Name: "pause", Image: "registry.k8s.io/pause:3.10.2", Ports: []corev1.ContainerPort{{ContainerPort: 80}}, Resources: requests("100m")}},
+		},
+	}
+}
+
+// zones are those of the nodes, in turn.
+const zones = 3
+
+func nodeOf(i int) *corev1.Node {
+	list := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("32Gi"), corev1.ResourcePods: resource.MustParse("110")}
+	name := nodeName(i)
+	return &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name, corev1.LabelTopologyZone: fmt.Sprint("zone", i%zones)}},
+		Status: corev1.NodeStatus{Capacity: list, Allocatable: list, Conditions: []corev1.NodeCondition{{
+			Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "Hollow",
+		}}},
+	}
+}
+
+func nodeName(i int) string { return fmt.Sprintf("node-%05d", i) }
