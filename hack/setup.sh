@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # setup.sh: installs from the distribution what the build (a C compiler and libseccomp for the static shim) and
-# the tests and demo (busybox, bash, the reference CNI plugins) need. Does nothing when all is there.
+# the tests and demo (busybox, bash, the reference CNI plugins, a D-Bus) need. Does nothing when all is there.
 #
 #   setup.sh vm    also what the test machine needs: QEMU, mkfs.ext4, and in bin/vm the package of Debian's kernel for
 #                  virtual machines, which is not installed
 set -euo pipefail
 cd "$(dirname "$0")/.."
-packages=(gcc libc6-dev libseccomp-dev pkg-config busybox-static bash-static containernetworking-plugins)
+packages=(gcc libc6-dev libseccomp-dev pkg-config busybox-static bash-static containernetworking-plugins dbus-daemon)
 kernel=
 if [ "${1:-}" = vm ]; then
   packages+=(qemu-system-x86 e2fsprogs)
