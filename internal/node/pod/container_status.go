@@ -256,24 +256,16 @@ func (r *reporter) initOver(st *v1.ContainerStatus, c *v1.Container, runs int) b
 	if last != nil {
 		return runs > 0 && last.State == Exited && last.ExitCode == 0
 	}
-	if Sidecar(c) || st.State.Waiting == nil || !anyCreated(r.pod, r.o) {
-		return false
+	if r.restarting || Sidecar(c) || !r.o.begun(r.pod) {
+		return false // while all are being restarted, or in a new sandbox, it is to run again
 	}
-	st.State = v1.ContainerState{Terminated: &v1.ContainerStateTerminated{
-		Reason:  "Completed",
-		Message: "Unable to get init container status from container runtime and pod has been initialized, treat it as exited normally",
-	}}
-	return true
-}
-
-// anyCreated reports whether the runtime knows any regular container of the Pod.
-func anyCreated(p *v1.Pod, o *Observed) bool {
-	for i := range p.Spec.Containers {
-		if last := o.newest(p.Spec.Containers[i].Name); last != nil && last.State != Unknown {
-			return true
-		}
+	if st.State.Waiting != nil {
+		st.State = v1.ContainerState{Terminated: &v1.ContainerStateTerminated{
+			Reason:  "Completed",
+			Message: "Unable to get init container status from container runtime and pod has been initialized, treat it as exited normally",
+		}}
 	}
-	return false
+	return st.State.Terminated != nil && st.State.Terminated.ExitCode == 0
 }
 
 // wait turns the status of a container that is to be started into one that waits, when there is a reason to

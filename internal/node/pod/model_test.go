@@ -34,6 +34,11 @@ type model struct {
 	err     error
 	// logs counts the starts of each container by the logs they left.
 	logs map[string]int32
+	// done are the containers that ended well by themselves, replaced is that one was made anew.
+	done     map[string]bool
+	replaced bool
+	// reconciles counts how often the worker was woken.
+	reconciles int
 }
 
 type op struct {
@@ -46,7 +51,7 @@ type op struct {
 
 func newModel(seed uint64, loud bool) *model {
 	rng := rand.New(rand.NewPCG(seed, 7))
-	m := &model{rng: rng, now: time.Unix(1_000_000, 0), loud: loud, logs: map[string]int32{}}
+	m := &model{rng: rng, now: time.Unix(1_000_000, 0), loud: loud, logs: map[string]int32{}, done: map[string]bool{}}
 	if rng.IntN(3) == 0 {
 		m.failing = rng.IntN(40)
 	}
@@ -89,7 +94,11 @@ func randomPod(rng *rand.Rand) *v1.Pod {
 		p.Spec.ActiveDeadlineSeconds = new(int64)
 		*p.Spec.ActiveDeadlineSeconds = int64(1 + rng.IntN(300))
 	}
+	resources := rng.IntN(3) == 0
 	sized := func(c *v1.Container, restarts bool) {
+		if !resources {
+			return // sums of resources are most of what a status costs
+		}
 		resizeTo(c, rng)
 		for _, name := range []v1.ResourceName{v1.ResourceCPU, v1.ResourceMemory} {
 			if restarts && p.Spec.RestartPolicy != v1.RestartPolicyNever && rng.IntN(4) == 0 {
@@ -415,6 +424,7 @@ func (m *model) startContainer(a StartContainer) {
 	w, c := &m.o.Work, a.Container
 	m.check(!Ending(m.pod, &m.prev, &m.o), "container "+c.Name+" is started in a pod that ends")
 	m.checkOrder(c)
+	m.checkOnce(c)
 	if k := m.o.newest(c.Name); k != nil && a.ID == "" {
 		m.check(k.State != Running, "container "+c.Name+" is started while it runs")
 	}
@@ -445,8 +455,7 @@ func (m *model) startContainer(a StartContainer) {
 				return
 			}
 		}
-		alive := slices.ContainsFunc(m.o.Sandboxes, func(s Sandbox) bool { return s.ID == a.Sandbox.ID && s.Ready })
-		if !alive {
+		if !m.alive(a.Sandbox.ID) {
 			failCreate = true
 			return
 		}
@@ -457,7 +466,7 @@ func (m *model) startContainer(a StartContainer) {
 	}
 	start := func() {
 		run := m.byID(id)
-		if failCreate || failStart || run == nil || run.State != Created {
+		if failCreate || failStart || run == nil || run.State != Created || !m.alive(run.SandboxID) {
 			return
 		}
 		for i := range m.o.Containers {
@@ -497,6 +506,11 @@ func (m *model) startContainer(a StartContainer) {
 	if last.at.Before(created) {
 		last.at = created.Add(time.Millisecond)
 	}
+}
+
+// alive reports whether a sandbox runs: nothing is made or started in another.
+func (m *model) alive(sandbox string) bool {
+	return slices.ContainsFunc(m.o.Sandboxes, func(s Sandbox) bool { return s.ID == sandbox && s.Ready })
 }
 
 func (m *model) stopContainer(a StopContainer) {

@@ -83,3 +83,17 @@ func TestSidecarsDoNotKeepAPod(t *testing.T) {
 		}
 	}
 }
+
+// An init container that was removed to run again, with all others, is counted once, however often it is looked at.
+func TestRestartOfAllCountsOnce(t *testing.T) {
+	p := source()
+	p.Spec.InitContainers = append([]v1.Container{{Name: "init", Image: "img"}}, p.Spec.InitContainers...)
+	st := Status(p, &v1.PodStatus{}, seen(exited("init", 0), running("side"), running("c")))
+	st = Status(p, &st, seen(exited("init", 0), exited("side", 42), exited("c", 137)))
+	for range 3 {
+		st = Status(p, &st, seen(exited("side", 42), exited("c", 137)))
+	}
+	if got := find(st.InitContainerStatuses, "init"); got.RestartCount != 1 || got.State.Waiting == nil {
+		t.Errorf("it was restarted %d times: %+v", got.RestartCount, got.State)
+	}
+}
