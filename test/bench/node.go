@@ -57,7 +57,7 @@ func (n *node) configure(pods int) error {
 		return err
 	}
 	text := fmt.Sprintf("apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nmaxPods: %d\n"+
-		"staticPodPath: %s\npodLogsDir: %s\nfailSwapOn: false\nevictionHard: {memory.available: 100Mi}\n",
+		"staticPodPath: %s\npodLogsDir: %s\nfailSwapOn: false\nevictionHard: {memory.available: 100Mi}\nimageGCHighThresholdPercent: 100\n",
 		max(pods, 110), n.paths.Manifests, n.paths.PodLogs)
 	return os.WriteFile(filepath.Join(n.paths.Kubelet, "config.yaml"), []byte(text), 0o600)
 }

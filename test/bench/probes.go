@@ -144,7 +144,7 @@ func measureProbes(ctx context.Context, o options, n *node, r *results) error {
 				return err
 			}
 		}
-		if err := wait(ctx, 5*time.Second); err != nil { // the start's own work is over by then
+		if err := wait(ctx, 10*time.Second); err != nil { // the start's own work is over by then
 			return err
 		}
 		used, began := processorTime(pid), time.Now()
