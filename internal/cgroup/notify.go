@@ -30,7 +30,7 @@ func (n *Notice) Wait() error {
 		return !errors.Is(failed, unix.EAGAIN)
 	})
 	if err != nil {
-		return err
+		return errors.Join(os.ErrClosed, err)
 	}
 	return failed
 }
