@@ -112,6 +112,11 @@ func (n *node) up() error {
 		log, _ := os.ReadFile(filepath.Join(n.paths.Root, "podium.log"))
 		return fmt.Errorf("podium up: %w\n%s\n%s", err, out, tail(log, 4<<10))
 	}
+	return n.connect()
+}
+
+// connect makes the client of a node that is up.
+func (n *node) connect() error {
 	config, err := clientcmd.BuildConfigFromFlags("", n.paths.AdminKubeconfig)
 	if err != nil {
 		return err

@@ -29,7 +29,7 @@ func (m machine) arguments(scenario string, environment []string) []string {
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-kernel", m.kernel, "-initrd", m.initramfs,
 		// A panic restarts the machine at once, which -no-reboot makes its end.
-		"-append", "console=ttyS0 panic=-1 mitigations=off nokaslr random.trust_cpu=on cgroup_no_v1=all psi=1 " + plan.ScenarioFlag + "=" + scenario + " " + strings.Join(environment, " "),
+		"-append", "console=ttyS0 panic=-1 mitigations=off no5lvl nokaslr random.trust_cpu=on cgroup_no_v1=all psi=1 " + plan.ScenarioFlag + "=" + scenario + " " + strings.Join(environment, " "),
 		"-serial", "file:" + m.console,
 		"-device", "virtio-serial-pci", "-chardev", "stdio,id=port,signal=off", "-device", "virtserialport,chardev=port,name=podium",
 	}
