@@ -7,14 +7,17 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"slices"
+	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -22,6 +25,7 @@ import (
 	"podium.dev/podium/internal/scheduler"
 	"podium.dev/podium/internal/scheduler/apitest"
 	"podium.dev/podium/internal/scheduler/election"
+	"podium.dev/podium/internal/scheduler/oracletest"
 )
 
 // wire is a scheduler's way to the API server, whose watches can be cut, and which can be cut as a whole.
@@ -117,70 +121,130 @@ func (i *instance) stop(t *testing.T) {
 	}
 }
 
-// auditor follows the Pods in the order in which the store saw them change, and holds every placement against
-// what the node has.
+// auditor follows the Pods in the order in which the store saw them change, and has the oracle judge every
+// placement at the moment at which it was made.
 type auditor struct {
 	*testing.T
-	pods     map[types.UID]*corev1.Pod
+	oracletest.Oracle
+
+	mu       sync.Mutex
 	bindings int
 }
-
-const nodeCPU = 1000
 
 func (a *auditor) follow(events <-chan watch.Event, done chan<- struct{}) {
 	defer close(done)
 	for e := range events {
-		pod, ok := e.Object.(*corev1.Pod)
-		if !ok {
-			continue
-		}
-		if e.Type == watch.Deleted {
-			delete(a.pods, pod.UID)
-			continue
-		}
-		before := a.pods[pod.UID]
-		a.pods[pod.UID] = pod
-		if pod.Spec.NodeName != "" && (before == nil || before.Spec.NodeName == "") {
-			a.bindings++
-			a.check(pod)
+		if pod, ok := e.Object.(*corev1.Pod); ok {
+			a.take(e.Type, pod)
 		}
 	}
 }
 
-func (a *auditor) check(pod *corev1.Pod) {
-	var cpu int64
-	ports := map[int32]string{}
-	for _, p := range a.pods {
-		if p.Spec.NodeName != pod.Spec.NodeName {
-			continue
+func (a *auditor) take(what watch.EventType, pod *corev1.Pod) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := string(pod.UID)
+	_, placed := a.Pods[key]
+	switch {
+	case what == watch.Deleted:
+		delete(a.Pods, key)
+	case pod.Spec.NodeName != "" && !placed:
+		a.bindings++
+		if rule := a.Broken(pod, a.Nodes[pod.Spec.NodeName]); rule != "" {
+			a.Errorf("Pod %s breaks the rule of %s on node %s", pod.Name, rule, pod.Spec.NodeName)
 		}
-		cpu += p.Spec.Containers[0].Resources.Requests.Cpu().MilliValue()
-		for _, port := range p.Spec.Containers[0].Ports {
-			if other := ports[port.HostPort]; other != "" {
-				a.Errorf("%s and %s both have port %d of node %s", p.Name, other, port.HostPort, pod.Spec.NodeName)
-			}
-			ports[port.HostPort] = p.Name
-		}
-	}
-	if cpu > nodeCPU {
-		a.Errorf("after %s node %s has %dm of %dm given away", pod.Name, pod.Spec.NodeName, cpu, nodeCPU)
+		a.Pods[key] = pod
+	case placed:
+		a.Pods[key] = pod
 	}
 }
 
-// TestManySchedulersNeverOvercommit has eight schedulers take turns while they are restarted, cut off from
-// their watches and cut off for good, and Pods come and go.
-func TestManySchedulersNeverOvercommit(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+// addNode makes a random node, known to the oracle before the first Pod can be placed on it.
+func (w *world) addNode(r oracletest.Random, name string, audit *auditor) {
+	w.Helper()
+	n := r.Node(name)
+	audit.mu.Lock()
+	audit.Nodes[name] = n.DeepCopy()
+	audit.mu.Unlock()
+	n.Labels["world"], n.Status.Capacity = w.ns, n.Status.Allocatable
+	taints := n.Spec.Taints
+	made, err := w.client.CoreV1().Nodes().Create(w.ctx, n, metav1.CreateOptions{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	made.Spec.Taints = taints // admission adds one
+	if _, err := w.client.CoreV1().Nodes().Update(w.ctx, made, metav1.UpdateOptions{}); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// randomWorld makes the namespaces and classes that random Pods use, and has them removed at the end.
+func randomWorld(t *testing.T) *world {
 	w := &world{T: t, client: connect(t), ctx: t.Context()}
 	w.makeNamespace()
-	for i := range 4 {
-		w.node(fmt.Sprint("n", i), "1", "1Gi")
+	ctx, zero := context.Background(), int64(0)
+	for ns, team := range map[string]string{"s": "red", "t": "blue"} {
+		if _, err := w.client.CoreV1().Namespaces().Create(w.ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns, Labels: map[string]string{"team": team}}}, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}} // its controller does not run here
+		if _, err := w.client.CoreV1().ServiceAccounts(ns).Create(w.ctx, account, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = w.client.CoreV1().Pods(ns).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &zero}, metav1.ListOptions{})
+			_ = w.client.CoreV1().Namespaces().Delete(ctx, ns, metav1.DeleteOptions{})
+		})
 	}
-	audit := &auditor{T: t, pods: map[types.UID]*corev1.Pod{}}
+	for i := range 3 {
+		name := fmt.Sprint("p", i)
+		if _, err := w.client.SchedulingV1().PriorityClasses().Create(w.ctx, &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: name}, Value: int32(i)}, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = w.client.SchedulingV1().PriorityClasses().Delete(ctx, name, metav1.DeleteOptions{}) })
+	}
+	return w
+}
+
+// randomPod makes a random Pod and answers with it.
+func (w *world) randomPod(r oracletest.Random, name string) *corev1.Pod {
+	w.Helper()
+	p, zero := r.Pod(name), int64(0)
+	p.UID, p.Spec.TerminationGracePeriodSeconds = "", &zero
+	p.Spec.PriorityClassName, p.Spec.Priority = fmt.Sprint("p", *p.Spec.Priority), nil
+	p.Spec.Overhead = nil // comes from runtime classes
+	made, err := w.client.CoreV1().Pods(p.Namespace).Create(w.ctx, p, metav1.CreateOptions{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return made
+}
+
+// chaosSeed names the seed of a run to be repeated.
+const chaosSeed = "PODIUM_TEST_SEED"
+
+// TestManySchedulersNeverMisplace has eight schedulers take turns in a random cluster while they are restarted, cut
+// off from their watches and cut off for good, and Pods and nodes come and Pods go. The oracle judges every
+// placement; and in the end no Pod may wait that it says would fit.
+func TestManySchedulersNeverMisplace(t *testing.T) {
+	seed := rand.Uint64()
+	if s := os.Getenv(chaosSeed); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("seed %d; set %s to repeat it", seed, chaosSeed)
+	r := oracletest.Random{Rand: rand.New(rand.NewPCG(seed, 0))}
+	w := randomWorld(t)
+	audit := &auditor{T: t, Oracle: oracletest.Oracle{
+		Nodes: map[string]*corev1.Node{}, Pods: map[string]*corev1.Pod{}, Namespaces: map[string]labels.Set{"s": {"team": "red"}, "t": {"team": "blue"}},
+	}}
+	for i := range 5 {
+		w.addNode(r, fmt.Sprint("n", i), audit)
+	}
 	watching, stopWatching := context.WithCancel(t.Context())
-	events, err := w.client.CoreV1().Pods(w.ns).Watch(watching, metav1.ListOptions{})
+	events, err := w.client.CoreV1().Pods(metav1.NamespaceAll).Watch(watching, metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,84 +255,80 @@ func TestManySchedulersNeverOvercommit(t *testing.T) {
 	for i := range 8 {
 		all = append(all, startInstance(t, fmt.Sprint("first-", i)))
 	}
-	pods := 0
+	var pods []*corev1.Pod
+	remove := func(p *corev1.Pod) {
+		zero := int64(0)
+		_ = w.client.CoreV1().Pods(p.Namespace).Delete(w.ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: &zero})
+	}
 	tick := time.NewTicker(8 * time.Millisecond)
 	defer tick.Stop()
-	zero := int64(0)
 	for step := range 400 {
 		<-tick.C
-		switch {
-		case step%3 != 2:
-			w.pod(fmt.Sprint("p", pods), func(p *corev1.Pod) {
-				requests(fmt.Sprintf("%dm", 20+r.IntN(150)), "1Mi")(p)
-				if r.IntN(5) == 0 {
-					p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80, HostPort: int32(8000 + r.IntN(3))}}
-				}
-			})
-			pods++
-		default:
-			name := fmt.Sprint("p", r.IntN(pods))
-			_ = w.client.CoreV1().Pods(w.ns).Delete(w.ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &zero})
+		if step%3 != 2 {
+			pods = append(pods, w.randomPod(r, fmt.Sprint("p", len(pods))))
+		} else {
+			remove(pods[r.IntN(len(pods))])
 		}
-		if step%25 != 24 {
-			continue
+		if step%100 == 99 {
+			w.addNode(r, fmt.Sprint("late", step), audit)
 		}
-		at := r.IntN(len(all))
-		switch r.IntN(3) {
-		case 0:
-			all[at].wire.cut(false)
-		case 1: // ends in good order
-			all[at].stop(t)
-			all[at] = startInstance(t, fmt.Sprint("again-", step))
-		case 2: // as if it had crashed
-			all[at].wire.cut(true)
-			old := all[at]
-			t.Cleanup(func() { old.stop(t) })
-			all[at] = startInstance(t, fmt.Sprint("new-", step))
+		if step%25 == 24 {
+			all = trouble(t, r, all, step)
 		}
 	}
-	// Half of the Pods go, and the others find their places in the end.
-	for i := range pods {
+	for i, p := range pods { // half of the Pods go, and the others find their places in the end
 		if i%2 == 0 {
-			_ = w.client.CoreV1().Pods(w.ns).Delete(w.ctx, fmt.Sprint("p", i), metav1.DeleteOptions{GracePeriodSeconds: &zero})
+			remove(p)
 		}
 	}
-	w.eventually(2*time.Minute, func() error { return w.nothingFits() })
+	w.eventually(2*time.Minute, func() error { return w.allPlaced(audit) })
 	for _, i := range all {
 		i.stop(t)
 	}
 	stopWatching()
 	<-audited
-	t.Logf("%d pods, %d bindings", pods, audit.bindings)
+	t.Logf("%d pods, %d bindings, %d left", len(pods), audit.bindings, len(audit.Pods))
 }
 
-// nothingFits answers with a Pod that waits although a node has room for it.
-func (w *world) nothingFits() error {
-	list, err := w.client.CoreV1().Pods(w.ns).List(w.ctx, metav1.ListOptions{})
-	if err != nil {
-		return err
+// trouble has one of the schedulers lose its watches, end in good order, or be cut off as if it had crashed.
+func trouble(t *testing.T, r oracletest.Random, all []*instance, step int) []*instance {
+	at := r.IntN(len(all))
+	switch r.IntN(3) {
+	case 0:
+		all[at].wire.cut(false)
+	case 1:
+		all[at].stop(t)
+		all[at] = startInstance(t, fmt.Sprint("again-", step))
+	case 2:
+		all[at].wire.cut(true)
+		old := all[at]
+		t.Cleanup(func() { old.stop(t) })
+		all[at] = startInstance(t, fmt.Sprint("new-", step))
 	}
-	cpu, ports := map[string]int64{}, map[string][]int32{}
-	portsOf := func(p *corev1.Pod) (out []int32) {
-		for _, port := range p.Spec.Containers[0].Ports {
-			out = append(out, port.HostPort)
+	return all
+}
+
+// allPlaced answers with a Pod that waits although the oracle finds a node that it fits.
+func (w *world) allPlaced(audit *auditor) error {
+	now := oracletest.Oracle{Nodes: audit.Nodes, Pods: map[string]*corev1.Pod{}, Namespaces: audit.Namespaces}
+	var waiting []*corev1.Pod
+	for _, ns := range []string{"s", "t"} {
+		list, err := w.client.CoreV1().Pods(ns).List(w.ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
 		}
-		return out
-	}
-	for i := range 4 {
-		cpu[fmt.Sprintf("%s-n%d", w.ns, i)] = 0
-	}
-	for _, p := range list.Items {
-		if p.Spec.NodeName != "" {
-			cpu[p.Spec.NodeName] += p.Spec.Containers[0].Resources.Requests.Cpu().MilliValue()
-			ports[p.Spec.NodeName] = append(ports[p.Spec.NodeName], portsOf(&p)...)
+		for i := range list.Items {
+			if p := &list.Items[i]; p.Spec.NodeName != "" {
+				now.Pods[string(p.UID)] = p
+			} else {
+				waiting = append(waiting, p)
+			}
 		}
 	}
-	for _, p := range list.Items {
-		for node, used := range cpu {
-			taken := slices.ContainsFunc(portsOf(&p), func(port int32) bool { return slices.Contains(ports[node], port) })
-			if p.Spec.NodeName == "" && !taken && used+p.Spec.Containers[0].Resources.Requests.Cpu().MilliValue() <= nodeCPU {
-				return fmt.Errorf("%s waits although node %s has room", p.Name, node)
+	for _, p := range waiting {
+		for name, node := range now.Nodes {
+			if now.Fits(p, node) {
+				return fmt.Errorf("Pod %s waits although it fits node %s: %v", p.Name, name, p.Status.Conditions)
 			}
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"podium.dev/podium/internal/scheduler/framework"
+	"podium.dev/podium/internal/scheduler/oracletest"
 	"podium.dev/podium/internal/scheduler/profile"
 )
 
@@ -42,7 +43,7 @@ func TestDecisionsAgreeWithKubernetes(t *testing.T) {
 	}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	p := &peer{T: t, client: client, random: random{rand.New(rand.NewPCG(seed, 1))}}
+	p := &peer{T: t, client: client, Random: oracletest.Random{Rand: rand.New(rand.NewPCG(seed, 1))}}
 	p.prepare()
 	for round := range 25 {
 		p.round(round)
@@ -52,7 +53,7 @@ func TestDecisionsAgreeWithKubernetes(t *testing.T) {
 
 type peer struct {
 	*testing.T
-	random
+	oracletest.Random
 	client                     kubernetes.Interface
 	placed, refused, preempted int
 }
@@ -91,7 +92,7 @@ func (p *peer) round(round int) {
 	ctx := p.Context()
 	p.clear()
 	for i := range 2 + p.IntN(5) {
-		n := p.node(fmt.Sprint("n", i))
+		n := p.Node(fmt.Sprint("n", i))
 		n.Status.Capacity = n.Status.Allocatable
 		taints := n.Spec.Taints
 		created, err := p.client.CoreV1().Nodes().Create(ctx, n, metav1.CreateOptions{})
@@ -104,7 +105,7 @@ func (p *peer) round(round int) {
 		}
 	}
 	for i := range 14 {
-		pod := p.pod(fmt.Sprintf("r%d-p%d", round, i))
+		pod := p.Pod(fmt.Sprintf("r%d-p%d", round, i))
 		pod.UID = ""
 		pod.Spec.PriorityClassName, pod.Spec.Priority = fmt.Sprint("p", *pod.Spec.Priority), nil
 		pod.Spec.Overhead = nil // comes from runtime classes

@@ -1,4 +1,7 @@
-package profile_test
+// Package oracletest holds what tests hold the scheduler against: an oracle that says by brute force, straight from
+// the objects and without any of the scheduler's code, whether a Pod may go to a node; and makers of random nodes
+// and Pods to ask it about.
+package oracletest
 
 import (
 	"slices"
@@ -8,17 +11,16 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// oracle says by brute force, straight from the objects and without any of the scheduler's code, whether a
-// Pod may go to a node.
-type oracle struct {
-	nodes      map[string]*corev1.Node
-	pods       map[string]*corev1.Pod // placed ones, by name
-	namespaces map[string]labels.Set
+// Oracle knows a cluster.
+type Oracle struct {
+	Nodes      map[string]*corev1.Node
+	Pods       map[string]*corev1.Pod // placed ones, by a name that is theirs alone
+	Namespaces map[string]labels.Set
 }
 
-func (o *oracle) on(node string) []*corev1.Pod {
+func (o *Oracle) on(node string) []*corev1.Pod {
 	var out []*corev1.Pod
-	for _, p := range o.pods {
+	for _, p := range o.Pods {
 		if p.Spec.NodeName == node {
 			out = append(out, p)
 		}
@@ -26,10 +28,30 @@ func (o *oracle) on(node string) []*corev1.Pod {
 	return out
 }
 
-func (o *oracle) fits(p *corev1.Pod, node *corev1.Node) bool {
-	return o.resources(p, node) && o.ports(p, node) && !keepsOff(p, node) &&
-		(!node.Spec.Unschedulable || tolerated(p, corev1.Taint{Key: "node.kubernetes.io/unschedulable", Effect: "NoSchedule"})) &&
-		selected(p, node) && o.affinity(p, node) && o.antiAffinity(p, node) && o.spread(p, node)
+// Fits says whether the Pod may go to the node.
+func (o *Oracle) Fits(p *corev1.Pod, node *corev1.Node) bool {
+	return o.Broken(p, node) == "" && o.affinity(p, node) && o.spread(p, node)
+}
+
+// Broken names a rule that the Pod would break on the node, "" for none, of those rules that the end of other Pods
+// cannot break: what a decision has found to be so is so still when it is carried out.
+func (o *Oracle) Broken(p *corev1.Pod, node *corev1.Node) string {
+	cordoned := node.Spec.Unschedulable && !tolerated(p, corev1.Taint{Key: "node.kubernetes.io/unschedulable", Effect: "NoSchedule"})
+	switch {
+	case !o.resources(p, node):
+		return "resources"
+	case !o.ports(p, node):
+		return "host ports"
+	case keepsOff(p, node):
+		return "taints"
+	case cordoned:
+		return "unschedulable"
+	case !selected(p, node):
+		return "node affinity"
+	case !o.antiAffinity(p, node):
+		return "anti-affinity"
+	}
+	return ""
 }
 
 func requestOf(p *corev1.Pod, name corev1.ResourceName) int64 {
@@ -53,7 +75,7 @@ func requestOf(p *corev1.Pod, name corev1.ResourceName) int64 {
 	return max(sum+sidecars, most) + amount(p.Spec.Overhead)
 }
 
-func (o *oracle) resources(p *corev1.Pod, node *corev1.Node) bool {
+func (o *Oracle) resources(p *corev1.Pod, node *corev1.Node) bool {
 	if int64(len(o.on(node.Name)))+1 > node.Status.Allocatable.Pods().Value() {
 		return false
 	}
@@ -72,7 +94,7 @@ func (o *oracle) resources(p *corev1.Pod, node *corev1.Node) bool {
 	return true
 }
 
-func (o *oracle) ports(p *corev1.Pod, node *corev1.Node) bool {
+func (o *Oracle) ports(p *corev1.Pod, node *corev1.Node) bool {
 	for _, other := range o.on(node.Name) {
 		for _, a := range p.Spec.Containers[0].Ports {
 			for _, b := range other.Spec.Containers[0].Ports {
@@ -131,11 +153,11 @@ func selected(p *corev1.Pod, node *corev1.Node) bool {
 }
 
 // about says whether a term of owner's is about the other Pod.
-func (o *oracle) about(owner *corev1.Pod, t corev1.PodAffinityTerm, other *corev1.Pod) bool {
+func (o *Oracle) about(owner *corev1.Pod, t corev1.PodAffinityTerm, other *corev1.Pod) bool {
 	in := slices.Contains(t.Namespaces, other.Namespace) || len(t.Namespaces) == 0 && t.NamespaceSelector == nil && owner.Namespace == other.Namespace
 	if t.NamespaceSelector != nil {
 		s, _ := metav1.LabelSelectorAsSelector(t.NamespaceSelector)
-		in = in || s.Matches(o.namespaces[other.Namespace])
+		in = in || s.Matches(o.Namespaces[other.Namespace])
 	}
 	s, _ := metav1.LabelSelectorAsSelector(t.LabelSelector)
 	return in && s.Matches(labels.Set(other.Labels))
@@ -159,7 +181,7 @@ func required(p *corev1.Pod) (affinity, anti []corev1.PodAffinityTerm) {
 	return affinity, anti
 }
 
-func (o *oracle) affinity(p *corev1.Pod, node *corev1.Node) bool {
+func (o *Oracle) affinity(p *corev1.Pod, node *corev1.Node) bool {
 	terms, _ := required(p)
 	if len(terms) == 0 {
 		return true
@@ -173,8 +195,8 @@ func (o *oracle) affinity(p *corev1.Pod, node *corev1.Node) bool {
 			return false
 		}
 		here := false
-		for _, other := range o.pods {
-			at := o.nodes[other.Spec.NodeName]
+		for _, other := range o.Pods {
+			at := o.Nodes[other.Spec.NodeName]
 			if at == nil || !all(other) {
 				continue
 			}
@@ -189,10 +211,10 @@ func (o *oracle) affinity(p *corev1.Pod, node *corev1.Node) bool {
 	return everyTerm || !anywhere && all(p)
 }
 
-func (o *oracle) antiAffinity(p *corev1.Pod, node *corev1.Node) bool {
+func (o *Oracle) antiAffinity(p *corev1.Pod, node *corev1.Node) bool {
 	_, anti := required(p)
-	for _, other := range o.pods {
-		at := o.nodes[other.Spec.NodeName]
+	for _, other := range o.Pods {
+		at := o.Nodes[other.Spec.NodeName]
 		if at == nil {
 			continue
 		}
@@ -211,7 +233,7 @@ func (o *oracle) antiAffinity(p *corev1.Pod, node *corev1.Node) bool {
 	return true
 }
 
-func (o *oracle) spread(p *corev1.Pod, node *corev1.Node) bool {
+func (o *Oracle) spread(p *corev1.Pod, node *corev1.Node) bool {
 	var hard []corev1.TopologySpreadConstraint
 	for _, c := range p.Spec.TopologySpreadConstraints {
 		if c.WhenUnsatisfiable == corev1.DoNotSchedule {
@@ -226,7 +248,7 @@ func (o *oracle) spread(p *corev1.Pod, node *corev1.Node) bool {
 	return true
 }
 
-func (o *oracle) spreadBy(p *corev1.Pod, node *corev1.Node, c corev1.TopologySpreadConstraint, all []corev1.TopologySpreadConstraint) bool {
+func (o *Oracle) spreadBy(p *corev1.Pod, node *corev1.Node, c corev1.TopologySpreadConstraint, all []corev1.TopologySpreadConstraint) bool {
 	value, ok := node.Labels[c.TopologyKey]
 	if !ok {
 		return false
@@ -241,7 +263,7 @@ func (o *oracle) spreadBy(p *corev1.Pod, node *corev1.Node, c corev1.TopologySpr
 		return selector.Matches(labels.Set(q.Labels))
 	}
 	domains := map[string]int{}
-	for _, n := range o.nodes {
+	for _, n := range o.Nodes {
 		hasAll := !slices.ContainsFunc(all, func(other corev1.TopologySpreadConstraint) bool { _, has := n.Labels[other.TopologyKey]; return !has })
 		honorsAffinity := c.NodeAffinityPolicy == nil || *c.NodeAffinityPolicy == corev1.NodeInclusionPolicyHonor
 		honorsTaints := c.NodeTaintsPolicy != nil && *c.NodeTaintsPolicy == corev1.NodeInclusionPolicyHonor
