@@ -11,6 +11,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 
 	"podium.dev/podium/internal/apiserver"
@@ -200,7 +201,7 @@ func (d *daemon) await(ctx context.Context, ready <-chan struct{}) error {
 }
 
 func (d *daemon) startControllers(ctx context.Context) error {
-	config, err := d.pki.ClientConfig(pki.ControllerManager, d.apiserver.URL())
+	config, err := d.clientConfig(pki.ControllerManager)
 	if err != nil {
 		return err
 	}
@@ -212,15 +213,19 @@ func (d *daemon) startControllers(ctx context.Context) error {
 
 // client answers with a client of the API server, which need not be there yet.
 func (d *daemon) client(who pki.Identity) (kubernetes.Interface, error) {
-	url, err := localURL(d.c.Bind)
-	if err != nil {
-		return nil, err
-	}
-	config, err := d.pki.ClientConfig(who, url)
+	config, err := d.clientConfig(who)
 	if err != nil {
 		return nil, err
 	}
 	return kubernetes.NewForConfig(config)
+}
+
+func (d *daemon) clientConfig(who pki.Identity) (*rest.Config, error) {
+	url, err := localURL(d.c.Bind)
+	if err != nil {
+		return nil, err
+	}
+	return d.pki.ClientConfig(who, url)
 }
 
 func (d *daemon) startScheduler(ctx context.Context) error {

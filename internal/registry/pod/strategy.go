@@ -11,6 +11,7 @@ import (
 	"k8s.io/apiserver/pkg/warning"
 	"k8s.io/utils/clock"
 
+	"podium.dev/podium/internal/qosclass"
 	"podium.dev/podium/internal/registry/pod/spec"
 )
 
@@ -31,7 +32,7 @@ func (r rules) prepare(ctx context.Context, pod *corev1.Pod) {
 	spec.MergeLabelKeys(pod)
 	appArmorFields(ctx, pod)
 	spec.CompletePodResources(pod)
-	pod.Status.QOSClass = spec.QOSClass(pod)
+	pod.Status.QOSClass = qosclass.Of(pod)
 }
 
 // appArmorFields turns the annotations that named AppArmor profiles into the fields that took their place.

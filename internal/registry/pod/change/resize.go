@@ -5,6 +5,7 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"podium.dev/podium/internal/qosclass"
 	"podium.dev/podium/internal/registry/fault"
 	"podium.dev/podium/internal/registry/pod/spec"
 	"podium.dev/podium/internal/registry/validate"
@@ -21,7 +22,7 @@ func Resize(pod, old *corev1.Pod) field.ErrorList {
 	var l fault.List
 	l.Add(validate.MetaUpdate(&pod.ObjectMeta, &old.ObjectMeta)...)
 	l.Add(spec.Check(pod, spec.LenienceOf(&old.Spec, &old.ObjectMeta))...)
-	if spec.QOSClass(old) != spec.ComputeQOSClass(pod) {
+	if qosclass.Of(old) != qosclass.FromResources(pod) {
 		l.Invalid(specPath, pod.Status.QOSClass, "Pod QOS Class may not change as a result of resizing")
 	}
 	if !nodeCanResize(old) {

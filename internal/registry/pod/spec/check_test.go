@@ -87,7 +87,6 @@ func TestAnyPod(t *testing.T) {
 		if len(first) != len(second) {
 			t.Errorf("%d faults, then %d", len(first), len(second))
 		}
-		ComputeQOSClass(pod)
 		LenienceOf(&pod.Spec, &pod.ObjectMeta)
 		if diff := cmp.Diff(before, pod); diff != "" {
 			t.Fatalf("judging changes a Pod:\n%s", diff)

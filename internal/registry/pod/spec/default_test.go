@@ -43,16 +43,6 @@ func TestContainers(t *testing.T) {
 	}
 }
 
-func TestQOSClassOfStatusComesFirst(t *testing.T) {
-	pod := &corev1.Pod{Status: corev1.PodStatus{QOSClass: corev1.PodQOSGuaranteed}}
-	if got := QOSClass(pod); got != corev1.PodQOSGuaranteed {
-		t.Errorf("it is %s", got)
-	}
-	if got := ComputeQOSClass(pod); got != corev1.PodQOSBestEffort {
-		t.Errorf("computed, it is %s", got)
-	}
-}
-
 func TestTemplatesAreNotCompleted(t *testing.T) {
 	// What a container asks for follows from its limits, and the port of the host from its own, once there is a Pod.
 	tmpl := template(t, `spec: {hostNetwork: true, containers: [{name: c, image: i, ports: [{containerPort: 80}], resources: {limits: {cpu: 1}}}]}`)
