@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 
 	"podium.dev/podium/test/vm/plan"
@@ -49,6 +50,7 @@ func (m machine) run(ctx context.Context, scenario string, environment []string,
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", m.arguments(scenario, environment)...)
 	cmd.WaitDelay = 10 * time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var complaints strings.Builder
 	cmd.Stderr = &complaints
 	stdin, err := cmd.StdinPipe() // open to the end: QEMU takes its end for the port's
