@@ -86,7 +86,7 @@ func (r *Runtime) newContainer(ctx context.Context, key string, sb *sandbox, con
 	if err != nil {
 		return nil, img, err
 	}
-	c := &container{config: config, sandbox: sb, ended: make(chan struct{})}
+	c := &container{config: config, sandbox: sb, ended: make(chan struct{}), cleared: make(chan struct{})}
 	c.containerRecord = containerRecord{
 		ID: newID(), Key: key, SandboxID: sb.ID, CreatedAt: r.clock.Now(), Config: encoded, ImageID: img.ID,
 		ImageRef: first(img.Digests, img.ID), ImageName: first(img.Tags, config.GetImage().GetImage()),

@@ -95,6 +95,7 @@ func (r *Runtime) notStarted(ctx context.Context, c *container, why error) error
 	err := r.saveContainer(c)
 	c.mu.Unlock()
 	err = errors.Join(err, r.machine.ClearCgroup(ctx, c.Cgroup))
+	close(c.cleared)
 	if err != nil {
 		r.log.Error(err, "Could not clean up after a container that did not start", "container", c.ID)
 	}

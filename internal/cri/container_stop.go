@@ -18,7 +18,8 @@ import (
 const killTimeout = 2 * time.Minute
 
 // StopContainer asks the container to end by its stop signal, kills it when the timeout (seconds) has passed, and
-// returns when it has ended. It is no error if it does not run, or is gone.
+// returns when it has ended and its cgroup is gone: what is above may then shrink. It is no error if it does not run, or
+// is gone.
 func (r *Runtime) StopContainer(ctx context.Context, req *runtimeapi.StopContainerRequest) (*runtimeapi.StopContainerResponse, error) {
 	c, err := r.store.container(req.GetContainerId())
 	if status.Code(err) == codes.NotFound {
@@ -29,6 +30,13 @@ func (r *Runtime) StopContainer(ctx context.Context, req *runtimeapi.StopContain
 	}
 	if err != nil {
 		return nil, err
+	}
+	if c.get().State == stateExited {
+		select {
+		case <-c.cleared:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for the cgroup of container %q to be cleared: %w", c.ID, ctx.Err())
+		}
 	}
 	return &runtimeapi.StopContainerResponse{}, nil
 }

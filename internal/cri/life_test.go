@@ -2,6 +2,7 @@ package cri
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +115,9 @@ func TestStop(t *testing.T) {
 	}
 	if took := time.Since(begin); took > 5*time.Second {
 		t.Errorf("a polite container took %v to stop", took)
+	}
+	if in, err := w.cgroups.Children("kubepods/burstable/podstop"); err != nil || slices.ContainsFunc(in, func(c string) bool { return strings.Contains(c, polite) }) {
+		t.Errorf("the container has stopped, and its cgroup is still one of %q, %v", in, err)
 	}
 	if st := w.status(polite); st.ExitCode != 0 || st.Reason != "Completed" {
 		t.Errorf("polite container = %v", st)

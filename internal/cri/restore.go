@@ -87,7 +87,7 @@ func (r *Runtime) loadSandboxes() (map[string]*sandbox, error) {
 func (r *Runtime) loadContainers(sandboxes map[string]*sandbox) ([]*container, error) {
 	var orphans []*container
 	for _, id := range names(filepath.Dir(r.containerDir("x"))) {
-		c := &container{ended: newDone(), config: &runtimeapi.ContainerConfig{}}
+		c := &container{ended: newDone(), cleared: newDone(), config: &runtimeapi.ContainerConfig{}}
 		dir := r.containerDir(id)
 		err := load(dir, recordFile, &c.containerRecord)
 		if err == nil {
@@ -108,6 +108,7 @@ func (r *Runtime) loadContainers(sandboxes map[string]*sandbox) ([]*container, e
 		}
 		if c.state.State == stateExited {
 			close(c.ended)
+			close(c.cleared)
 		}
 		r.store.addContainer(c)
 	}
@@ -237,6 +238,7 @@ func (r *Runtime) afterReboot(sb *sandbox) error {
 		c.state.ExitCode, c.state.Reason = rebootExitCode, reasonUnknown
 		c.state.Message = "the machine was started anew"
 		close(c.ended)
+		close(c.cleared)
 		err = r.saveContainer(c)
 		c.mu.Unlock()
 		if err != nil {

@@ -42,9 +42,10 @@ type container struct {
 	// op is held by who changes the container: start, remove.
 	op sync.Mutex
 
-	mu    sync.Mutex
-	state containerState
-	ended chan struct{} // closed when the container has exited
+	mu      sync.Mutex
+	state   containerState
+	ended   chan struct{} // closed when the container has exited
+	cleared chan struct{} // closed when then nothing is left in its cgroup, or it could not be cleared
 	// earlyExit is its end when that was heard of before its start.
 	earlyExit *shim.Exit
 }

@@ -77,6 +77,7 @@ func (r *Runtime) exited(c *container, exit shim.Exit) {
 	r.emit(c.ID, c.sandbox, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
 	r.layers.forget(c.ID)
 	r.background(func(ctx context.Context) {
+		defer close(c.cleared)
 		if err := r.machine.ClearCgroup(ctx, c.Cgroup); err != nil && ctx.Err() == nil {
 			r.log.Error(err, "Could not clear the cgroup of an ended container", "container", c.ID)
 		}

@@ -92,6 +92,11 @@ func (pl *planner) resize() {
 			if run == nil {
 				continue
 			}
+			if k := o.Work.Kills[run.ID]; k != nil && k.Stop.Busy && run.State == Exited {
+				// Its cgroup may be there still, and the kernel takes no Pod's that is less than it.
+				pl.holds = true
+				return
+			}
 			from, to, differ := resized(p, c, run)
 			if !differ {
 				continue

@@ -104,3 +104,28 @@ func TestResizeThatRestartsIsInProgressTillTheEnd(t *testing.T) {
 		}
 	}
 }
+
+// While a container is being ended for a resize its cgroup may be there still: the Pod's own is left alone till it is gone.
+func TestResizeWaitsForTheContainerItEnds(t *testing.T) {
+	p := simple(func(p *v1.Pod) {
+		p.Spec.Containers[0].Resources.Limits = v1.ResourceList{v1.ResourceCPU: resource.MustParse("1")}
+	})
+	more := Allocation{Containers: map[string]v1.ResourceRequirements{"c": {Limits: v1.ResourceList{v1.ResourceCPU: resource.MustParse("2")}}}}
+	o := seen(exited("c", 143))
+	o.Cgroup = &more
+	o.Work.Pulls["c"] = &Pull{Step: Step{Done: true}, Image: "img"}
+	kill := &Kill{Restart: true, Again: true, Stop: Step{Busy: true}}
+	o.Work.Kills["c-a"] = kill
+	st := Status(p, &v1.PodStatus{}, o)
+	if plan := Plan(p, &st, o); len(plan) > 0 {
+		t.Errorf("while it is being ended: %#v", plan)
+	}
+	kill.Stop = Step{Done: true}
+	plan := Plan(p, &st, o)
+	if len(plan) != 1 {
+		t.Fatalf("then: %#v", plan)
+	}
+	if _, ok := plan[0].(ResizePod); !ok {
+		t.Errorf("then: %#v", plan[0])
+	}
+}
