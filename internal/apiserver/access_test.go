@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
@@ -211,7 +213,7 @@ func TestTokens(t *testing.T) {
 		}
 		return r.Status
 	}
-	if s := review(); !s.Authenticated || s.User.Username != info.Username {
+	if s := review(); !s.Authenticated || s.User.Username != info.Username || !slices.Contains(s.User.Groups, user.AllAuthenticated) {
 		t.Errorf("review = %v", s)
 	}
 	if err := admin.CoreV1().Pods("default").Delete(ctx, "web", metav1.DeleteOptions{GracePeriodSeconds: ptr.To(int64(0))}); err != nil {

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apiserver/pkg/authentication/group"
 	"k8s.io/apiserver/pkg/authentication/request/bearertoken"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 	genericapiserver "k8s.io/apiserver/pkg/server"
@@ -239,7 +240,7 @@ func (s *Server) build(cfg Config) (served, error) {
 		}
 	}
 	for gv, reviews := range review.Storage(review.Config{
-		Authenticator: bearertoken.New(s.security.tokens),
+		Authenticator: group.NewAuthenticatedGroupAdder(bearertoken.New(s.security.tokens)),
 		Audiences:     s.config.Authentication.APIAudiences,
 		Authorizer:    s.security.all,
 		Rules:         s.security.rules,
