@@ -81,8 +81,9 @@ func (l *logind) Inhibit(_, _, _, _ string) (dbus.UnixFD, *dbus.Error) {
 		return 0, dbus.MakeFailedError(err)
 	}
 	l.locks <- r
+	fd := dbus.UnixFD(w.Fd())
 	time.AfterFunc(time.Second, func() { _ = w.Close() }) // the message takes a copy a moment later
-	return dbus.UnixFD(w.Fd()), nil
+	return fd, nil
 }
 
 func (l *logind) say(t *testing.T, begins bool) {

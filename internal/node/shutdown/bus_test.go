@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -55,10 +56,11 @@ func privateBus(t *testing.T) (func() (*dbus.Conn, error), *dbus.Conn) {
 }
 
 // newLogin puts a logind, and of systemd what is asked of it, on a bus of the test's own.
-func newLogin(t *testing.T) *login {
+// It waits delay at most for those who hold up a shutdown.
+func newLogin(t *testing.T, delay time.Duration) *login {
 	t.Helper()
 	bus, conn := privateBus(t)
-	l := &login{bus: bus, conn: conn, dir: t.TempDir(), asked: make(chan struct{}, 10)}
+	l := &login{bus: bus, conn: conn, delay: delay, dir: t.TempDir(), asked: make(chan struct{}, 10)}
 	for _, e := range []struct {
 		path  dbus.ObjectPath
 		iface string

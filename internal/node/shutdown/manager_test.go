@@ -104,9 +104,10 @@ func (l *login) Inhibit(what, who, why, mode string) (dbus.UnixFD, *dbus.Error) 
 	defer l.mu.Unlock()
 	l.locks = append(l.locks, r)
 	l.asked <- struct{}{}
+	fd := dbus.UnixFD(w.Fd())
 	// The message takes a copy of the descriptor a moment later.
 	time.AfterFunc(time.Second, func() { _ = w.Close() })
-	return dbus.UnixFD(w.Fd()), nil
+	return fd, nil
 }
 
 func (l *login) Get(_, name string) (dbus.Variant, *dbus.Error) {
@@ -146,8 +147,7 @@ func (l *login) released(t *testing.T, i int) {
 }
 
 func TestShutdown(t *testing.T) {
-	l := newLogin(t)
-	l.delay = 5 * time.Second
+	l := newLogin(t, 5*time.Second)
 	p := &pods{evicted: make(chan types.UID, 10), ends: map[types.UID]chan struct{}{}, list: []*v1.Pod{
 		newPod("critical", ptr.To[int32](2000000000)), newPod("a", nil), newPod("b", nil),
 	}}
