@@ -61,6 +61,13 @@ func held(c *v1.Container, o *Observed) (until time.Time, window time.Duration, 
 	return until, last.Backoff, o.Now.Before(until)
 }
 
+// toldUntil is until when the status of a container that is held says that it has ended, before it says that it
+// waits: first the one, then the other, as with the kubelet, whose look at the runtime is a second old at most.
+func toldUntil(c *v1.Container, o *Observed) time.Time {
+	last := lastExit(c.Name, o)
+	return last.FinishedAt.Add(min(time.Second, last.Backoff/2))
+}
+
 // lastExit answers with the latest attempt at running the container that has ended.
 func lastExit(name string, o *Observed) *Container {
 	for i := range o.Containers {

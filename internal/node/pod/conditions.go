@@ -112,6 +112,9 @@ func (r *reporter) sandboxReady() v1.PodCondition {
 	if why == "" {
 		return v1.PodCondition{Type: v1.PodReadyToStartContainers, Status: v1.ConditionTrue}
 	}
+	if had := condition(r.prev.Conditions, v1.PodReadyToStartContainers); why == noSandbox && r.ended && had != nil && had.Status == v1.ConditionFalse {
+		why = had.Message // that the sandbox of a Pod that has ended is also forgotten is no news
+	}
 	return v1.PodCondition{
 		Type: v1.PodReadyToStartContainers, Status: v1.ConditionFalse, Reason: podSandboxNotReady, Message: why,
 	}

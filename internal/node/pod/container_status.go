@@ -271,7 +271,9 @@ func (r *reporter) initOver(st *v1.ContainerStatus, c *v1.Container, runs int) b
 // wait turns the status of a container that is to be started into one that waits, when there is a reason to
 // tell why it does not run yet.
 func (r *reporter) wait(st *v1.ContainerStatus, c *v1.Container, prev *v1.ContainerStatus) {
-	if st.State.Running != nil || !wanted(r.pod, c, r.o) {
+	newest := r.o.newest(c.Name)
+	onItsWay := newest != nil && r.o.settling(newest)
+	if st.State.Running != nil || (!onItsWay && !wanted(r.pod, c, r.o)) {
 		return
 	}
 	reason := r.waitReason(st, c, prev)
@@ -290,6 +292,9 @@ func (r *reporter) waitReason(st *v1.ContainerStatus, c *v1.Container, prev *v1.
 	start := w.Starts[c.Name]
 	failed := start != nil && start.Reason != "" && start.Hash == Hash(c)
 	if _, window, waits := held(c, r.o); waits && !(failed && start.news(r.o.Now)) {
+		if !failed && r.o.Now.Before(toldUntil(c, r.o)) {
+			return nil
+		}
 		return &v1.ContainerStateWaiting{
 			Reason:  crashLoopBackOff,
 			Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s", window, c.Name, Describe(r.pod)),

@@ -284,10 +284,13 @@ func (o *Observed) begun(p *v1.Pod) bool {
 }
 
 // settling reports whether the start of a container that runs is not through, with its postStart handler:
-// until it is, the container does not count as running.
+// until it is, the container does not count as running. One whose handler failed never does, and is ended.
 func (o *Observed) settling(c *Container) bool {
-	if o.Work.Hooks[c.ID] != 0 {
+	switch o.Work.Hooks[c.ID] {
+	case HookRuns:
 		return true
+	case HookFailed:
+		return c.State != Exited
 	}
 	s := o.Work.Starts[c.Name]
 	return s != nil && s.Busy && c.State == Running

@@ -14,6 +14,9 @@ func (pl *planner) start(c *v1.Container, target string) {
 	last := o.newest(c.Name)
 	if until, _, wait := held(c, o); wait {
 		pl.wakeAt(until)
+		if told := toldUntil(c, o); o.Now.Before(told) {
+			pl.wakeAt(told)
+		}
 		if id := lastExit(c.Name, o).ID; !o.Work.Warned[id] {
 			pl.do(WarnBackOff{Container: c, ID: id})
 		}

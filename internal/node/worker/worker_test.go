@@ -58,6 +58,8 @@ func TestRestartsWithBackOff(t *testing.T) {
 	})
 	for i, wait := range []string{"10s", "20s", "40s", "1m20s", "2m40s", "5m0s", "5m0s"} {
 		n.runtime.exit("c", 1)
+		n.becomes("web", "ended", func(st *v1.PodStatus) bool { return first0(st).State.Terminated != nil })
+		n.advance(time.Second)
 		n.becomes("web", "backing off for "+wait, func(st *v1.PodStatus) bool {
 			c := first0(st)
 			return c.State.Waiting != nil && c.State.Waiting.Reason == "CrashLoopBackOff" &&
@@ -65,7 +67,7 @@ func TestRestartsWithBackOff(t *testing.T) {
 				st.Phase == v1.PodRunning && !isTrue(st, v1.PodReady)
 		})
 		d, _ := time.ParseDuration(wait)
-		n.advance(d)
+		n.advance(d - time.Second)
 		n.becomes("web", "running again", func(st *v1.PodStatus) bool {
 			return first0(st).State.Running != nil && first0(st).RestartCount == int32(i+2)
 		})
@@ -178,6 +180,8 @@ func TestAgentRestarts(t *testing.T) {
 	}
 	// The back-off outlives the agent too.
 	n.runtime.exit("d", 3)
+	n.becomes("web", "told to have ended", func(st *v1.PodStatus) bool { return st.ContainerStatuses[1].State.Terminated != nil })
+	n.advance(time.Second)
 	n.becomes("web", "backing off", func(st *v1.PodStatus) bool { return st.ContainerStatuses[1].State.Waiting != nil })
 	n.restart()
 	n.becomes("web", "still backing off", func(st *v1.PodStatus) bool {
