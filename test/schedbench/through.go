@@ -244,7 +244,7 @@ func (c *cluster) watchBindings(ctx context.Context) (*bindings, error) {
 }
 
 // patience is how long no Pod may be bound before that is an error.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // last waits for n bindings and answers how long it was from the first of them to the last.
 func (b *bindings) last(ctx context.Context, n int) (time.Duration, error) {

@@ -68,7 +68,7 @@ var workloads = []workload{
 			LabelSelector: &metav1.LabelSelector{MatchLabels: p.Labels},
 		}}
 	}},
-	{name: "preemption", before: func(n int) int { return 4 * n }, most: func(n int) int { return n }, preempts: true,
+	{name: "preemption", before: func(n int) int { return 4 * n }, most: upTo(200), preempts: true,
 		there: func(p *corev1.Pod) { p.Spec.Containers[0].Resources = requests("900m") },
 		pod: func(p *corev1.Pod) {
 			value := int32(highPriorityValue)
