@@ -66,8 +66,10 @@ type daemon struct {
 	facts    machine.Facts
 	ips      []net.IP
 	podCIDRs []netip.Prefix
-	api      netip.AddrPort // where Pods reach the API server
-	kubelet  *kubeletconfig.KubeletConfiguration
+	// cidrsChosen is that the ranges are neither asked for nor in use: others would do as well.
+	cidrsChosen bool
+	api         netip.AddrPort // where Pods reach the API server
+	kubelet     *kubeletconfig.KubeletConfiguration
 
 	pki       *pki.Authority
 	store     *store.Store
@@ -142,7 +144,7 @@ func (d *daemon) look() (err error) {
 	if d.ips, err = machine.NodeIPs(); err != nil {
 		return err
 	}
-	if d.podCIDRs, err = podCIDRs(d.c.Paths, d.c.PodCIDR); err != nil {
+	if d.podCIDRs, d.cidrsChosen, err = podCIDRs(d.c.Paths, d.c.PodCIDR); err != nil {
 		return err
 	}
 	d.kubelet, err = config.Ensure(d.c.Paths, config.Values{

@@ -19,7 +19,6 @@ import (
 	"podium.dev/podium/internal/controller"
 	"podium.dev/podium/internal/cri"
 	"podium.dev/podium/internal/image"
-	"podium.dev/podium/internal/network"
 	"podium.dev/podium/internal/node"
 	"podium.dev/podium/internal/node/oom"
 	"podium.dev/podium/internal/node/server"
@@ -134,8 +133,7 @@ func (d *daemon) startNetwork(context.Context) (err error) {
 	if d.c.RuntimeEndpoint != "" {
 		return nil
 	}
-	d.network, err = network.New(network.Config{Paths: d.c.Paths, PodCIDRs: d.podCIDRs, ServiceIP: serviceIP, APIServer: d.api})
-	if err != nil {
+	if d.network, err = d.openNetwork(); err != nil {
 		return err
 	}
 	d.services.closer("network", func() error { d.network.Close(); return nil })

@@ -13,24 +13,32 @@ import (
 )
 
 // podCIDRs answers with the ranges of the node's Pod addresses: what the user asked for, else what was used
-// before, else free ones. They are kept, because Pods that run have addresses of them.
-func podCIDRs(p paths.Paths, asked string) ([]netip.Prefix, error) {
-	file := filepath.Join(p.Network, "pod-cidrs")
+// before, else free ones, which are chosen just now. They are kept, because Pods that run have addresses of them.
+func podCIDRs(p paths.Paths, asked string) (ranges []netip.Prefix, chosen bool, err error) {
+	file := cidrFile(p)
 	if asked != "" {
 		ranges, err := parseCIDRs(asked)
 		if err != nil {
-			return nil, fmt.Errorf("--pod-cidr %q: %w; give for example 10.244.0.0/24, or 10.244.0.0/24,fd00:10:244::/64", asked, err)
+			return nil, false, fmt.Errorf("--pod-cidr %q: %w; give for example 10.244.0.0/24, or 10.244.0.0/24,fd00:10:244::/64", asked, err)
 		}
-		return ranges, keepCIDRs(file, ranges)
+		return ranges, false, keepCIDRs(file, ranges)
 	}
 	text, err := os.ReadFile(file)
 	if err == nil {
 		if ranges, err := parseCIDRs(strings.TrimSpace(string(text))); err == nil {
-			return ranges, nil
+			return ranges, false, nil
 		}
 	} else if !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("read the Pods' addresses used before: %w", err)
+		return nil, false, fmt.Errorf("read the Pods' addresses used before: %w", err)
 	}
+	ranges, err = chooseCIDRs(file)
+	return ranges, true, err
+}
+
+func cidrFile(p paths.Paths) string { return filepath.Join(p.Network, "pod-cidrs") }
+
+// chooseCIDRs answers with ranges that are free, and keeps them.
+func chooseCIDRs(file string) ([]netip.Prefix, error) {
 	v4, err := network.FreeCIDR()
 	if err != nil {
 		return nil, err
@@ -44,6 +52,20 @@ func podCIDRs(p paths.Paths, asked string) ([]netip.Prefix, error) {
 		ranges = append(ranges, v6)
 	}
 	return ranges, keepCIDRs(file, ranges)
+}
+
+// openNetwork makes the network. Where another node of the machine, started at the same time, has taken the range that
+// was chosen for this one, another is chosen.
+func (d *daemon) openNetwork() (*network.Network, error) {
+	for {
+		n, err := network.New(network.Config{Paths: d.c.Paths, PodCIDRs: d.podCIDRs, ServiceIP: serviceIP, APIServer: d.api})
+		if !d.cidrsChosen || !errors.Is(err, network.ErrRangeTaken) {
+			return n, err
+		}
+		if d.podCIDRs, err = chooseCIDRs(cidrFile(d.c.Paths)); err != nil {
+			return nil, err
+		}
+	}
 }
 
 func parseCIDRs(text string) ([]netip.Prefix, error) {

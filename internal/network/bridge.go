@@ -94,8 +94,20 @@ func (b *bridge) yield(h *netlink.Handle, link netlink.Link) error {
 	return nil
 }
 
+// ErrRangeTaken is that a Pod range is in use by another link of the machine.
+var ErrRangeTaken = errors.New("the Pod range is in use")
+
+// rangeTaken says which range is in use, and by what.
+type rangeTaken struct{ bridge, cidr, by string }
+
+func (e *rangeTaken) Error() string {
+	return fmt.Sprintf("make the bridge %s: the Pod range %s is in use on the link %s: give another with --pod-cidr", e.bridge, e.cidr, e.by)
+}
+
+func (e *rangeTaken) Is(target error) bool { return target == ErrRangeTaken }
+
 func (b *bridge) taken(p netip.Prefix, by string) error {
-	return fmt.Errorf("make the bridge %s: the Pod range %s is in use on the link %s: give another with --pod-cidr", b.name, p, by)
+	return &rangeTaken{bridge: b.name, cidr: p.String(), by: by}
 }
 
 // address gives the bridge the gateway's addresses and takes away what an earlier configuration left.

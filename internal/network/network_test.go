@@ -324,7 +324,7 @@ func TestTwoNodesOnOneMachine(t *testing.T) {
 	if free, err := FreeCIDR(); err != nil || free.String() != "10.244.2.0/24" {
 		t.Errorf("free range: %v, %v", free, err)
 	}
-	if _, err := New(Config{Paths: testPaths(t), PodCIDRs: prefixes("10.244.1.0/25")}); err == nil || !strings.Contains(err.Error(), "is in use on the link") {
+	if _, err := New(Config{Paths: testPaths(t), PodCIDRs: prefixes("10.244.1.0/25")}); !errors.Is(err, ErrRangeTaken) || !strings.Contains(err.Error(), "is in use on the link") {
 		t.Errorf("an overlapping range: %v", err)
 	}
 	serve(t, ownNS, "one", "tcp4", "127.0.0.1:6443")
