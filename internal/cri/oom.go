@@ -47,7 +47,7 @@ func exitMessage(exit shim.Exit) string {
 func killed(what string, m shim.Memory) string {
 	text := "the kernel killed " + what + " for memory: "
 	switch {
-	case m.Limit > 0 && (m.Above == 0 || m.Limit <= m.Above):
+	case reached(m):
 		text += "limit " + size(m.Limit)
 	case m.Above > 0:
 		text += "limit of the Pod or node " + size(m.Above)
@@ -58,6 +58,15 @@ func killed(what string, m shim.Memory) string {
 		text += ", peak " + size(m.Peak)
 	}
 	return text
+}
+
+// reached says whether it was the container's own limit that was met, and not one above: a container that shares the
+// Pod's limit with others has used less than that.
+func reached(m shim.Memory) bool {
+	if m.Limit == 0 || m.Above > 0 && m.Above < m.Limit {
+		return false
+	}
+	return m.Above == 0 || m.Peak == 0 || m.Peak >= m.Limit-m.Limit/8
 }
 
 func count(n uint64, one, many string) string {

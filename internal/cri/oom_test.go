@@ -19,6 +19,9 @@ func TestExitMessage(t *testing.T) {
 		"the kernel killed 1 process of the container for memory: limit of the Pod or node 1.5Gi, peak 3Ki": {
 			Code: 3, OOM: true, Memory: &shim.Memory{Kills: 1, Limit: 2048 * mi, Above: 1536 * mi, Peak: 3072},
 		},
+		"the kernel killed the container for memory: limit of the Pod or node 64Mi, peak 40Mi": {
+			Code: 137, Signal: 9, OOM: true, Memory: &shim.Memory{Kills: 1, Limit: 64 * mi, Above: 64 * mi, Peak: 40 * mi},
+		},
 		"the kernel killed the container for memory: no limit, the node is out of memory": {
 			Code: 137, Signal: 9, OOM: true, Memory: &shim.Memory{Kills: 1},
 		},
