@@ -53,6 +53,8 @@ func status(old corev1.NodeStatus, o observation) corev1.NodeStatus {
 	s.NodeInfo = nodeInfo(o)
 	s.Images = images(o.Images, o.MaxImages)
 	s.RuntimeHandlers = []corev1.NodeRuntimeHandler{{Features: &corev1.NodeRuntimeHandlerFeatures{RecursiveReadOnlyMounts: ptr(true), UserNamespaces: ptr(false)}}}
+	// What Pods may ask of a node that not every version has, by the names of Kubernetes' gates.
+	s.DeclaredFeatures = []string{"RestartAllContainersOnContainerExits"}
 	s.Features = &corev1.NodeFeatures{SupplementalGroupsPolicy: ptr(true)}
 	for _, c := range conditions(o) {
 		setCondition(&s, c, o.Now)

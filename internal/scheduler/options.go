@@ -70,6 +70,7 @@ var defaultPlugins = []PluginOptions{
 	{Name: plugins.BalancedAllocationName, Weight: 1},
 	{Name: plugins.ImageLocalityName, Weight: 1},
 	{Name: plugins.DefaultBinderName},
+	{Name: plugins.NodeDeclaredFeaturesName},
 }
 
 // buildProfiles makes the profiles.

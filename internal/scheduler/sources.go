@@ -128,7 +128,7 @@ func trimPod(pod *corev1.Pod) {
 
 func trimContainers(all []corev1.Container) []corev1.Container {
 	for i, c := range all {
-		all[i] = corev1.Container{Name: c.Name, Image: c.Image, Ports: c.Ports, Resources: c.Resources, RestartPolicy: c.RestartPolicy}
+		all[i] = corev1.Container{Name: c.Name, Image: c.Image, Ports: c.Ports, Resources: c.Resources, RestartPolicy: c.RestartPolicy, RestartPolicyRules: c.RestartPolicyRules}
 	}
 	return all
 }

@@ -17,7 +17,7 @@ import (
 
 // absent are plugins of Kubernetes that have nothing to decide here: a configuration may disable them, and
 // need not.
-var absent = []string{"DynamicResources", "NodeDeclaredFeatures", "GangScheduling", "DeferredPodScheduling"}
+var absent = []string{"DynamicResources", "GangScheduling", "DeferredPodScheduling"}
 
 // Read reads a configuration, in YAML or JSON. Unknown fields are an error, and so is what cannot be done
 // here; the error names the field.

@@ -52,6 +52,8 @@ func New(name string, args any, d Dependencies) (framework.Plugin, error) {
 		return &NodeVolumeLimits{Volumes: d.Volumes}, nil
 	case VolumeZoneName:
 		return &VolumeZone{Volumes: d.Volumes}, nil
+	case NodeDeclaredFeaturesName:
+		return NodeDeclaredFeatures{}, nil
 	case ImageLocalityName:
 		return ImageLocality{}, nil
 	case DefaultBinderName:
