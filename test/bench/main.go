@@ -45,6 +45,9 @@ func run(ctx context.Context, o options) error {
 	if err := measureStart(ctx, o, ours); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
+	if err := measureStatic(ctx, o, ours); err != nil {
+		return fmt.Errorf("static Pods: %w", err)
+	}
 	node, err := startNode(ctx, o)
 	if err != nil {
 		return err
