@@ -103,8 +103,8 @@ func TestLivenessProbeFailsForEver(t *testing.T) {
 	pod := shellPod("sick", "exec sleep 3600")
 	pod.Spec.Containers[0].LivenessProbe = &corev1.Probe{ProbeHandler: httpProbe(server.URL), PeriodSeconds: 1, FailureThreshold: 1}
 	s.create(pod)
-	s.await("sick", "restarted at once", func(p *corev1.Pod) bool {
-		return len(p.Status.ContainerStatuses) == 1 && p.Status.ContainerStatuses[0].RestartCount == 1
+	s.await("sick", "restarted twice at once, as the node has ended it", func(p *corev1.Pod) bool {
+		return len(p.Status.ContainerStatuses) == 1 && p.Status.ContainerStatuses[0].RestartCount == 2
 	})
 	held := s.await("sick", "held back", func(p *corev1.Pod) bool {
 		w := p.Status.ContainerStatuses[0].State.Waiting
@@ -114,7 +114,7 @@ func TestLivenessProbeFailsForEver(t *testing.T) {
 		s.Errorf("it waits: %q", w.Message)
 	}
 	s.says([]string{"get", "pod", "sick"}, "0/1", "CrashLoopBackOff")
-	s.await("sick", "restarted again", func(p *corev1.Pod) bool { return p.Status.ContainerStatuses[0].RestartCount == 2 })
+	s.await("sick", "restarted again", func(p *corev1.Pod) bool { return p.Status.ContainerStatuses[0].RestartCount == 3 })
 	s.eventuallyEvent("sick", "Unhealthy", "Liveness probe failed: HTTP probe failed with statuscode: 500")
 	s.eventuallyEvent("sick", "BackOff", "Back-off restarting failed container c0 in pod sick_"+s.ns)
 }

@@ -48,7 +48,7 @@ func holds(last *Container, key string) bool {
 }
 
 // held answers until when the container must be left alone, and how long that is in all. It is not held when
-// ok is false.
+// ok is false; until is then when it last was, the zero time when it never was.
 func held(c *v1.Container, o *Observed) (until time.Time, window time.Duration, ok bool) {
 	last := lastExit(c.Name, o)
 	if last == nil || !holds(last, backoffKey(c)) {
@@ -63,8 +63,12 @@ func held(c *v1.Container, o *Observed) (until time.Time, window time.Duration, 
 
 // toldUntil is until when the status of a container that is held says that it has ended, before it says that it
 // waits: first the one, then the other, as with the kubelet, whose look at the runtime is a second old at most.
+// The end of one that the node has ended itself is no news to it.
 func toldUntil(c *v1.Container, o *Observed) time.Time {
 	last := lastExit(c.Name, o)
+	if k := o.Work.Kills[last.ID]; k != nil && k.Restart {
+		return time.Time{}
+	}
 	return last.FinishedAt.Add(min(time.Second, last.Backoff/2))
 }
 
@@ -88,6 +92,8 @@ func nextBackoff(c *v1.Container, o *Observed) time.Duration {
 	switch {
 	case last == nil:
 		return 0
+	case last.Attempt == 0 && o.Work.Kills[last.ID] != nil && o.Work.Kills[last.ID].Again:
+		return 0 // ended by the node to be started anew in one step, before any exit of its own accord
 	case !holds(last, backoffKey(c)):
 		return min(firstBackoff, most)
 	}

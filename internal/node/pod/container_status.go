@@ -124,6 +124,9 @@ func (r *reporter) before(c *v1.Container, prev *v1.ContainerStatus) v1.Containe
 	if prev != nil {
 		st.RestartCount = prev.RestartCount
 		st.LastTerminationState = *prev.LastTerminationState.DeepCopy()
+		if w := prev.State.Waiting; w != nil && w.Reason == restartingAllReason {
+			st.State.Waiting = w.DeepCopy() // until it runs again
+		}
 	}
 	return st
 }
@@ -291,7 +294,8 @@ func (r *reporter) waitReason(st *v1.ContainerStatus, c *v1.Container, prev *v1.
 	w := &r.o.Work
 	start := w.Starts[c.Name]
 	failed := start != nil && start.Reason != "" && start.Hash == Hash(c)
-	if _, window, waits := held(c, r.o); waits && !(failed && start.news(r.o.Now)) {
+	until, window, waits := held(c, r.o)
+	if waits && !(failed && start.news(r.o.Now)) {
 		if !failed && r.o.Now.Before(toldUntil(c, r.o)) {
 			return nil
 		}
@@ -300,7 +304,8 @@ func (r *reporter) waitReason(st *v1.ContainerStatus, c *v1.Container, prev *v1.
 			Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s", window, c.Name, Describe(r.pod)),
 		}
 	}
-	if failed {
+	// A start that failed before the back-off was over is not the one that is on its way.
+	if failed && (waits || !start.Failed.Before(until)) {
 		return &v1.ContainerStateWaiting{Reason: start.Reason, Message: start.Message}
 	}
 	if pull := w.Pulls[c.Name]; pull != nil && pull.Reason != "" && pull.Image == c.Image {

@@ -97,3 +97,23 @@ func TestRestartOfAllCountsOnce(t *testing.T) {
 		t.Errorf("it was restarted %d times: %+v", got.RestartCount, got.State)
 	}
 }
+
+// A container that the node ends for its health starts anew in one step: the first time that begins no back-off,
+// and what came of its own accord counts before.
+func TestBackoffOfWhatTheNodeEnds(t *testing.T) {
+	p := simple()
+	c := &p.Spec.Containers[0]
+	ended := exited("c", 137)
+	o := seen(ended)
+	if got := nextBackoff(c, o); got != firstBackoff {
+		t.Errorf("after an end of its own: %v", got)
+	}
+	o.Work.Kills["c-a"] = &Kill{Restart: true, Again: true}
+	if got := nextBackoff(c, o); got != 0 {
+		t.Errorf("after the node has ended it: %v", got)
+	}
+	o.Containers[0].Attempt = 1
+	if got := nextBackoff(c, o); got != firstBackoff {
+		t.Errorf("after the node has ended it again: %v", got)
+	}
+}
