@@ -1,10 +1,13 @@
 package bootstrap
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	rbacv1 "k8s.io/api/rbac/v1"
 )
 
@@ -99,5 +102,18 @@ func TestMendKeepsWhatUsersAdded(t *testing.T) {
 	}
 	if mendRole(have, want) {
 		t.Error("what is whole was mended")
+	}
+}
+
+func TestUnavailable(t *testing.T) {
+	for _, err := range []error{rpctypes.ErrTimeout, rpctypes.ErrNoLeader, fmt.Errorf("write x: %w", rpctypes.ErrTimeout)} {
+		if !unavailable(err) {
+			t.Errorf("%v: not tried again", err)
+		}
+	}
+	for _, err := range []error{nil, errors.New("etcdserver: request timed out"), rpctypes.ErrNoSpace} {
+		if unavailable(err) {
+			t.Errorf("%v: tried again", err)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 
+	"google.golang.org/grpc/codes"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,6 +24,10 @@ import (
 
 // writers is how many objects are written at a time; etcd takes them to disk together.
 const writers = 16
+
+// tries is how often an object is written to a store that does not answer in its time (7 s for etcd), as it happens
+// with all of them at once on a machine that is slow or busy.
+const tries = 5
 
 func labelSet(m map[string]string) labels.Set { return m }
 
@@ -83,7 +88,7 @@ func ensure[T object](ctx context.Context, stores local.Stores, name string, wan
 	}
 	ctx = local.Context(ctx, want.GetNamespace())
 	get := local.Get[T]
-	for {
+	for try := 1; ; try++ {
 		have, err := get(ctx, stores, resource, want.GetNamespace(), want.GetName())
 		switch {
 		case apierrors.IsNotFound(err):
@@ -96,11 +101,21 @@ func ensure[T object](ctx context.Context, stores local.Stores, name string, wan
 			get = local.GetCurrent[T] // somebody else was faster, and the cache does not know yet
 			continue
 		}
+		if ctx.Err() == nil && try < tries && unavailable(err) {
+			get = local.GetCurrent[T] // the write may have been carried out
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("write %s %s: %w", name, want.GetName(), err)
 		}
 		return nil
 	}
+}
+
+// unavailable says whether the store has not answered in its time or has no leader just now: errors of etcd have a code.
+func unavailable(err error) bool {
+	var of interface{ Code() codes.Code }
+	return errors.As(err, &of) && of.Code() == codes.Unavailable
 }
 
 func mendClusterRole(have, want *rbacv1.ClusterRole) bool {
