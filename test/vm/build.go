@@ -39,7 +39,7 @@ func (s suite) binary() string { return path.Join(testDir, s.dir, path.Base(s.di
 
 // step is how the machine runs the suite.
 func (s suite) step() plan.Step {
-	args := []string{"/" + s.binary(), "-test.v=test2json", "-test.timeout=" + s.timeout.String(), "-test.parallel=4"}
+	args := []string{"/" + s.binary(), "-test.v=test2json", "-test.timeout=" + s.timeout.String(), "-test.parallel=2"}
 	if s.run != "" {
 		args = append(args, "-test.run="+s.run)
 	}

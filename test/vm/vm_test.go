@@ -162,7 +162,7 @@ func end(failure string) string {
 func TestStep(t *testing.T) {
 	s := suite{dir: "internal/x", run: "TestA", skip: "TestB", timeout: time.Minute}.step()
 	if s.Dir != "/podium/src/internal/x" || s.Name != "internal/x" || s.Timeout <= time.Minute ||
-		!slices.Equal(s.Args, []string{"/podium/src/internal/x/x.test", "-test.v=test2json", "-test.timeout=1m0s", "-test.parallel=4", "-test.run=TestA", "-test.skip=TestB"}) {
+		!slices.Equal(s.Args, []string{"/podium/src/internal/x/x.test", "-test.v=test2json", "-test.timeout=1m0s", "-test.parallel=2", "-test.run=TestA", "-test.skip=TestB"}) {
 		t.Errorf("%+v", s)
 	}
 	all := []suite{{dir: "a"}, {dir: "b", run: "TestB"}}
