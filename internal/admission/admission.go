@@ -51,6 +51,7 @@ func Chain(cfg Config) (admission.Interface, error) {
 		{"StorageObjectInUseProtection", newStorageProtection()},
 		{"RuntimeClass", newRuntimeClass(cfg.Stores)},
 		{"PodResizeValidator", newPodResize(cfg.Stores)},
+		{"ClusterTrustBundleAttest", newBundleAttest(cfg.All)},
 		{"RBACEscalation", rbac.NewEscalation(cfg.RBAC, cfg.All)},
 		{"ResourceQuota", newResourceQuota(cfg.Stores)},
 	}

@@ -79,7 +79,7 @@ func (n *Node) assemble(recorder record.EventRecorder) error {
 
 // objectChanged has the Pods that refer to an object try again at once what failed for want of it.
 func (n *Node) objectChanged(kind, namespace, name string) {
-	if kind != object.KindConfigMap && kind != object.KindSecret {
+	if kind == object.KindService {
 		return
 	}
 	for _, uid := range n.objects.Users(kind, namespace, name) {

@@ -1,6 +1,8 @@
 package object
 
 import (
+	"slices"
+
 	v1 "k8s.io/api/core/v1"
 )
 
@@ -23,6 +25,9 @@ func references(pod *v1.Pod) map[key]struct{} {
 	}
 	for i := range pod.Spec.Volumes {
 		volumeReferences(&pod.Spec.Volumes[i].VolumeSource, add)
+		if showsTrust(&pod.Spec.Volumes[i].VolumeSource) {
+			keys[trustBundles] = struct{}{}
+		}
 	}
 	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range list {
@@ -54,6 +59,11 @@ func volumeReferences(v *v1.VolumeSource, add func(kind, name string)) {
 			add(KindSecret, s.Secret.Name)
 		}
 	}
+}
+
+// showsTrust reports whether a volume shows certificates of ClusterTrustBundles.
+func showsTrust(v *v1.VolumeSource) bool {
+	return v.Projected != nil && slices.ContainsFunc(v.Projected.Sources, func(s v1.VolumeProjection) bool { return s.ClusterTrustBundle != nil })
 }
 
 func environmentReferences(env []v1.EnvVar, from []v1.EnvFromSource, add func(kind, name string)) {

@@ -311,6 +311,8 @@ func (s *Store) list(ctx context.Context, k key, o metav1.ListOptions) (runtime.
 		return core.ConfigMaps(k.namespace).List(ctx, o)
 	case KindSecret:
 		return core.Secrets(k.namespace).List(ctx, o)
+	case KindClusterTrustBundle:
+		return s.client.CertificatesV1().ClusterTrustBundles().List(ctx, o)
 	}
 	return core.Services(k.namespace).List(ctx, o)
 }
@@ -322,6 +324,8 @@ func (s *Store) watch(ctx context.Context, k key, o metav1.ListOptions) (watch.I
 		return core.ConfigMaps(k.namespace).Watch(ctx, o)
 	case KindSecret:
 		return core.Secrets(k.namespace).Watch(ctx, o)
+	case KindClusterTrustBundle:
+		return s.client.CertificatesV1().ClusterTrustBundles().Watch(ctx, o)
 	}
 	return core.Services(k.namespace).Watch(ctx, o)
 }

@@ -1,4 +1,4 @@
-// Package object holds the ConfigMaps, Secrets, Services and service-account tokens that the Pods of this node
+// Package object holds the ConfigMaps, Secrets, Services, trust bundles and service-account tokens that the Pods of this node
 // refer to, and nothing else: one watch an object, shared by the Pods that name it, ended with the last of them.
 // The ConfigMaps and Secrets of static Pods are not the API's but those that stand in the folder beside them.
 package object
@@ -29,6 +29,8 @@ const (
 	KindConfigMap = "ConfigMap"
 	KindSecret    = "Secret"
 	KindService   = "Service"
+	// KindClusterTrustBundle has no namespace.
+	KindClusterTrustBundle = "ClusterTrustBundle"
 )
 
 // syncTimeout is how long a caller waits for the first answer of the API server about an object.
@@ -231,7 +233,7 @@ func get[T runtime.Object](ctx context.Context, s *Store, k key) (T, error) {
 }
 
 // resourceWord is how messages about a missing object name its kind.
-var resourceWord = map[string]string{KindConfigMap: "configmap", KindSecret: "secret", KindService: "service"}
+var resourceWord = map[string]string{KindConfigMap: "configmap", KindSecret: "secret", KindService: "service", KindClusterTrustBundle: "clustertrustbundle"}
 
 // Services answers with the Services whose environment variables a Pod of the namespace gets: the
 // namespace's own when links is true, and default/kubernetes always. The error says that they have not been

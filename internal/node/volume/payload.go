@@ -110,9 +110,7 @@ func (m *Manager) collectProjected(ctx context.Context, pod *v1.Pod, s *v1.Proje
 				due = at
 			}
 		case source.ClusterTrustBundle != nil:
-			if o := source.ClusterTrustBundle.Optional; o == nil || !*o {
-				err = errors.New("ClusterTrustBundle projection is not supported by this node")
-			}
+			err = m.addTrust(ctx, files, pod, source.ClusterTrustBundle, d)
 		case source.PodCertificate != nil:
 			err = errors.New("PodCertificate projection is not supported by this node")
 		}
@@ -212,8 +210,7 @@ func (m *Manager) addDownward(files payload, pod *v1.Pod, items []v1.DownwardAPI
 	return utilerrors.NewAggregate(failed)
 }
 
-// addToken adds a service-account token. One that a user or group of its own can be given is no one else's
-// to read.
+// addToken adds a service-account token.
 func (m *Manager) addToken(ctx context.Context, files payload, pod *v1.Pod, s *v1.ServiceAccountTokenProjection, d modes) (time.Time, error) {
 	if d.mode == nil {
 		return time.Time{}, errNoMode
@@ -222,16 +219,34 @@ func (m *Manager) addToken(ctx context.Context, files payload, pod *v1.Pod, s *v
 	if err != nil {
 		return time.Time{}, err
 	}
+	files[s.Path] = ownFile(pod, []byte(token.Value), s.User, d)
+	return token.RefreshAt, nil
+}
+
+// ownFile is a file for the Pod alone: one that a user or group of its own can be given is no one else's to read.
+func ownFile(pod *v1.Pod, data []byte, user *int64, d modes) file {
 	o := ownerOf(pod, true)
 	if d.user == nil {
 		d.user = o.user
 	}
-	f := d.of([]byte(token.Value), nil, s.User)
+	f := d.of(data, nil, user)
 	if f.user != nil || o.group != nil {
 		f.mode = 0o600
 	}
-	files[s.Path] = f
-	return token.RefreshAt, nil
+	return f
+}
+
+// addTrust adds the certificates of trust bundles.
+func (m *Manager) addTrust(ctx context.Context, files payload, pod *v1.Pod, s *v1.ClusterTrustBundleProjection, d modes) error {
+	if d.mode == nil {
+		return errNoMode
+	}
+	certificates, err := m.cfg.Objects.TrustAnchors(ctx, s)
+	if err != nil {
+		return err
+	}
+	files[s.Path] = ownFile(pod, certificates, s.User, d)
+	return nil
 }
 
 // addresses are those of the node and, once they are known, the Pod.

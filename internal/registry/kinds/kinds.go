@@ -6,6 +6,7 @@ import (
 
 	"podium.dev/podium/internal/registry"
 	"podium.dev/podium/internal/registry/certificatesigningrequest"
+	"podium.dev/podium/internal/registry/clustertrustbundle"
 	"podium.dev/podium/internal/registry/configmap"
 	"podium.dev/podium/internal/registry/controllerrevision"
 	"podium.dev/podium/internal/registry/cronjob"
@@ -52,6 +53,7 @@ import (
 func All() []registry.Kind {
 	return slices.Concat(core(), apps(), batch(), networking(), storage(), rbac.Kinds(), []registry.Kind{
 		certificatesigningrequest.Kind(),
+		clustertrustbundle.Kind(),
 		horizontalpodautoscaler.Kind(),
 		lease.Kind(),
 		poddisruptionbudget.Kind(),

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/validate"
 )
 
 const (
@@ -125,7 +126,7 @@ func (p *projection) trustBundle(b *corev1.ClusterTrustBundleProjection, at *fie
 		if *b.SignerName == "" {
 			p.Required(at.Child("signerName"), "must be a valid signer name")
 		}
-		p.signerName(*b.SignerName, at.Child("signerName"))
+		p.Add(validate.SignerName(*b.SignerName, at.Child("signerName"))...)
 		p.Add(metavalidation.ValidateLabelSelector(b.LabelSelector, metavalidation.LabelSelectorValidationOptions{}, at.Child("labelSelector"))...)
 	default:
 		p.Required(at, "either name or signerName must be specified")
@@ -163,7 +164,7 @@ func trustBundleFaults(name string) []string {
 }
 
 func (p *projection) certificate(cert *corev1.PodCertificateProjection, at *field.Path) {
-	p.signerName(cert.SignerName, at.Child("signerName"))
+	p.Add(validate.SignerName(cert.SignerName, at.Child("signerName"))...)
 	p.userAnnotations(cert.UserAnnotations, at.Child("userAnnotations"))
 	p.user(cert.User, at.Child("user"))
 	fault.OneOf(&p.List, at.Child("keyType"), cert.KeyType, "RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519")
@@ -204,43 +205,5 @@ func (p *projection) userAnnotations(annotations map[string]string, at *field.Pa
 	}
 	if apivalidation.ValidateAnnotationsSize(annotations) != nil {
 		p.TooLong(at, apivalidation.TotalAnnotationSizeLimitB)
-	}
-}
-
-// signerName judges the name of a certificate signer, DOMAIN/PATH, each made of labels with dots between.
-func (p *projection) signerName(name string, at *field.Path) {
-	if name == "" {
-		p.Required(at, "")
-		return
-	}
-	domain, rest, found := strings.Cut(name, "/")
-	if !found || strings.Contains(rest, "/") {
-		p.Invalid(at, name, "must be a fully qualified domain and path of the form 'example.com/signer-name'")
-		return
-	}
-	const longestDomain = validation.DNS1123SubdomainMaxLength
-	if len(domain) > longestDomain {
-		p.TooLong(at, longestDomain)
-	}
-	p.eachLabel(domain, validation.IsDNS1123Label, at)
-	if !strings.Contains(domain, ".") {
-		p.Invalid(at, domain, "should be a domain with at least two segments separated by dots")
-	}
-	p.eachLabel(rest, validation.IsDNS1123Subdomain, at)
-	// The path has room for NAMESPACE.NAME.
-	if longest := longestDomain + 1 + validation.DNS1123LabelMaxLength + 1 + validation.DNS1123SubdomainMaxLength; len(name) > longest {
-		p.TooLong(at, longest)
-	}
-}
-
-// eachLabel judges the parts of a dotted text, and stops at the first with a fault.
-func (p *projection) eachLabel(text string, rule func(string) []string, at *field.Path) {
-	for label := range strings.SplitSeq(text, ".") {
-		if msgs := rule(label); len(msgs) > 0 {
-			for _, msg := range msgs {
-				p.Invalid(at, text, fmt.Sprintf("validating label %q: %s", label, msg))
-			}
-			return
-		}
 	}
 }
