@@ -73,7 +73,10 @@ func parseCIDRs(text string) ([]netip.Prefix, error) {
 	for _, part := range strings.Split(text, ",") {
 		r, err := netip.ParsePrefix(strings.TrimSpace(part))
 		if err != nil {
-			return nil, err
+			return nil, errors.New("it is not ADDRESS/BITS")
+		}
+		if r.Bits() > longest6 || r.Addr().Is4() && r.Bits() > longest4 {
+			return nil, fmt.Errorf("%s has no room for a Pod", r)
 		}
 		if len(out) > 0 && out[0].Addr().Is4() == r.Addr().Is4() || len(out) > 1 {
 			return nil, errors.New("at most one range of each family")

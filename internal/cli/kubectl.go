@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"os"
 	"strings"
 
@@ -45,12 +46,17 @@ func splitKubectl(args []string) (root string, rest []string, ok bool) {
 }
 
 // kubectlMain runs the whole of kubectl. Its kubeconfig is, in this order: --kubeconfig, $KUBECONFIG, the
-// node's own when it can be read, kubectl's usual place.
+// node's own when it can be read or its root was named, kubectl's usual place.
 func kubectlMain(root string, args []string) int {
 	if _, set := os.LookupEnv("KUBECONFIG"); !set {
 		config := paths.For(root).AdminKubeconfig
-		if f, err := os.Open(config); err == nil {
+		f, err := os.Open(config)
+		if err == nil {
 			f.Close()
+		} else if root != "" {
+			fmt.Fprintf(os.Stderr, "podium: there is no node to read at %s (%v); start it with: sudo podium up --root %s\n", root, err, root)
+		}
+		if err == nil || root != "" { // a root that was named must not be taken for another cluster
 			os.Setenv("KUBECONFIG", config)
 		}
 	}

@@ -3,6 +3,8 @@ package cli
 import (
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -110,5 +112,15 @@ func TestMarkReader(t *testing.T) {
 	var b bytes.Buffer
 	if _, err := b.ReadFrom(m); err != nil || b.String() != "ready\n" || !m.seen {
 		t.Errorf("got %q, %v, %v", b.String(), m.seen, err)
+	}
+}
+
+func TestImpossibleSettings(t *testing.T) {
+	for flag, value := range map[string]string{"--bind": "nonsense", "--node-name": "Bad_Name", "--pod-cidr": "10.0.0.0/31"} {
+		root := filepath.Join(t.TempDir(), "node")
+		out, code := run("up", "--root", root, flag, value)
+		if _, err := os.Stat(root); code != exitUsage || !strings.Contains(out, flag) || !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s %s: code %d, %q (the root: %v)", flag, value, code, out, err)
+		}
 	}
 }

@@ -41,6 +41,9 @@ func newUp(o *options) *cobra.Command {
 			if c.Paths, err = o.paths(); err != nil {
 				return err
 			}
+			if err := c.Check(); err != nil {
+				return codedError{err, exitUsage}
+			}
 			if detach {
 				return upDetached(cmd.Context(), c, cmd.OutOrStdout())
 			}

@@ -1,0 +1,39 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// Least room in a range of Pod addresses: the network's own address, the bridge's, a Pod's and, of IPv4, the
+// broadcast's.
+const (
+	longest4 = 30
+	longest6 = 126
+)
+
+// Check says what of the configuration cannot be on any machine, a line each with the mend. It touches nothing.
+func (c Config) Check() error {
+	var faults []error
+	if _, port, err := net.SplitHostPort(c.Bind); err != nil || port == "" {
+		faults = append(faults, fmt.Errorf("--bind %q is not ADDR:PORT; give for example --bind 127.0.0.1:6443", c.Bind))
+	}
+	if c.NodeName != "" {
+		if why := validation.IsDNS1123Subdomain(c.NodeName); len(why) > 0 {
+			faults = append(faults, fmt.Errorf("--node-name %q cannot be a node's name: %s", c.NodeName, strings.Join(why, "; ")))
+		}
+	}
+	if c.PodCIDR != "" {
+		if _, err := parseCIDRs(c.PodCIDR); err != nil {
+			faults = append(faults, fmt.Errorf("--pod-cidr %q: %w; give for example 10.244.0.0/24, or 10.244.0.0/24,fd00:10:244::/64", c.PodCIDR, err))
+		}
+	}
+	if (c.EtcdCertFile == "") != (c.EtcdKeyFile == "") {
+		faults = append(faults, errors.New("--etcd-certfile and --etcd-keyfile belong together; give both or none"))
+	}
+	return errors.Join(faults...)
+}
