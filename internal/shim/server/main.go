@@ -1,5 +1,6 @@
 // Package server is a Pod's shim: the process that outlives the daemon. Its memory is paid once a Pod, so it imports
-// little, keeps few goroutines (one a stream, one a connection, one reaper) and no buffer that is not in use.
+// little, keeps few goroutines (one a stream, one a connection, one a container's memory, one reaper) and no buffer that
+// is not in use.
 package server
 
 import (
