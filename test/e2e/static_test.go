@@ -93,7 +93,7 @@ func TestStaticPodBesideBadFiles(t *testing.T) {
 }
 
 // Without an API that can keep anything, here because its external etcd is away, static Pods run all the same,
-// and show when it is back.
+// with the objects of their folder, and show when it is back.
 func TestStaticPodWithoutAPI(t *testing.T) {
 	t.Parallel()
 	etcd := startEtcd(t)
@@ -106,8 +106,8 @@ func TestStaticPodWithoutAPI(t *testing.T) {
 	}
 	etcd.stop()
 	record := s.TempDir()
-	manifest := s.staticManifest("alone", "echo x >> /record/runs; exec sleep 3600")
-	manifest = strings.Replace(manifest, "command:", "volumeMounts: [{name: r, mountPath: /record}], command:", 1) +
+	manifest := s.objects("red") + s.staticManifest("alone", "echo $color >> /record/runs; exec sleep 3600")
+	manifest = strings.Replace(manifest, "command:", "envFrom: [{configMapRef: {name: settings}}], volumeMounts: [{name: r, mountPath: /record}], command:", 1) +
 		"  volumes: [{name: r, hostPath: {path: " + record + "}}]\n"
 	path := s.drop("alone.yaml", manifest)
 	s.readText(filepath.Join(record, "runs"))
@@ -117,7 +117,7 @@ func TestStaticPodWithoutAPI(t *testing.T) {
 	if got, want := after.Status.ContainerStatuses[0], before.Status.ContainerStatuses[0]; got.ContainerID != want.ContainerID || got.RestartCount != 0 {
 		s.Errorf("the Pod of the API was touched: %s", describe(after))
 	}
-	if got := s.readText(filepath.Join(record, "runs")); got != "x\n" || mirror.Status.ContainerStatuses[0].RestartCount != 0 {
+	if got := s.readText(filepath.Join(record, "runs")); got != "red\n" || mirror.Status.ContainerStatuses[0].RestartCount != 0 {
 		s.Errorf("the static Pod ran %q: %s", got, describe(mirror))
 	}
 	if err := os.Remove(path); err != nil {
