@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -39,9 +40,16 @@ func runChild(kubeconfig string) error {
 // measureMemory measures the memory of the scheduler in a process of its own, that of the API server and the store
 // in this one, with many Pods on the nodes.
 func (c *cluster) measureMemory(ctx context.Context, o options, r *results) (err error) {
-	basic := &workloads[0]
-	if err := each(ctx, o.memory, func(i int) error {
-		p := basic.first(i)
+	there := 0
+	for _, ns := range []string{before, measured} {
+		list, err := c.client.CoreV1().Pods(ns).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		there += len(list.Items)
+	}
+	if err := each(ctx, o.memory-there, func(i int) error {
+		p := podOf(before, "memory", i)
 		p.Spec.NodeName = nodeName(i % c.nodes)
 		return c.create(ctx, p)
 	}); err != nil {

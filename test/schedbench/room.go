@@ -27,13 +27,13 @@ type roomWay struct {
 var roomWays = []roomWay{
 	{"a Pod is deleted", func(p *corev1.Pod, _ int) { pin(p); p.Spec.Containers[0].Resources = requests("3") },
 		func(ctx context.Context, c *cluster, i int) error {
-			p := podOf(before, i)
+			p := podOf(before, "room", i)
 			p.Spec.NodeName, p.Spec.Containers[0].Resources = nodeName(0), requests("3")
 			return c.create(ctx, p)
 		},
 		func(ctx context.Context, c *cluster, i int) error {
 			zero := int64(0)
-			return c.client.CoreV1().Pods(before).Delete(ctx, podOf(before, i).Name, metav1.DeleteOptions{GracePeriodSeconds: &zero})
+			return c.client.CoreV1().Pods(before).Delete(ctx, podOf(before, "room", i).Name, metav1.DeleteOptions{GracePeriodSeconds: &zero})
 		}},
 	{"a node's label is changed", func(p *corev1.Pod, i int) { p.Spec.NodeSelector = map[string]string{"room": fmt.Sprint(i)} },
 		nil, func(ctx context.Context, c *cluster, i int) error {
@@ -88,7 +88,7 @@ func (c *cluster) makeRoom(ctx context.Context, way roomWay, i int) (time.Durati
 			return 0, err
 		}
 	}
-	p := podOf(measured, i)
+	p := podOf(measured, "room", i)
 	way.wants(p, i)
 	if err := c.create(ctx, p); err != nil {
 		return 0, err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -89,7 +90,7 @@ func requests(cpu string) corev1.ResourceRequirements {
 
 // first makes the i-th of the Pods that are there before, measure the i-th of those that are measured.
 func (w *workload) first(i int) *corev1.Pod {
-	p := podOf(before, i)
+	p := podOf(before, w.slug(), i)
 	switch {
 	case w.there != nil:
 		w.there(p)
@@ -100,13 +101,16 @@ func (w *workload) first(i int) *corev1.Pod {
 }
 
 func (w *workload) measure(i int) *corev1.Pod {
-	p := podOf(measured, i)
+	p := podOf(measured, w.slug(), i)
 	w.pod(p)
 	return p
 }
 
-func podOf(namespace string, i int) *corev1.Pod {
-	name, zero := fmt.Sprint("pod-", i), int64(0)
+// slug is the workload's name as a part of names.
+func (w *workload) slug() string { return strings.ReplaceAll(w.name, " ", "-") }
+
+func podOf(namespace, kind string, i int) *corev1.Pod {
+	name, zero := fmt.Sprint(kind, "-", i), int64(0)
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: types.UID(namespace + name)},
 		Spec: corev1.PodSpec{
