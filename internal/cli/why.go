@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/resource"
 	"k8s.io/client-go/kubernetes"
@@ -47,6 +48,9 @@ func newWhy(o *options) *cobra.Command {
 			}
 			ownKubeconfig(flags, o.root)
 			facts, err := whyFacts(cmd.Context(), flags, args[0])
+			if utilnet.IsConnectionRefused(err) {
+				return fmt.Errorf("%w; is a node up? start one: podium up; or name a kubeconfig: --kubeconfig", err)
+			}
 			if err != nil {
 				return err
 			}

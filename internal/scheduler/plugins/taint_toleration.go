@@ -99,10 +99,27 @@ func (TaintToleration) Explain(_ framework.State, pod *framework.PodInfo, node *
 		out = append(out, framework.Detail{
 			Plugin: TaintTolerationName, Reason: refusedTaint.Message(),
 			Text: fmt.Sprintf("taint %s is not tolerated", t.ToString()),
-			Mend: "add a toleration for it to the pod, or take the taint off the node",
+			Mend: mendOfTaint(t.Key),
 		})
 	}
 	return out
+}
+
+// mendOfTaint says what lifts a taint. Those that the node's conditions put on it go with the condition.
+func mendOfTaint(key string) string {
+	switch key {
+	case corev1.TaintNodeNotReady, corev1.TaintNodeNetworkUnavailable:
+		return "the node is not ready: its condition Ready says why; the taint goes with it"
+	case corev1.TaintNodeUnreachable:
+		return "the node's agent does not answer: start it, or delete the node when it is gone for good"
+	case corev1.TaintNodeMemoryPressure:
+		return "the node is short of memory: end something on it; the taint goes by itself"
+	case corev1.TaintNodeDiskPressure:
+		return "the node is short of disk: make room on it; the taint goes by itself"
+	case corev1.TaintNodePIDPressure:
+		return "the node is short of process IDs: end something on it; the taint goes by itself"
+	}
+	return "add a toleration for it to the pod, or take the taint off the node"
 }
 
 // normalize brings scores into the range from 0 to MaxScore by the largest of them; reversed, a lower score
