@@ -299,7 +299,7 @@ func (b *builtin) teardown(rec *record) error {
 
 // strays deletes links on the bridge that belong to no record: of sandboxes whose record a power cut took.
 func (b *builtin) strays() error {
-	links, err := b.h.LinkList()
+	links, err := whole(b.h.LinkList)
 	if err != nil {
 		return fmt.Errorf("list the machine's links: %w", err)
 	}

@@ -69,7 +69,7 @@ func FreeCIDR6() (netip.Prefix, error) {
 // usedPrefixes lists what the links and routes of the machine cover, default routes left out.
 func usedPrefixes(family int) ([]netip.Prefix, error) {
 	var used []netip.Prefix
-	addrs, err := netlink.AddrList(nil, family)
+	addrs, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, family) })
 	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
 		return nil, fmt.Errorf("list the machine's addresses: %w", err)
 	}
@@ -78,7 +78,9 @@ func usedPrefixes(family int) ([]netip.Prefix, error) {
 			used = append(used, p)
 		}
 	}
-	routes, err := netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	routes, err := whole(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
 		return nil, fmt.Errorf("list the machine's routes: %w", err)
 	}
