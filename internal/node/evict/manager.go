@@ -313,8 +313,10 @@ func (m *Manager) evict(ctx context.Context, ends []<-chan struct{}, p *v1.Pod, 
 // free frees what nobody uses of what the signal is short of, and reports whether that was enough.
 func (m *Manager) free(ctx context.Context, s Signal) bool {
 	frees := m.frees(s)
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	for _, free := range frees {
-		if err := free(ctx); err != nil {
+		if err := free(bounded); err != nil {
 			klog.FromContext(ctx).Error(err, "Cannot free what nobody uses", "signal", s)
 		}
 	}
