@@ -15,9 +15,13 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/component-base/version"
 
 	"podium.dev/podium/internal/node/handler"
 )
+
+// userAgent is what gRPC probes say they come from: a kubelet's name first, which servers know, then our own.
+var userAgent = handler.UserAgent("probe") + " podium/" + version.DefaultKubeBinaryVersion
 
 // health asks by gRPC's health protocol.
 func health(ctx context.Context, action *v1.GRPCAction, t Target, timeout time.Duration) answer {
@@ -30,7 +34,7 @@ func health(ctx context.Context, action *v1.GRPCAction, t Target, timeout time.D
 	}
 	address := net.JoinHostPort(t.PodIP, strconv.Itoa(int(action.Port)))
 	conn, err := grpc.NewClient("passthrough:///"+address,
-		grpc.WithUserAgent(handler.UserAgent("probe")),
+		grpc.WithUserAgent(userAgent),
 		grpc.WithTransportCredentials(security),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return handler.Dialer().DialContext(ctx, "tcp", address)

@@ -9,16 +9,22 @@ import (
 	"google.golang.org/grpc"
 	healthserver "google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	v1 "k8s.io/api/core/v1"
 )
 
 func TestGRPC(t *testing.T) {
+	agents := make(chan string, 10)
 	listen := func(register func(*grpc.Server)) int32 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		server := grpc.NewServer()
+		server := grpc.NewServer(grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+			asked, _ := metadata.FromIncomingContext(ctx)
+			agents <- strings.Join(asked.Get("user-agent"), ",")
+			return next(ctx, req)
+		}))
 		register(server)
 		go func() { _ = server.Serve(l) }()
 		t.Cleanup(server.Stop)
@@ -50,5 +56,8 @@ func TestGRPC(t *testing.T) {
 				t.Errorf("got %+v", got)
 			}
 		})
+	}
+	if agent := <-agents; !strings.HasPrefix(agent, "kube-probe/1.37 podium/1.37 ") {
+		t.Errorf("the server was asked by %q", agent)
 	}
 }
