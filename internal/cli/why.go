@@ -24,7 +24,8 @@ import (
 
 const whyHelp = `Why says why a Pod does not run, is not ready or does not end, and what would mend it: for a Pod without a
 node, which rule of the scheduler refuses each node and by how much; for one that has a node, what is in the way
-of its image, volumes, containers, probes and limits. KIND/NAME says why a Deployment, a ReplicaSet or another
+of its image, volumes, containers, probes and limits. The scheduler's rules are those of its default profile,
+held against the cluster as it is now. KIND/NAME says why a Deployment, a ReplicaSet or another
 owner has not made its Pods, such as for a quota.
 
 It asks the API with the rights of the kubeconfig: --kubeconfig, $KUBECONFIG, the node's own, kubectl's usual place.
