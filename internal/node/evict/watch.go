@@ -3,6 +3,7 @@ package evict
 import (
 	"context"
 	"errors"
+	"os"
 	"sync"
 
 	"k8s.io/klog/v2"
@@ -111,8 +112,8 @@ func (w *Watch) follow(ctx context.Context, n *cgroup.Notice) {
 		defer stop()
 		for {
 			if err := n.Wait(); err != nil {
-				if !errors.Is(err, context.Canceled) {
-					klog.FromContext(ctx).V(4).Info("The kernel is not listened to any more", "err", err)
+				if !errors.Is(err, os.ErrClosed) {
+					klog.FromContext(ctx).Error(err, "The kernel does not tell of memory any more; it is looked at by the clock only")
 				}
 				return
 			}
