@@ -93,11 +93,11 @@ func awaitEnd(pid int, within time.Duration) bool {
 
 func (l *lock) release() { l.f.Close() }
 
-// CheckNotRunning answers with an error that wraps ErrAlreadyRunning when a daemon holds the root. It
-// changes nothing.
+// CheckNotRunning answers with an error that wraps ErrAlreadyRunning when a daemon is seen to hold the root. It
+// changes nothing. A root that this user may not look into, or that is no folder, is for the preflight to tell of.
 func CheckNotRunning(p paths.Paths) error {
 	f, err := os.Open(lockFile(p))
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) || errors.Is(err, unix.ENOTDIR) {
 		return nil
 	}
 	if err != nil {

@@ -60,7 +60,9 @@ func Check(c Config) error {
 			found = append(found, *p)
 		}
 	}
-	add(checkRoot(os.Geteuid()))
+	if p := checkRoot(os.Geteuid()); p != nil {
+		return Error{*p} // what another user may not see says nothing of the machine
+	}
 	filesystems, err := os.ReadFile("/proc/filesystems")
 	add(checkOverlay(string(filesystems), err, moduleExists("overlay")))
 	add(checkCgroups(controllers()))
