@@ -56,7 +56,7 @@ test-vm: setup build ## tests in a small machine of its own with cgroup v2 only:
 	$(GO) run ./test/vm
 
 .PHONY: test
-test: setup lint unit e2e ## everything that must pass
+test: setup lint unit e2e test-vm ## everything that must pass
 
 .PHONY: bench
 bench: setup build ## measure; figures beside `runc run` and, with PEER=kubeconfig, beside another cluster

@@ -17,7 +17,7 @@ import (
 )
 
 // slowness is how many times longer a test's own time-outs are in the emulated machine.
-const slowness = "6"
+const slowness = "4"
 
 // suite is a package of tests that runs in the machine.
 type suite struct {
