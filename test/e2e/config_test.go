@@ -25,9 +25,13 @@ import (
 // settingsHead begins every file of settings.
 const settingsHead = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
 
-// configuredNode is ownNode with settings that are there before its first start.
+// configuredNode is ownNode with settings that are there before its first start. Only memory counts as short, unless
+// they say otherwise: how full the machine's disk is, is not what is tested.
 func configuredNode(t *testing.T, settings string) *node {
 	t.Helper()
+	if !strings.Contains(settings, "evictionHard") {
+		settings += "evictionHard: {memory.available: 100Mi}\n"
+	}
 	root := filepath.Join(t.TempDir(), "node")
 	file := paths.For(root).KubeletConfig
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {

@@ -19,7 +19,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"podium.dev/podium/internal/node/config"
 	"podium.dev/podium/internal/paths"
 )
 
@@ -59,7 +58,7 @@ func startNode(root string, flags ...string) (*node, error) {
 	return n, n.up()
 }
 
-// furnish gives the node's root the demo's images and settings, as far as it has none.
+// furnish gives the node's root the demo's images, as far as it has none.
 func (n *node) furnish() error {
 	if err := os.MkdirAll(n.paths.Images, 0o700); err != nil {
 		return err
@@ -73,23 +72,7 @@ func (n *node) furnish() error {
 			return err
 		}
 	}
-	return n.calm()
-}
-
-// calm gives a node that has no settings yet such as let its Pods be, however full the machine's disk is.
-func (n *node) calm() error {
-	file := n.paths.KubeletConfig
-	if _, err := os.Stat(file); err == nil {
-		return nil
-	}
-	if _, err := config.Ensure(n.paths, config.Values{ClusterDomain: "cluster.local"}, config.Machine{}); err != nil {
-		return err
-	}
-	first, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(file, append(first, "evictionHard: {memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%}\n"...), 0o600)
+	return nil
 }
 
 // place puts a file where it is to be; it is a copy on another file system.

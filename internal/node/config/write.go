@@ -60,6 +60,17 @@ seccompDefault: true
 serializeImagePulls: false
 # The node starts on machines with swap; Pods use it only where memorySwap says so.
 failSwapOn: false
+
+# When the node runs short it ends Pods, and before that it removes images that nobody uses. Kubernetes' own defaults
+# keep 15 % of the disk free, which is made for machines that run nothing else.
+evictionHard:
+  memory.available: 100Mi
+  nodefs.available: 1Gi
+  nodefs.inodesFree: 5%
+  imagefs.available: 1Gi
+  imagefs.inodesFree: 5%
+imageGCHighThresholdPercent: 95
+imageGCLowThresholdPercent: 90
 `))
 
 // WriteDefault writes the first settings of a node, unless there is a file; it answers whether it wrote one.
