@@ -129,9 +129,9 @@ func build(cfg Config, client kubernetes.Interface, meta metadata.Interface, src
 	// The collector watches everything, so it can tell the others what comes and goes without a watch of
 	// theirs.
 	seen := func(resource schema.GroupResource, o metav1.Object, gone bool) {
-		quotas.Seen(resource, o)
 		volumes.Seen(resource, o, gone)
 		if gone {
+			quotas.Removed(o.GetNamespace())
 			namespaces.Removed(o.GetNamespace())
 			addresses.Removed(resource, o)
 		}

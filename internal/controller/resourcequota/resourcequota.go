@@ -1,4 +1,8 @@
 // Package resourcequota keeps the status of ResourceQuotas: how much of what each bounds is in use.
+//
+// What is made is charged to the quotas as it is admitted, which is before anybody can see it. So it is counted anew only
+// when something goes or uses less, when a quota changes, and every few minutes for what was charged and never made: a
+// count at any other time could miss what was charged a moment ago, and let more in than there is room for.
 package resourcequota
 
 import (
@@ -45,11 +49,21 @@ func New(client kubernetes.Interface, meta metadata.Interface, src *sources.Sour
 		synced: []cache.InformerSynced{quotas.Informer().HasSynced, pods.Informer().HasSynced, services.Informer().HasSynced},
 	}
 	k.loop = loop.New("resourcequota", c, 4, k.sync)
-	sources.OnChange(quotas.Informer(), func(o metav1.Object) {
-		k.loop.Add(types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()})
+	sources.OnDiff(quotas.Informer(), func(_, now *corev1.ResourceQuota) {
+		if now != nil && (now.Status.Used == nil || !equality.Semantic.DeepEqual(now.Spec.Hard, now.Status.Hard)) {
+			k.loop.Add(types.NamespacedName{Namespace: now.Namespace, Name: now.Name})
+		}
 	})
-	sources.OnAny(pods.Informer(), func(o metav1.Object) { k.touch(o.GetNamespace()) })
-	sources.OnAny(services.Informer(), func(o metav1.Object) { k.touch(o.GetNamespace()) })
+	sources.OnDiff(pods.Informer(), func(old, now *corev1.Pod) {
+		if old != nil && (now == nil || !equality.Semantic.DeepEqual(PodUsage(old, c.Now()), PodUsage(now, c.Now()))) {
+			k.touch(old.Namespace)
+		}
+	})
+	sources.OnDiff(services.Informer(), func(old, now *corev1.Service) {
+		if old != nil && (now == nil || !equality.Semantic.DeepEqual(ServiceUsage(old), ServiceUsage(now))) {
+			k.touch(old.Namespace)
+		}
+	})
 	return k
 }
 
@@ -63,12 +77,11 @@ func (k *Controller) Run(ctx context.Context) {
 // settle is how long changes are gathered before usage is counted again.
 const settle = 20 * time.Millisecond
 
-// Seen tells the controller that an object of any kind came or went.
-func (k *Controller) Seen(resource schema.GroupResource, o metav1.Object) {
-	if resource != corev1.Resource("resourcequotas") || o.GetDeletionTimestamp() == nil {
-		k.touch(o.GetNamespace())
-	}
-}
+// recount is how often usage is counted again in any case, as Kubernetes does.
+const recount = 5 * time.Minute
+
+// Removed tells the controller that an object of a namespace is gone.
+func (k *Controller) Removed(namespace string) { k.touch(namespace) }
 
 // touch has the quotas of a namespace counted again soon.
 func (k *Controller) touch(namespace string) {
@@ -89,7 +102,7 @@ func (k *Controller) sync(ctx context.Context, name types.NamespacedName) (time.
 	}
 	status := corev1.ResourceQuotaStatus{Hard: quota.Spec.Hard, Used: used}
 	if equality.Semantic.DeepEqual(quota.Status, status) {
-		return 0, nil
+		return recount, nil
 	}
 	out := quota.DeepCopy()
 	out.Status = status
@@ -97,8 +110,10 @@ func (k *Controller) sync(ctx context.Context, name types.NamespacedName) (time.
 	switch {
 	case apierrors.IsConflict(err):
 		return settle, nil
-	case err == nil || apierrors.IsNotFound(err):
+	case apierrors.IsNotFound(err):
 		return 0, nil
+	case err == nil:
+		return recount, nil
 	}
 	return 0, fmt.Errorf("write the status of quota %s: %w", name, err)
 }
