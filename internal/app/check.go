@@ -3,7 +3,7 @@ package app
 import (
 	"errors"
 	"fmt"
-	"net"
+	"net/netip"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -19,8 +19,8 @@ const (
 // Check says what of the configuration cannot be on any machine, a line each with the mend. It touches nothing.
 func (c Config) Check() error {
 	var faults []error
-	if _, port, err := net.SplitHostPort(c.Bind); err != nil || port == "" {
-		faults = append(faults, fmt.Errorf("--bind %q is not ADDR:PORT; give for example --bind 127.0.0.1:6443", c.Bind))
+	if _, err := netip.ParseAddrPort(c.Bind); err != nil {
+		faults = append(faults, fmt.Errorf("--bind %q is not ADDR:PORT with a numeric address; give for example --bind 127.0.0.1:6443", c.Bind))
 	}
 	if c.NodeName != "" {
 		if why := validation.IsDNS1123Subdomain(c.NodeName); len(why) > 0 {

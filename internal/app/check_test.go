@@ -13,7 +13,8 @@ func TestCheckOfTheCommandLine(t *testing.T) {
 	}{
 		"as it comes":      {func(*Config) {}, ""},
 		"all said":         {func(c *Config) { c.NodeName, c.PodCIDR = "edge-1.example.com", "10.1.0.0/24,fd00::/64" }, ""},
-		"no port":          {func(c *Config) { c.Bind = "127.0.0.1" }, "is not ADDR:PORT; give for example"},
+		"no port":          {func(c *Config) { c.Bind = "127.0.0.1" }, "is not ADDR:PORT with a numeric address; give for example"},
+		"a host's name":    {func(c *Config) { c.Bind = "localhost:6443" }, "is not ADDR:PORT with a numeric address"},
 		"a name's letters": {func(c *Config) { c.NodeName = "Bad_Name" }, `--node-name "Bad_Name" cannot be a node's name: a lowercase RFC 1123 subdomain`},
 		"no range":         {func(c *Config) { c.PodCIDR = "nonsense" }, `--pod-cidr "nonsense": it is not ADDRESS/BITS; give for example`},
 		"no room":          {func(c *Config) { c.PodCIDR = "10.0.0.0/31" }, "10.0.0.0/31 has no room for a Pod"},

@@ -185,6 +185,9 @@ func (c *Client) do(ctx context.Context, method, path string, form url.Values) (
 	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist) {
 		return nil, ErrNotRunning
 	}
+	if errors.Is(err, os.ErrPermission) {
+		return nil, fmt.Errorf("speak to the daemon: %w; run it with sudo", err)
+	}
 	if err != nil {
 		return nil, err
 	}

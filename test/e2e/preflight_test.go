@@ -43,7 +43,7 @@ func TestPreflightOfEachCase(t *testing.T) {
 		"read-only disk":  {root: mounted(unix.MS_RDONLY, "size=512m"), code: 3, want: "is mounted read-only; mount it writable or give another root"},
 		"root is a file":  {root: func(*testing.T) string { return "/etc/passwd" }, code: 3, want: "/etc/passwd is not a folder; give another root with --root DIR"},
 		"another address": {root: fresh, args: []string{"--bind", "203.0.113.77:6443"}, code: 3, want: "this machine has no address 203.0.113.77; give one that it has with --bind ADDR:PORT"},
-		"no address":      {root: fresh, args: []string{"--bind", "nonsense"}, code: 2, want: `--bind "nonsense" is not ADDR:PORT; give for example --bind 127.0.0.1:6443`},
+		"no address":      {root: fresh, args: []string{"--bind", "nonsense"}, code: 2, want: `--bind "nonsense" is not ADDR:PORT with a numeric address; give for example --bind 127.0.0.1:6443`},
 		"no node name":    {root: fresh, args: []string{"--node-name", "Bad_Name"}, code: 2, want: `--node-name "Bad_Name" cannot be a node's name: a lowercase RFC 1123 subdomain must`},
 		"no range":        {root: fresh, args: []string{"--pod-cidr", "10.0.0.0/31"}, code: 2, want: "10.0.0.0/31 has no room for a Pod; give for example 10.244.0.0/24"},
 	} {
