@@ -122,9 +122,10 @@ func (pl *planner) containers() {
 }
 
 // holdsUp reports whether the containers after this one must wait: it is on its way and has a postStart
-// handler, which is through before the next container starts.
+// handler, which is through before the next container starts. While none is started for a resize it holds up nothing:
+// the resize may wait for one of those after it to be stopped.
 func (pl *planner) holdsUp(c *v1.Container) bool {
-	if c.Lifecycle == nil || c.Lifecycle.PostStart == nil {
+	if pl.holds || c.Lifecycle == nil || c.Lifecycle.PostStart == nil {
 		return false
 	}
 	if _, _, wait := held(c, pl.o); wait {
