@@ -92,9 +92,13 @@ func (k *Controller) touch(namespace string) {
 }
 
 func (k *Controller) sync(ctx context.Context, name types.NamespacedName) (time.Duration, error) {
-	quota, err := k.quotas.ResourceQuotas(name.Namespace).Get(name.Name)
-	if err != nil || quota.DeletionTimestamp != nil {
+	// Read from the server: a view that is behind would not know what was charged for that which has just gone.
+	quota, err := k.client.CoreV1().ResourceQuotas(name.Namespace).Get(ctx, name.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || (err == nil && quota.DeletionTimestamp != nil) {
 		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read quota %s: %w", name, err)
 	}
 	used, err := k.used(ctx, quota)
 	if err != nil {
