@@ -55,7 +55,7 @@ func New(client kubernetes.Interface, meta metadata.Interface, src *sources.Sour
 		}
 	})
 	sources.OnDiff(pods.Informer(), func(old, now *corev1.Pod) {
-		if old != nil && (now == nil || !equality.Semantic.DeepEqual(PodUsage(old, c.Now()), PodUsage(now, c.Now()))) {
+		if old != nil && (now == nil || terminating(old) != terminating(now) || !equality.Semantic.DeepEqual(PodUsage(old, c.Now()), PodUsage(now, c.Now()))) {
 			k.touch(old.Namespace)
 		}
 	})
