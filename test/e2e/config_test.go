@@ -234,7 +234,9 @@ httpCheckFrequency: 1s
 		plain.Spec.DNSPolicy, plain.Spec.RestartPolicy = corev1.DNSDefault, corev1.RestartPolicyNever
 		s.create(plain)
 		crash := s.create(tolerant("crash", "exit 3"))
-		chatty := s.create(tolerant("chatty", "while true; do echo 0123456789012345678901234567890123456789012345678901234567890123; sleep 0.005; done"))
+		chatty := s.create(tolerant("chatty", "i=0; while [ $i -lt 1500 ]; do i=$((i+1)); echo line $i 0123456789012345678901234567890123456789012345678901234567890123; sleep 0.005; done; echo over; exec sleep 3600"))
+		s.awaitRunning("chatty")
+		follower := s.start("logs", "-f", "chatty")
 		s.awaitRunning("cluster")
 		if out := s.kubectl("logs", "cluster"); !strings.Contains(out, "nameserver 192.0.2.53") || !strings.Contains(out, s.ns+".svc.podium.test") || !strings.Contains(out, "of-the-file") || !strings.Contains(out, "Seccomp:\t2") {
 			t.Errorf("a Pod of the cluster's DNS has\n%s", out)
@@ -253,6 +255,12 @@ httpCheckFrequency: 1s
 		folder := func(p *corev1.Pod) string {
 			return filepath.Join(logs, fmt.Sprintf("%s_%s_%s", p.Namespace, p.Name, p.UID), "c0")
 		}
+		for n := 1; n <= 1500; n++ {
+			if line, _ := follower.next(); !strings.HasPrefix(line, fmt.Sprintf("line %d ", n)) {
+				t.Fatalf("who follows a log while it is put aside reads %q instead of line %d", line, n)
+			}
+		}
+		follower.stop()
 		s.eventually("a log is put aside, and no more files are kept than may be", func() error {
 			files, err := os.ReadDir(folder(chatty))
 			if err == nil && len(files) != 3 {
@@ -316,8 +324,6 @@ httpCheckFrequency: 1s
 	t.Run("maxPods", func(t *testing.T) {
 		s.configure("maxPods: .*", "maxPods: 1")
 		s.restart()
-		s.create(tolerant("waits", "exec sleep 3600"))
-		s.eventuallyEvent("waits", "FailedScheduling", "Too many pods")
 		bound := shellPod("bound", "exec sleep 3600")
 		bound.Spec.NodeName = n.name()
 		bound.Spec.Tolerations = []corev1.Toleration{ours}
@@ -325,5 +331,8 @@ httpCheckFrequency: 1s
 		if p := s.awaitPhase("bound", corev1.PodFailed); p.Status.Reason != "OutOfpods" {
 			t.Error(describe(p))
 		}
+		// By now the scheduler, which hears of the node and of Pods by two watches, has heard of the node too.
+		s.create(tolerant("waits", "exec sleep 3600"))
+		s.eventuallyEvent("waits", "FailedScheduling", "Too many pods")
 	})
 }
