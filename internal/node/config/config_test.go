@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"podium.dev/podium/internal/paths"
@@ -105,6 +107,19 @@ func TestRefused(t *testing.T) {
 	}
 	if _, err := loadFile("/none"); err == nil || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no file: %v", err)
+	}
+}
+
+func TestSpare(t *testing.T) {
+	for disk, want := range map[string]string{"0": "1Gi", "1500Mi": "75Mi", "8Gi": "409Mi", "250Gi": "1Gi"} {
+		p := paths.For(t.TempDir())
+		c, err := Ensure(p, Values{}, Machine{Capacity: v1.ResourceList{v1.ResourceEphemeralStorage: resource.MustParse(disk)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.EvictionHard["nodefs.available"] != want || c.EvictionHard["imagefs.available"] != want {
+			t.Errorf("of %s are kept free: %v, want %s", disk, c.EvictionHard, want)
+		}
 	}
 }
 

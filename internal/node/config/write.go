@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"text/template"
 
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"podium.dev/podium/internal/paths"
@@ -25,6 +27,8 @@ type Values struct {
 	ClusterDNS    []string
 	// Port is the node's own; 0 for the default.
 	Port int32
+	// Spare is how much of the disk is kept free; "" for what suits the machine.
+	Spare string
 }
 
 // The settings that differ from Kubernetes' defaults are those that a kubelet's installer would set.
@@ -65,9 +69,9 @@ failSwapOn: false
 # keep 15 % of the disk free, which is made for machines that run nothing else.
 evictionHard:
   memory.available: 100Mi
-  nodefs.available: 1Gi
+  nodefs.available: {{.Spare}}
   nodefs.inodesFree: 5%
-  imagefs.available: 1Gi
+  imagefs.available: {{.Spare}}
   imagefs.inodesFree: 5%
 imageGCHighThresholdPercent: 95
 imageGCLowThresholdPercent: 90
@@ -118,6 +122,16 @@ func resolver() string {
 	return "/etc/resolv.conf"
 }
 
+// spare is how much of a disk is kept free: a twentieth, and no more than lets a node work, 1 GiB.
+func spare(disk resource.Quantity) string {
+	const most, share = 1 << 30, 20
+	size := int64(most)
+	if bytes := disk.Value(); bytes > 0 {
+		size = min(size, bytes/share)
+	}
+	return resource.NewQuantity(size>>20<<20, resource.BinarySI).String()
+}
+
 // Ensure answers with the settings of the node that lives at p. Where there are none it writes the first ones,
 // and makes the folder of static Pods that they name.
 func Ensure(p paths.Paths, v Values, m Machine) (*kubeletconfig.KubeletConfiguration, error) {
@@ -126,6 +140,9 @@ func Ensure(p paths.Paths, v Values, m Machine) (*kubeletconfig.KubeletConfigura
 	}
 	if v.PodLogsDir == "" {
 		v.PodLogsDir = p.PodLogs
+	}
+	if v.Spare == "" {
+		v.Spare = spare(m.Capacity[v1.ResourceEphemeralStorage])
 	}
 	written, err := WriteDefault(p.KubeletConfig, v)
 	if err == nil && written {
