@@ -3,9 +3,9 @@ package spec
 import corev1 "k8s.io/api/core/v1"
 
 // Prune takes out of a Pod what v1.37 does not have by default: the fields of features whose gates are off.
-// Clients that send them are not refused; the fields are simply not kept. One is kept all the same,
-// lifecycle.stopSignal (ContainerStopSignals): a program that is ended by another signal than its manifest names
-// does not end as it is meant to.
+// Clients that send them are not refused; the fields are simply not kept. One is kept where it is valid with the gate
+// on, which takes a Pod that names its system, lifecycle.stopSignal (ContainerStopSignals): a program that is ended by
+// another signal than its manifest names does not end as it is meant to.
 func Prune(pod *corev1.Pod) {
 	pruneSpec(&pod.Spec)
 	PruneStatus(pod)
@@ -34,6 +34,19 @@ func pruneSpec(s *corev1.PodSpec) {
 	}
 	for c := range Containers(s) {
 		pruneContainer(c)
+		if s.OS == nil {
+			pruneStopSignal(c)
+		}
+	}
+}
+
+func pruneStopSignal(c *corev1.Container) {
+	if c.Lifecycle == nil || c.Lifecycle.StopSignal == nil {
+		return
+	}
+	c.Lifecycle.StopSignal = nil
+	if *c.Lifecycle == (corev1.Lifecycle{}) {
+		c.Lifecycle = nil
 	}
 }
 

@@ -10,15 +10,16 @@ import (
 	"podium.dev/podium/internal/registry/fault"
 )
 
-// stopSignal judges the signal that asks a container to end: which there are depends on the system, which must
-// be named.
+// stopSignal judges the signal that asks a container to end: which there are depends on the system. Where none is
+// named there is no signal either, see Prune.
 func (c *checker) stopSignal(s corev1.Signal, at *field.Path) {
-	switch os := c.spec.OS; {
-	case os == nil:
-		c.Forbidden(at, "may not be set for containers with empty `spec.os.name`")
-	case os.Name == corev1.Windows:
+	if c.spec.OS == nil {
+		return
+	}
+	switch c.spec.OS.Name {
+	case corev1.Windows:
 		fault.OneOf(&c.List, at, s, corev1.SIGKILL, corev1.SIGTERM)
-	case os.Name == corev1.Linux:
+	case corev1.Linux:
 		fault.OneOf(&c.List, at, s, linuxSignals()...)
 	}
 }

@@ -20,7 +20,7 @@ func TestStopSignal(t *testing.T) {
 		{"linux", "TERM", field.ErrorTypeNotSupported.String()},
 		{"windows", "SIGKILL", ""},
 		{"windows", "SIGUSR1", field.ErrorTypeNotSupported.String()},
-		{"", "SIGTERM", field.ErrorTypeForbidden.String()},
+		{"", "SIGTERM", ""},
 	} {
 		template := template(t, "{}")
 		if tc.os != "" {
@@ -34,6 +34,9 @@ func TestStopSignal(t *testing.T) {
 				t.Errorf("%s on %q: a fault of %s", tc.signal, tc.os, f.Field)
 			}
 			got = f.Type.String()
+		}
+		if kept := template.Spec.Containers[0].Lifecycle != nil; kept != (tc.os != "") {
+			t.Errorf("%s on %q: kept: %v", tc.signal, tc.os, kept)
 		}
 		if got != tc.want {
 			t.Errorf("%s on %q: %q, want %q", tc.signal, tc.os, got, tc.want)
