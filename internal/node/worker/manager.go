@@ -200,22 +200,34 @@ func (m *Manager) evict(uid types.UID, why pod.Verdict, when func(*worker, chan 
 // Halt stops all Pods of the node as it goes down, each in its grace period, and gives back what they held. The
 // API is not told: when the node is up again they go on. It answers when all have stopped or ctx ends.
 func (m *Manager) Halt(ctx context.Context) error {
+	every := func(*worker) bool { return true }
+	if err := m.orderEnd(ctx, every, func(o *pod.Orders) { o.Halt = true }); err != nil {
+		return fmt.Errorf("stop the pods of the node: %w", err)
+	}
+	return nil
+}
+
+// orderEnd gives the chosen workers an order and waits until each has given back what its Pod held, or until ctx ends.
+func (m *Manager) orderEnd(ctx context.Context, chosen func(*worker) bool, order func(*pod.Orders)) error {
 	m.mu.Lock()
-	var stopped []chan struct{}
+	var ends []chan struct{}
 	for _, w := range m.workers {
+		if !chosen(w) {
+			continue
+		}
 		done := make(chan struct{})
-		stopped = append(stopped, done)
+		ends = append(ends, done)
 		w.post(func() {
-			w.orders.Halt = true
+			order(&w.orders)
 			w.onHalt = append(w.onHalt, done)
 		})
 	}
 	m.mu.Unlock()
-	for _, done := range stopped {
+	for _, done := range ends {
 		select {
 		case <-done:
 		case <-ctx.Done():
-			return fmt.Errorf("stop the pods of the node: %w", context.Cause(ctx))
+			return context.Cause(ctx)
 		}
 	}
 	return nil

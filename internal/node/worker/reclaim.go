@@ -4,6 +4,8 @@ import (
 	"context"
 
 	v1 "k8s.io/api/core/v1"
+
+	"podium.dev/podium/internal/node/pod"
 )
 
 // Active answers with the Pods that may have something running, each with its status as the node sees it and the
@@ -26,26 +28,6 @@ func (m *Manager) Active() []*v1.Pod {
 // ForgetEnded has the runtime forget the containers of Pods that have ended and are still in the API, whose logs
 // are lost with them: the disk is full. It answers when that is done.
 func (m *Manager) ForgetEnded(ctx context.Context) error {
-	m.mu.Lock()
-	var ends []chan struct{}
-	for _, w := range m.workers {
-		if w.source == orphan || !w.shared.Load().over {
-			continue
-		}
-		done := make(chan struct{})
-		ends = append(ends, done)
-		w.post(func() {
-			w.orders.Forget = true
-			w.onHalt = append(w.onHalt, done)
-		})
-	}
-	m.mu.Unlock()
-	for _, done := range ends {
-		select {
-		case <-done:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	return nil
+	ended := func(w *worker) bool { return w.source != orphan && w.shared.Load().over }
+	return m.orderEnd(ctx, ended, func(o *pod.Orders) { o.Forget = true })
 }
