@@ -38,6 +38,7 @@ func Identity(u user.Info) (name string, isNode bool) {
 type Authorizer struct {
 	rules     []rbacv1.PolicyRule
 	relations *relations
+	volumes   *volumes
 	stores    local.Stores
 }
 
@@ -48,15 +49,18 @@ var (
 
 // New makes an authorizer. The rules say what every node may do with the kinds that are nobody's own.
 func New(rules []rbacv1.PolicyRule) *Authorizer {
-	return &Authorizer{rules: rules, relations: newRelations()}
+	return &Authorizer{rules: rules, relations: newRelations(), volumes: newVolumes()}
 }
 
-// Follow keeps the authorizer in step with the Pods until the context ends. It must be called once, before
+// Follow keeps the authorizer in step with the Pods and PersistentVolumes until the context ends. It must be called once, before
 // the first decision.
 func (a *Authorizer) Follow(ctx context.Context, stores local.Stores) error {
 	a.stores = stores
 	if _, err := local.Follow(ctx, stores, local.Core("pods"), a.relations.sink()); err != nil {
 		return fmt.Errorf("follow the Pods of the nodes: %w", err)
+	}
+	if _, err := local.Follow(ctx, stores, local.Core("persistentvolumes"), a.volumes.sink()); err != nil {
+		return fmt.Errorf("follow the PersistentVolumes: %w", err)
 	}
 	return nil
 }
@@ -97,7 +101,6 @@ func (a *Authorizer) RulesFor(_ context.Context, who user.Info, _ string) ([]aut
 // others are the groups whose kinds have rules of their own for nodes that Podium has not: it serves none of
 // them, and a node gets nothing of them.
 var others = map[schema.GroupResource]bool{
-	{Resource: "persistentvolumes"}:                                    true,
 	{Group: "storage.k8s.io", Resource: "volumeattachments"}:           true,
 	{Group: "storage.k8s.io", Resource: "csinodes"}:                    true,
 	{Group: "resource.k8s.io", Resource: "resourceclaims"}:             true,
@@ -115,6 +118,8 @@ func (a *Authorizer) decide(ctx context.Context, name string, attrs authorizer.A
 			return a.serviceAccount(ctx, name, attrs)
 		case local.Core("persistentvolumeclaims"):
 			return a.claim(ctx, name, attrs)
+		case local.Core("persistentvolumes"):
+			return a.get(ctx, name, attrs)
 		case local.Core("nodes"):
 			return node(name, attrs)
 		case local.Core("pods"):
@@ -139,10 +144,30 @@ func (a *Authorizer) related(ctx context.Context, name string, attrs authorizer.
 		return false, "No Object name found"
 	}
 	t := thing{attrs.GetResource(), attrs.GetNamespace(), attrs.GetName()}
-	if a.relations.related(name, t) || a.relatedNow(ctx, name, t) {
+	ways := append(a.volumes.claims(t), t)
+	if slices.ContainsFunc(ways, func(t thing) bool { return a.relations.related(name, t) }) {
+		return true, ""
+	}
+	if t.resource == "persistentvolumes" && len(ways) == 1 {
+		ways = append(ways, a.claimNow(ctx, t.name)...)
+	}
+	if slices.ContainsFunc(ways, func(t thing) bool { return a.relatedNow(ctx, name, t) }) {
 		return true, ""
 	}
 	return false, unrelated(name)
+}
+
+// claimNow reads the claim of a volume that the authorizer has not heard of yet.
+func (a *Authorizer) claimNow(ctx context.Context, name string) []thing {
+	pv, err := local.Get[*corev1.PersistentVolume](ctx, a.stores, local.Core("persistentvolumes"), "", name)
+	if err != nil {
+		return nil
+	}
+	b, ok := bindingOf(pv)
+	if !ok {
+		return nil
+	}
+	return []thing{b.claim}
 }
 
 // relatedNow looks through the node's Pods themselves: the node may have seen a new Pod a moment before the
@@ -193,6 +218,15 @@ func (a *Authorizer) claim(ctx context.Context, name string, attrs authorizer.At
 		if attrs.GetVerb() != "update" && attrs.GetVerb() != "patch" {
 			return false, "can only get/update/patch this type"
 		}
+	default:
+		return a.get(ctx, name, attrs)
+	}
+	return a.related(ctx, name, attrs)
+}
+
+// get allows reading single objects of a kind.
+func (a *Authorizer) get(ctx context.Context, name string, attrs authorizer.Attributes) (bool, string) {
+	switch {
 	case attrs.GetVerb() != "get":
 		return false, "can only get individual resources of this type"
 	case attrs.GetSubresource() != "":

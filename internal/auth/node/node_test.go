@@ -37,6 +37,34 @@ func pod(name, node string) *corev1.Pod {
 	}
 }
 
+func boundTo(name, claim string) *corev1.PersistentVolume {
+	pv := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	pv.Spec.CSI = &corev1.CSIPersistentVolumeSource{
+		NodeStageSecretRef:         &corev1.SecretReference{Namespace: "storage", Name: "stage"},
+		ControllerPublishSecretRef: &corev1.SecretReference{Namespace: "storage", Name: "controller"},
+	}
+	if claim != "" {
+		pv.Spec.ClaimRef = &corev1.ObjectReference{Namespace: "ns", Name: claim}
+	}
+	return pv
+}
+
+func TestVolumesFollow(t *testing.T) {
+	v := newVolumes()
+	s := v.sink()
+	stage, a := thing{"secrets", "storage", "stage"}, thing{"persistentvolumeclaims", "ns", "a"}
+	s.Set(boundTo("one", "a"))
+	s.Set(boundTo("two", "a"))
+	s.Set(boundTo("one", ""))
+	if got := v.claims(stage); !slices.Equal(got, []thing{a}) {
+		t.Errorf("the Secret belongs to %v, want %v", got, a)
+	}
+	s.Remove(boundTo("two", "a"))
+	if len(v.all) != 0 || len(v.secrets) != 0 {
+		t.Errorf("something is left: %v, %v", v.all, v.secrets)
+	}
+}
+
 func TestThings(t *testing.T) {
 	var got []string
 	for _, th := range things(pod("p", "n")) {
@@ -77,7 +105,12 @@ func TestRelationsFollowThePods(t *testing.T) {
 func TestDecisions(t *testing.T) {
 	a := New(nil)
 	a.stores = func(schema.GroupResource) *genericregistry.Store { return nil }
-	a.relations.sink().Set(pod("p", "n"))
+	p := pod("p", "n")
+	p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{VolumeSource: corev1.VolumeSource{
+		PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "claim"},
+	}})
+	a.relations.sink().Set(p)
+	a.volumes.sink().Replace([]*corev1.PersistentVolume{boundTo("mine", "claim"), boundTo("other", "elsewhere"), boundTo("free", "")})
 	own := fields.Requirements{{Field: "spec.nodeName", Operator: selection.Equals, Value: "n"}}
 	for name, c := range map[string]struct {
 		a    authorizer.AttributesRecord
@@ -98,6 +131,14 @@ func TestDecisions(t *testing.T) {
 		"its Lease":             {authorizer.AttributesRecord{Verb: "update", APIGroup: "coordination.k8s.io", Resource: "leases", Namespace: "kube-node-lease", Name: "n"}, ""},
 		"another Lease":         {authorizer.AttributesRecord{Verb: "update", APIGroup: "coordination.k8s.io", Resource: "leases", Namespace: "kube-node-lease", Name: "m"}, "with the same name"},
 		"a Lease of elsewhere":  {authorizer.AttributesRecord{Verb: "get", APIGroup: "coordination.k8s.io", Resource: "leases", Namespace: "ns", Name: "n"}, `in the "kube-node-lease" system namespace`},
+		"its volume":            {authorizer.AttributesRecord{Verb: "get", Resource: "persistentvolumes", Name: "mine"}, ""},
+		"its volume's secret":   {authorizer.AttributesRecord{Verb: "get", Resource: "secrets", Namespace: "storage", Name: "stage"}, ""},
+		"a controller's secret": {authorizer.AttributesRecord{Verb: "get", Resource: "secrets", Namespace: "storage", Name: "controller"}, "no relationship"},
+		"another's volume":      {authorizer.AttributesRecord{Verb: "get", Resource: "persistentvolumes", Name: "other"}, "no relationship"},
+		"a free volume":         {authorizer.AttributesRecord{Verb: "get", Resource: "persistentvolumes", Name: "free"}, "no relationship"},
+		"all volumes":           {authorizer.AttributesRecord{Verb: "list", Resource: "persistentvolumes"}, "can only get individual resources of this type"},
+		"change its volume":     {authorizer.AttributesRecord{Verb: "update", Resource: "persistentvolumes", Name: "mine"}, "can only get individual resources of this type"},
+		"its volume's status":   {authorizer.AttributesRecord{Verb: "get", Resource: "persistentvolumes", Subresource: "status", Name: "mine"}, "cannot get subresource"},
 		"a volume":              {authorizer.AttributesRecord{Verb: "get", Resource: "persistentvolumes", Name: "v"}, "no relationship"},
 		"what no rule is about": {authorizer.AttributesRecord{Verb: "get", Resource: "things"}, "-"},
 	} {
