@@ -17,6 +17,8 @@ import (
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
+
+	"podium.dev/podium/internal/safeopen"
 )
 
 // drop is the folder of archives that are taken in by themselves.
@@ -290,7 +292,7 @@ func isArchive(name string) bool {
 // isBeingWritten says whether somebody has the file open for writing: then the kernel grants no lease to read it.
 // Where there are no leases the answer is no, and a file cut short is taken in when it is closed.
 func isBeingWritten(path string) bool {
-	f, err := os.Open(path)
+	f, err := safeopen.Following(path)
 	if err != nil {
 		return false
 	}

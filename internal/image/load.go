@@ -17,12 +17,14 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"podium.dev/podium/internal/safeopen"
 )
 
 // Load takes in the images of an archive: docker-save or OCI layout, plain, gzip or zstd. An archive that is bad in
 // any part leaves the store as it was; the error of one whose content is at fault wraps errdefs.ErrInvalidArgument.
 func (s *Service) Load(ctx context.Context, path string) ([]Image, error) {
-	f, err := os.Open(path)
+	f, err := safeopen.Following(path)
 	if err != nil {
 		return nil, fmt.Errorf("load images: %w", err)
 	}

@@ -2,35 +2,21 @@ package container
 
 import (
 	"fmt"
-	"io"
-	"os"
 	"strings"
 
-	"github.com/cyphar/filepath-securejoin/pathrs-lite"
+	"podium.dev/podium/internal/safeopen"
 )
 
-// maxEnvFile bounds what of an environment file is read: it comes from a container.
+// maxEnvFile is the most bytes of an environment file: it comes from a container, and execve(2) takes little more
+// as the whole environment of a process.
 const maxEnvFile = 1 << 20
 
 // envFileValue reads a variable from an environment file in a volume; the path cannot leave the volume,
 // whatever links a container put there. "" is a variable that is not in the file.
 func envFileValue(volume, path, key string) (string, error) {
-	handle, err := pathrs.OpenInRoot(volume, path)
+	content, err := safeopen.Read(maxEnvFile)(safeopen.In(volume, path))
 	if err != nil {
-		return "", err
-	}
-	defer handle.Close()
-	file, err := pathrs.Reopen(handle, os.O_RDONLY)
-	if err != nil {
-		return "", err
-	}
-	defer file.Close()
-	content, err := io.ReadAll(io.LimitReader(file, maxEnvFile+1))
-	if err != nil {
-		return "", err
-	}
-	if len(content) > maxEnvFile {
-		return "", fmt.Errorf("environment file %s is larger than %d bytes", path, maxEnvFile)
+		return "", fmt.Errorf("environment file %s: %w", path, err)
 	}
 	return parseEnvFile(string(content), key)
 }

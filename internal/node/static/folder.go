@@ -3,7 +3,6 @@ package static
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -16,6 +15,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/klog/v2"
+
+	"podium.dev/podium/internal/safeopen"
 )
 
 const (
@@ -180,13 +181,8 @@ func (f *folder) parse(path string, known *file) {
 }
 
 func readBounded(path string) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	content, err := io.ReadAll(io.LimitReader(file, maxManifest+1))
-	if err == nil && len(content) > maxManifest {
+	content, err := safeopen.Read(maxManifest)(safeopen.Following(path))
+	if errors.Is(err, safeopen.ErrTooLarge) {
 		err = fmt.Errorf("it is larger than %d bytes", maxManifest)
 	}
 	return content, err

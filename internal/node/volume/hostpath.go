@@ -51,7 +51,11 @@ func checkHostPath(path string, kind *v1.HostPathType) error {
 }
 
 func makeFile(path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE, 0o644)
+	// O_EXCL never opens what somebody has put there meanwhile, which might block.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

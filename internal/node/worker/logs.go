@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -13,6 +12,7 @@ import (
 
 	"podium.dev/podium/internal/node/container"
 	"podium.dev/podium/internal/node/pod"
+	"podium.dev/podium/internal/safeopen"
 )
 
 // removeLogs removes the logs of one attempt, those that were rotated away too. Logs that stay go with the
@@ -66,7 +66,8 @@ func messageFile(s *runtimeapi.ContainerStatus, path string) (words string, empt
 		if mount.GetContainerPath() != path {
 			continue
 		}
-		data, err := tail(mount.GetHostPath(), pod.MaxMessage)
+		// The Pod may mount a volume of its own at the path, with anything in it.
+		data, err := safeopen.Tail(pod.MaxMessage)(safeopen.File(mount.GetHostPath()))
 		if os.IsNotExist(err) {
 			return "", true
 		}
@@ -76,23 +77,6 @@ func messageFile(s *runtimeapi.ContainerStatus, path string) (words string, empt
 		return string(data), len(data) == 0
 	}
 	return "", true
-}
-
-// tail reads the last bytes of a file, at most limit.
-func tail(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	return io.ReadAll(io.NewSectionReader(f, max(info.Size()-limit, 0), limit))
 }
 
 // lastLog reads the last lines of a container's log, at most 80 of them and 2 KiB.

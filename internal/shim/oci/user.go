@@ -10,11 +10,10 @@ import (
 	"os"
 	"strings"
 
-	pathrs "github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"github.com/moby/sys/user"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
+	"podium.dev/podium/internal/safeopen"
 	"podium.dev/podium/internal/shim/bundle"
 )
 
@@ -58,17 +57,12 @@ const maxAccounts = 4 << 20
 
 // readIn reads a file inside root, never following a link out of it. One that is not there is empty.
 func readIn(root, path string) []byte {
-	f, err := pathrs.OpenInRoot(root, path)
+	f, err := safeopen.In(root, path)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
-	r, err := pathrs.Reopen(f, os.O_RDONLY|unix.O_NONBLOCK)
-	if err != nil {
-		return nil
-	}
-	defer r.Close()
-	data, _ := io.ReadAll(io.LimitReader(r, maxAccounts))
+	data, _ := io.ReadAll(io.LimitReader(f, maxAccounts))
 	return data
 }
 
