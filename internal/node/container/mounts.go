@@ -19,7 +19,7 @@ import (
 // mounts are a container's volumes, its hosts file where it brings none, and the file that it may leave a
 // last message in.
 func (b *Builder) mounts(in Input, env *environment) ([]*runtimeapi.Mount, error) {
-	var mounts []*runtimeapi.Mount
+	var points []point
 	ownHosts := false
 	for i := range in.Container.VolumeMounts {
 		vm := &in.Container.VolumeMounts[i]
@@ -28,7 +28,7 @@ func (b *Builder) mounts(in Input, env *environment) ([]*runtimeapi.Mount, error
 		if err != nil {
 			return nil, err
 		}
-		mounts = append(mounts, m)
+		points = append(points, point{m, managed(volumeNamed(in.Pod, vm.Name))})
 	}
 	if !ownHosts {
 		hosts, err := b.hostsMount(in.Pod, in.PodIPs)
@@ -36,11 +36,18 @@ func (b *Builder) mounts(in Input, env *environment) ([]*runtimeapi.Mount, error
 			return nil, err
 		}
 		if hosts != nil {
-			mounts = append(mounts, hosts)
+			points = append(points, point{Mount: hosts})
 		}
 	}
 	if message := b.messageMount(in); message != nil {
-		mounts = append(mounts, message)
+		points = append(points, point{Mount: message})
+	}
+	if err := makeMountPoints(points); err != nil {
+		return nil, err
+	}
+	mounts := make([]*runtimeapi.Mount, len(points))
+	for i, p := range points {
+		mounts[i] = p.Mount
 	}
 	return mounts, nil
 }

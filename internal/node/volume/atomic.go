@@ -45,10 +45,11 @@ func writeAtomic(dir string, files payload, now time.Time, own func(dir string) 
 			return err
 		}
 	}
-	if err := linkFiles(dir, files); err != nil {
+	links, err := linkFiles(dir, files)
+	if err != nil {
 		return err
 	}
-	return sweep(dir, files, current)
+	return sweep(dir, links, current)
 }
 
 // cleanPaths refuses paths that would leave the folder or take the place of its own entries.
@@ -170,48 +171,83 @@ func firstPart(p string) string {
 	return first
 }
 
-// linkFiles makes the links by which containers see the files.
-func linkFiles(dir string, files payload) error {
+// linkOf returns the link by which containers see a file: right in dir, or in a folder of dir's own (see makeNested)
+// on the way to the file; and where it leads to.
+func linkOf(dir, p string) (link, target string) {
+	up := ""
+	for end := strings.IndexByte(p, '/'); end >= 0; {
+		if !isFolder(filepath.Join(dir, p[:end])) {
+			return p[:end], path.Join(up, dataLink, p[:end])
+		}
+		up += "../"
+		next := strings.IndexByte(p[end+1:], '/')
+		if next < 0 {
+			break
+		}
+		end += 1 + next
+	}
+	return p, path.Join(up, dataLink, p)
+}
+
+// linkFiles makes the links by which containers see the files, and returns them.
+func linkFiles(dir string, files payload) (links map[string]bool, err error) {
+	links = map[string]bool{}
 	for p, f := range files {
-		name := firstPart(p)
+		name, target := linkOf(dir, p)
+		links[name] = true
 		link := filepath.Join(dir, name)
 		if _, err := os.Readlink(link); !errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err := os.Symlink(path.Join(dataLink, name), link); err != nil {
-			return err
+		if err := os.Symlink(target, link); err != nil {
+			return nil, err
 		}
 		if f.user != nil {
 			if err := os.Lchown(link, int(*f.user), -1); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
-	return nil
+	return links, nil
 }
 
 // sweep removes links to files that are no more, and every dated folder but the current one.
-func sweep(dir string, files payload, current string) error {
+func sweep(dir string, links map[string]bool, current string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
-	wanted := map[string]bool{}
-	for p := range files {
-		wanted[firstPart(p)] = true
-	}
 	var failed []error
 	for _, e := range entries {
-		full := filepath.Join(dir, e.Name())
 		switch {
-		case e.Name() == dataLink || e.Name() == current || wanted[e.Name()]:
+		case e.Name() == dataLink || e.Name() == current:
 		case strings.HasPrefix(e.Name(), ".."):
-			failed = append(failed, os.RemoveAll(full))
-		case e.Type() == fs.ModeSymlink:
-			if target, err := os.Readlink(full); err == nil && strings.HasPrefix(target, dataLink+"/") {
-				failed = append(failed, os.Remove(full))
-			}
+			failed = append(failed, os.RemoveAll(filepath.Join(dir, e.Name())))
+		default:
+			failed = append(failed, sweepLinks(dir, e.Name(), e.Type(), links))
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// sweepLinks removes an entry that is a link to a file that is no more, or such links in it.
+func sweepLinks(dir, name string, kind fs.FileMode, links map[string]bool) error {
+	full := filepath.Join(dir, name)
+	switch {
+	case kind == fs.ModeSymlink && !links[name]:
+		if target, err := os.Readlink(full); err == nil && strings.Contains("/"+target, "/"+dataLink+"/") {
+			return os.Remove(full)
+		}
+	case kind.IsDir():
+		entries, err := os.ReadDir(full)
+		if err != nil {
+			return err
+		}
+		var failed []error
+		for _, e := range entries {
+			failed = append(failed, sweepLinks(dir, path.Join(name, e.Name()), e.Type(), links))
+		}
+		return errors.Join(failed...)
+	}
+	return nil
 }

@@ -11,8 +11,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// nestedMounts are the paths inside a volume at which a container mounts others. A container cannot make
-// them there itself when it may only read the volume.
+// nestedMounts are the paths inside a volume at which a container mounts others.
 func nestedMounts(volume string, pod *v1.Pod) []string {
 	seen := map[string]bool{}
 	var nested []string
@@ -45,15 +44,28 @@ func innermost(c *v1.Container, outer, inner v1.VolumeMount) bool {
 	return true
 }
 
-// makeNested makes those paths in a volume's folder. What the volume itself shows at such a path stays.
+// makeNested makes the folders that those mounts lie in. They are folders of the volume's own, so that a new content
+// of the volume does not take them away below a mount; what the volume shows in them is linked one by one. The places
+// of the mounts themselves are made when the container is.
 func makeNested(dir string, nested []string) error {
 	for _, p := range nested {
-		if _, err := os.Lstat(filepath.Join(dir, firstPart(p))); err == nil {
+		if path.Dir(p) == "." || isLink(filepath.Join(dir, firstPart(p))) {
 			continue
 		}
-		if err := pathrs.MkdirAll(dir, p, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		if err := pathrs.MkdirAll(dir, path.Dir(p), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 			return err
 		}
 	}
 	return nil
+}
+
+func isLink(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode()&os.ModeSymlink != 0
+}
+
+// isFolder reports whether there is a folder, not a link to one.
+func isFolder(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.IsDir()
 }
