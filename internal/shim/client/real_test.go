@@ -144,6 +144,24 @@ func mkdir(t *testing.T, dir string) {
 	}
 }
 
+// A pause process that cannot set itself up may be gone before the shim has put it into its cgroup: the error is the
+// cause all the same.
+func TestRefusedSysctl(t *testing.T) {
+	w := newWorld(t)
+	for range 20 {
+		spec := w.Sandbox(t)
+		spec.Sysctls = map[string]string{"net.ipv4.ip_local_reserved_ports": "1024 15999"}
+		sh, _, err := w.launcher.Launch(t.Context(), spec)
+		if err == nil {
+			_ = sh.Stop(t.Context())
+			t.Fatal("the kernel takes a list of ports without a comma")
+		}
+		if want := "set sysctl net.ipv4.ip_local_reserved_ports=1024 15999: invalid argument"; !strings.HasSuffix(err.Error(), want) {
+			t.Fatalf("the error is %q, want it to end with %q", err, want)
+		}
+	}
+}
+
 func (w *world) Launcher() shim.Launcher { return pauseNoter{w} }
 
 // pauseNoter notes the pause process that the containers share the namespaces of.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -91,7 +92,9 @@ func (s *server) startPause(req *shim.StartRequest) (_ *sandbox, _ <-chan shim.E
 	sb.state = shim.SandboxState{ShimPID: os.Getpid(), PausePID: pid, StartedAt: time.Now().UTC()}
 	if err := s.settlePause(sb, readyRead); err != nil {
 		_ = unix.Kill(pid, unix.SIGKILL)
-		<-exited
+		if exit := <-exited; exit.Signal != int(unix.SIGKILL) && exit.Code != pauseFailed {
+			err = fmt.Errorf("it ended with code %d: %w", exit.Code, err)
+		}
 		if spec.NetNSFile != "" {
 			_ = unpin(spec.NetNSFile)
 		}
@@ -112,28 +115,59 @@ func cloneFlags(spec shim.SandboxSpec) uintptr {
 	return flags
 }
 
+const (
+	// pauseFailed is the code that pause ends with after it has said why (pause.c, check).
+	pauseFailed = 1
+	// maxPauseWords is the size of the line that pause has for it (pause.c, say).
+	maxPauseWords = 512
+)
+
 // settlePause puts pause where it belongs and waits until it has set itself up.
-func (s *server) settlePause(sb *sandbox, ready *os.File) error {
+//
+// A pause that cannot set itself up ends, and then whatever is done to it here fails because of that. So its own words,
+// which name the cause, come before any error of ours.
+func (s *server) settlePause(sb *sandbox, ready io.Reader) error {
 	pid := sb.state.PausePID
-	for _, dir := range sb.spec.Cgroups {
-		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), strconv.AppendInt(nil, int64(pid), 10), 0); err != nil {
-			return err
-		}
+	placed := enterCgroups(pid, sb.spec.Cgroups)
+	note := setOOMScore(pid, sb.spec.OOMScoreAdj)
+	said, err := io.ReadAll(io.LimitReader(ready, maxPauseWords))
+	if len(said) > 0 {
+		return errors.New(pauseWords(string(said)))
 	}
-	if note := setOOMScore(pid, sb.spec.OOMScoreAdj); note != "" {
-		sb.state.Notes = append(sb.state.Notes, note)
-	}
-	said, err := io.ReadAll(ready)
-	if err != nil {
+	if err := errors.Join(placed, err); err != nil {
 		return err
 	}
-	if len(said) > 0 {
-		return errors.New(string(said))
+	if note != "" {
+		sb.state.Notes = append(sb.state.Notes, note)
 	}
 	if sb.spec.Net && sb.spec.NetNSFile != "" {
 		return pin(fmt.Sprintf("/proc/%d/ns/net", pid), sb.spec.NetNSFile)
 	}
 	return nil
+}
+
+// enterCgroups moves a process into the cgroups of these folders.
+func enterCgroups(pid int, dirs []string) error {
+	for _, dir := range dirs {
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), strconv.AppendInt(nil, int64(pid), 10), 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pauseWords is what pause says of its failure with the error in words: pause links no libc and knows numbers only.
+func pauseWords(said string) string {
+	const sep = ": errno "
+	at := strings.LastIndex(said, sep)
+	if at < 0 {
+		return said
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(said[at+len(sep):]), 10, 16)
+	if err != nil {
+		return said
+	}
+	return said[:at] + ": " + syscall.Errno(n).Error()
 }
 
 // setOOMScore sets a process's oom_score_adj, and says so if it may not.
