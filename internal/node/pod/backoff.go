@@ -54,7 +54,7 @@ func held(c *v1.Container, o *Observed) (until time.Time, window time.Duration, 
 	if last == nil || !holds(last, backoffKey(c)) {
 		return time.Time{}, 0, false
 	}
-	if k := o.Work.Kills[last.ID]; k != nil && k.Again {
+	if k := o.ender(last); k != nil && k.Again {
 		return time.Time{}, 0, false
 	}
 	until = last.FinishedAt.Add(last.Backoff)
@@ -66,7 +66,7 @@ func held(c *v1.Container, o *Observed) (until time.Time, window time.Duration, 
 // The end of one that the node has ended itself is no news to it.
 func toldUntil(c *v1.Container, o *Observed) time.Time {
 	last := lastExit(c.Name, o)
-	if k := o.Work.Kills[last.ID]; k != nil && k.Restart {
+	if k := o.ender(last); k != nil && k.Restart {
 		return time.Time{}
 	}
 	return last.FinishedAt.Add(min(time.Second, last.Backoff/2))
@@ -89,10 +89,11 @@ func nextBackoff(c *v1.Container, o *Observed) time.Duration {
 		most = DefaultMaxBackoff
 	}
 	last := lastExit(c.Name, o)
-	switch {
-	case last == nil:
+	if last == nil {
 		return 0
-	case last.Attempt == 0 && o.Work.Kills[last.ID] != nil && o.Work.Kills[last.ID].Again:
+	}
+	switch k := o.ender(last); {
+	case last.Attempt == 0 && k != nil && k.Again:
 		return 0 // ended by the node to be started anew in one step, before any exit of its own accord
 	case !holds(last, backoffKey(c)):
 		return min(firstBackoff, most)

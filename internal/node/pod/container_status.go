@@ -93,8 +93,11 @@ func (r *reporter) container(c *v1.Container, prev *v1.ContainerStatus, k kind) 
 // are then one step: the status says that it runs until its successor does or cannot be started.
 func (r *reporter) replacing(c *v1.Container, run *Container, prev *v1.ContainerStatus) bool {
 	w := &r.o.Work
-	k := w.Kills[run.ID]
-	if run.State != Exited || k == nil || !k.Restart || !k.Again || Ending(r.pod, r.prev, r.o) {
+	if run.State != Exited {
+		return false
+	}
+	k := r.o.ender(run)
+	if k == nil || !k.Restart || !k.Again || Ending(r.pod, r.prev, r.o) {
 		return false
 	}
 	if prev == nil || prev.State.Running == nil || prev.ContainerID != containerID(r.o.Node.Runtime, run.ID) {
@@ -257,7 +260,7 @@ const lostMessage = "The container could not be located when the pod was termina
 func (r *reporter) initOver(st *v1.ContainerStatus, c *v1.Container, runs int) bool {
 	last := r.o.newest(c.Name)
 	if last != nil {
-		return runs > 0 && last.State == Exited && last.ExitCode == 0
+		return runs > 0 && last.State == Exited && !initFailed(r.pod, last)
 	}
 	if r.restarting || Sidecar(c) || !r.o.begun(r.pod) {
 		return false // while all are being restarted, or in a new sandbox, it is to run again
@@ -352,7 +355,8 @@ func (r *reporter) probed(c *v1.Container, st, prev *v1.ContainerStatus, k kind)
 		}
 	}
 	if k == initKind && !Sidecar(c) {
-		ready = st.State.Terminated != nil && st.State.Terminated.ExitCode == 0
+		end := st.State.Terminated
+		ready = end != nil && !failedEnd(r.pod, c.Name, end.Reason, end.ExitCode)
 	}
 	st.Started, st.Ready = &started, ready
 }

@@ -60,7 +60,9 @@ func (r *reporter) wasInitialized(st *v1.PodStatus) bool {
 	if Sidecar(last) {
 		return s.State.Running != nil && s.Started != nil && *s.Started
 	}
-	well := func(e *v1.ContainerStateTerminated) bool { return e != nil && e.ExitCode == 0 }
+	well := func(e *v1.ContainerStateTerminated) bool {
+		return e != nil && !failedEnd(r.pod, last.Name, e.Reason, e.ExitCode)
+	}
 	return well(s.State.Terminated) || well(s.LastTerminationState.Terminated)
 }
 

@@ -239,6 +239,16 @@ func (o *Observed) newest(name string) *Container {
 	return nil
 }
 
+// ender returns the kill that ended an attempt, nil when it ended of its own accord. A kill that began after the end,
+// which was not known yet, did not cause it: a liveness probe, say, that fails because it dies with its container.
+func (o *Observed) ender(c *Container) *Kill {
+	k := o.Work.Kills[c.ID]
+	if k == nil || c.FinishedAt.Before(k.Since) {
+		return nil
+	}
+	return k
+}
+
 // attempts answers with the attempts at running the named container, newest first.
 func (o *Observed) attempts(name string) []*Container {
 	var all []*Container

@@ -70,7 +70,7 @@ func (t *tally) init(p *v1.Pod, c *v1.Container, s *v1.ContainerStatus) {
 	switch {
 	case end == nil:
 		t.initPending++
-	case end.ExitCode != 0 && !t.restarts(p, c, end):
+	case failedEnd(p, c.Name, end.Reason, end.ExitCode) && !t.restarts(p, c, end):
 		t.initFailed = true
 	}
 }
@@ -127,7 +127,7 @@ func (t *tally) regular(p *v1.Pod, c *v1.Container, s *v1.ContainerStatus) {
 
 // restarts reports whether a container starts again after it ended so.
 func (t *tally) restarts(p *v1.Pod, c *v1.Container, end *v1.ContainerStateTerminated) bool {
-	return t.restarting || end.Reason == restartingAllReason || restartsAfter(p, c, end.ExitCode)
+	return t.restarting || end.Reason == restartingAllReason || restartsAfter(p, c, end.ExitCode, failedEnd(p, c.Name, end.Reason, end.ExitCode))
 }
 
 // Static reports whether the Pod comes from the node itself and not from the API.

@@ -75,7 +75,11 @@ func (pl *planner) turn(c *Container) bool {
 	return true
 }
 
+// runs reports whether a container runs or is just being started, which is not cut short.
 func (pl *planner) runs(name string) bool {
+	if s := pl.o.Work.Starts[name]; s != nil && s.Busy {
+		return true
+	}
 	c := pl.o.newest(name)
 	return c != nil && c.State == Running
 }

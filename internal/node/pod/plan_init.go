@@ -59,7 +59,7 @@ func (pl *planner) frontier(c *v1.Container) bool {
 	case Created:
 		pl.start(c, "")
 	case Exited:
-		if !initFailed(run) {
+		if !initFailed(pl.pod, run) {
 			return true
 		}
 		if wanted(pl.pod, c, pl.o) {
@@ -76,8 +76,8 @@ func (pl *planner) frontier(c *v1.Container) bool {
 }
 
 // initFailed reports whether an attempt at an init container did not do its part.
-func initFailed(run *Container) bool {
-	return run.Reason == "OOMKilled" || (run.State == Exited && run.ExitCode != 0) || run.State == Unknown
+func initFailed(p *v1.Pod, run *Container) bool {
+	return run.State == Unknown || run.State == Exited && failedEnd(p, run.Name, run.Reason, run.ExitCode)
 }
 
 // keepSidecar plans for a sidecar to run, and reports whether it has started.

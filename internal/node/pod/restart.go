@@ -39,9 +39,19 @@ func restartsAll(c *v1.Container, code int32) bool {
 	return rule != nil && rule.Action == v1.ContainerRestartRuleActionRestartAllContainers
 }
 
-// restartsAfter reports whether the container is to be started again after an exit with the code: its own
-// rules first, then its own policy, then the Pod's.
-func restartsAfter(p *v1.Pod, c *v1.Container, code int32) bool {
+// oomKilled is the reason of a container of which the kernel has killed a process for memory.
+const oomKilled = "OOMKilled"
+
+// failedEnd reports whether a container that ended so has failed. An init container that lost a process to the kernel
+// has, whatever its code: what it was to prepare may be half done. So the kubelet decides about the next init
+// container (isInitContainerFailed), but not about restart and phase, where such a Pod stays Pending for ever.
+func failedEnd(p *v1.Pod, name, reason string, code int32) bool {
+	return code != 0 || reason == oomKilled && initContainer(p, name) != nil
+}
+
+// restartsAfter reports whether the container is to be started again after an exit with the code, which was a
+// failure or not: its own rules first, then its own policy, then the Pod's.
+func restartsAfter(p *v1.Pod, c *v1.Container, code int32, failed bool) bool {
 	if c.RestartPolicy != nil {
 		if rule := restartRule(c, code); rule != nil {
 			switch rule.Action {
@@ -53,14 +63,14 @@ func restartsAfter(p *v1.Pod, c *v1.Container, code int32) bool {
 		case v1.ContainerRestartPolicyAlways:
 			return true
 		case v1.ContainerRestartPolicyOnFailure:
-			return code != 0
+			return failed
 		case v1.ContainerRestartPolicyNever:
 			return false
 		}
 	}
 	switch p.Spec.RestartPolicy {
 	case v1.RestartPolicyOnFailure:
-		return code != 0
+		return failed
 	case v1.RestartPolicyNever:
 		return false
 	}
@@ -90,10 +100,10 @@ func wanted(p *v1.Pod, c *v1.Container, o *Observed) bool {
 	case Running:
 		return false
 	case Exited:
-		if k := o.Work.Kills[last.ID]; k != nil && k.Restart {
+		if k := o.ender(last); k != nil && k.Restart {
 			return true
 		}
-		return restartsAfter(p, c, last.ExitCode)
+		return restartsAfter(p, c, last.ExitCode, failedEnd(p, c.Name, last.Reason, last.ExitCode))
 	}
 	return true
 }

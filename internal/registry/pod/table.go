@@ -170,7 +170,8 @@ func sidecarsOf(pod *corev1.Pod) map[string]bool {
 // sidecar that has started.
 func initialized(c *corev1.ContainerStatus, sidecars map[string]bool) bool {
 	if ended := c.State.Terminated; ended != nil && ended.ExitCode == 0 {
-		return true
+		// One that lost a process to the kernel has failed (node/pod, failedEnd), whatever its code.
+		return ended.Reason != "OOMKilled" || sidecars[c.Name]
 	}
 	return sidecars[c.Name] && c.Started != nil && *c.Started
 }

@@ -111,6 +111,7 @@ func TestStatusOfRow(t *testing.T) {
 		{name: "init container failed", init: list{container0("x", ended(1, 0, "Error"))}, containers: list{{}}, phase: corev1.PodPending, ready: "0/1", status: "Init:Error", restarts: "0"},
 		{name: "init container ended with a code", init: list{container0("x", ended(4, 0, ""))}, containers: list{{}}, phase: corev1.PodPending, ready: "0/1", status: "Init:ExitCode:4", restarts: "0"},
 		{name: "init container ended by a signal", init: list{container0("x", ended(4, 15, ""))}, containers: list{{}}, phase: corev1.PodPending, ready: "0/1", status: "Init:Signal:15", restarts: "0"},
+		{name: "init container lost a child for memory", init: list{container0("x", ended(0, 0, "OOMKilled"))}, containers: list{{}}, phase: corev1.PodFailed, ready: "0/1", status: "Init:OOMKilled", restarts: "0"},
 		{name: "init container crashes", init: list{container0("x", waiting("CrashLoopBackOff"), restarted(2, time.Hour))}, containers: list{{}}, phase: corev1.PodPending, ready: "0/1", status: "Init:CrashLoopBackOff", restarts: "2 (60m ago)"},
 		{name: "init containers are done", init: list{container0("x", ended(0, 0, "Completed"), restarted(2, time.Hour))}, containers: list{container0("a", waiting("PodInitializing"))},
 			phase: corev1.PodPending, ready: "0/1", status: "PodInitializing", restarts: "0"},
