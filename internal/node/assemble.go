@@ -42,7 +42,7 @@ func (n *Node) assemble(recorder record.EventRecorder) error {
 	n.cgroups = container.NewPodCgroups(groups, c.Paths, c.Kubelet)
 	builder := container.NewBuilder(container.Config{
 		NodeName: c.Name, HostIPs: n.hostIPs, Allocatable: n.allocatable, Paths: c.Paths, Kubelet: c.Kubelet,
-		Objects: n.objects, Cgroups: n.cgroups, Volumes: n.volumes, Recorder: recorder,
+		Objects: n.objects, Cgroups: n.cgroups, Volumes: n.volumes, Recorder: recorder, Node: n.reference,
 	})
 	probes := probe.New(probe.Config{
 		Runtime: c.Runtime, Recorder: recorder, Clock: c.Clock,

@@ -56,6 +56,8 @@ type Config struct {
 	Cgroups  PodCgroups
 	Volumes  Volumes
 	Recorder record.EventRecorder
+	// Node is what events of the node are recorded of; nil records none.
+	Node func() *v1.ObjectReference
 	// Machine is what the kernel offers; nil has it found out.
 	Machine *Machine
 }

@@ -103,6 +103,7 @@ func newRig(t *testing.T) *rig {
 		},
 		Paths:   paths.Paths{Kubelet: filepath.Join(dir, "kubelet"), PodLogs: filepath.Join(dir, "log/pods"), ContainerLogs: filepath.Join(dir, "log/containers")},
 		Kubelet: r.kubelet, Objects: r.objects, Volumes: r.volumes, Recorder: r.events, Machine: r.machine,
+		Node: func() *v1.ObjectReference { return &v1.ObjectReference{Kind: "Node", Name: "node"} },
 	})
 	return r
 }

@@ -10,7 +10,6 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-	"k8s.io/klog/v2"
 )
 
 // Limits of a resolver's configuration, as the API server's validation has them.
@@ -20,6 +19,9 @@ const (
 	maxSearchLine   = 2048
 	maxResolverFile = 10 << 20
 )
+
+// missingClusterDNS is the reason of the event of a Pod that is to use the cluster's DNS where there is none.
+const missingClusterDNS = "MissingClusterDNS"
 
 // dns is the resolver's configuration of a Pod, by its policy and its own dnsConfig, within limits.
 func (b *Builder) dns(pod *v1.Pod) (*runtimeapi.DNSConfig, error) {
@@ -55,10 +57,7 @@ func (b *Builder) policyDNS(pod *v1.Pod) (*runtimeapi.DNSConfig, error) {
 	}
 	kubelet := b.cfg.Kubelet
 	if len(kubelet.ClusterDNS) == 0 {
-		// A cluster without a DNS server is a choice here: it is said once, not to every Pod.
-		b.missingDNS.Do(func() {
-			klog.InfoS("Node does not have clusterDNS configured, pods with the ClusterFirst policy get the Default one", "pod", klog.KObj(pod))
-		})
+		b.missingClusterDNS(pod)
 		return b.hostDNS(host), nil
 	}
 	return &runtimeapi.DNSConfig{
@@ -66,6 +65,25 @@ func (b *Builder) policyDNS(pod *v1.Pod) (*runtimeapi.DNSConfig, error) {
 		Searches: clusterSearches(host.Searches, pod.Namespace, kubelet.ClusterDomain),
 		Options:  []string{"ndots:5"},
 	}, nil
+}
+
+// missingClusterDNS records that the Pod gets the node's resolver instead of the cluster's, in the kubelet's words. The
+// event of the node is recorded once, not for each Pod: the budget of events that an object has (25, and one more each
+// five minutes, in client-go) is needed for what happens to the node.
+func (b *Builder) missingClusterDNS(pod *v1.Pod) {
+	words := fmt.Sprintf("kubelet does not have ClusterDNS IP configured and cannot create Pod using %q policy. Falling back to %q policy.",
+		v1.DNSClusterFirst, v1.DNSDefault)
+	b.missingDNS.Do(func() {
+		if b.cfg.Recorder != nil && b.cfg.Node != nil {
+			b.cfg.Recorder.Event(b.cfg.Node(), v1.EventTypeWarning, missingClusterDNS, words)
+		}
+	})
+	b.event(pod, missingClusterDNS, fmt.Sprintf("pod: %q. %s", describe(pod), words))
+}
+
+// describe names a Pod as the kubelet's messages do: NAME_NAMESPACE(UID).
+func describe(pod *v1.Pod) string {
+	return fmt.Sprintf("%s_%s(%s)", pod.Name, pod.Namespace, pod.UID)
 }
 
 func (b *Builder) resolverFile() string {

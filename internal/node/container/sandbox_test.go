@@ -168,7 +168,8 @@ func TestDNS(t *testing.T) {
 		}, []string{"10.96.0.10", "1.1.1.1", "2.2.2.2"}, cluster, []string{"ndots:5"},
 			"Warning DNSConfigForming Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: 10.96.0.10 1.1.1.1 2.2.2.2"},
 		{"no cluster DNS", func(r *rig, _ *v1.Pod) { r.kubelet.ClusterDNS = nil }, []string{"9.9.9.9"}, []string{"host.example"}, []string{"timeout:2"},
-			""},
+			`Warning MissingClusterDNS pod: "p_ns(uid)". kubelet does not have ClusterDNS IP configured and cannot create Pod using "ClusterFirst" policy. Falling back to "Default" policy.`},
+		{"no cluster DNS, but none is asked for", func(r *rig, p *v1.Pod) { r.kubelet.ClusterDNS, p.Spec.DNSPolicy = nil, v1.DNSDefault }, []string{"9.9.9.9"}, []string{"host.example"}, []string{"timeout:2"}, ""},
 		{"no resolver", func(r *rig, p *v1.Pod) { r.kubelet.ResolverConfig, p.Spec.DNSPolicy = ptr(""), v1.DNSDefault }, []string{"127.0.0.1"}, []string{"."}, nil, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -176,6 +177,11 @@ func TestDNS(t *testing.T) {
 			pod := newPod()
 			tc.change(r, pod)
 			got, err := r.dns(pod)
+			if len(r.kubelet.ClusterDNS) == 0 && tc.event != "" {
+				if node := <-r.events.Events; node != strings.Replace(tc.event, `pod: "p_ns(uid)". `, "", 1) {
+					t.Errorf("event of the node %q", node)
+				}
+			}
 			if err != nil || !slices.Equal(got.Servers, tc.servers) || !slices.Equal(got.Searches, tc.searches) || !slices.Equal(got.Options, tc.options) {
 				t.Errorf("%v, %v", got, err)
 			}
