@@ -90,7 +90,6 @@ type Node struct {
 	recorder  record.EventRecorder
 
 	mu        sync.Mutex
-	last      corev1.NodeStatus // as it was last written
 	lastWrite time.Time
 	seen      *corev1.Node // as it was last seen, nil before it is registered
 	uid       types.UID    // the Node object's

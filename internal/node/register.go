@@ -105,18 +105,19 @@ func containsAll(have, want map[string]string) bool {
 // written takes note of the Node as the API server now has it, and tells what has changed.
 func (n *Node) written(before corev1.NodeStatus, o *corev1.Node) {
 	n.mu.Lock()
-	n.last, n.lastWrite, n.uid = o.Status, n.c.Clock.Now(), o.UID
+	n.lastWrite, n.uid = n.c.Clock.Now(), o.UID
 	n.mu.Unlock()
 	n.see(o)
 	n.tell(changes(before, o.Status)...)
 	n.tellReboot(before, o.Status)
 }
 
-// report writes the node's status when it has changed, or when the last write is as long ago as
-// nodeStatusReportFrequency says.
+// report writes the node's status when it is not what the API server has, or when the last write is as long ago as
+// nodeStatusReportFrequency says. What the API server has may be others' word: the node life cycle controller makes
+// the conditions of a node that was silent for too long Unknown.
 func (n *Node) report(ctx context.Context) error {
 	n.mu.Lock()
-	last, at := n.last, n.lastWrite
+	last, at := n.seen.Status, n.lastWrite
 	n.mu.Unlock()
 	now := status(last, n.observe(ctx))
 	if sameButHeartbeat(last, now) && n.c.Clock.Since(at) < n.c.Kubelet.NodeStatusReportFrequency.Duration {

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
@@ -58,16 +59,37 @@ func (n *Node) watchSelf(ctx context.Context) error {
 	return nil
 }
 
-// see takes note of the Node as the API server has it.
+// see takes note of the Node as the API server has it, unless a newer state was seen. Conditions of the node's own that
+// others have overruled are put right at once.
 func (n *Node) see(node *corev1.Node) {
 	n.mu.Lock()
 	before := n.seen
+	if before != nil {
+		if order, err := resourceversion.CompareResourceVersion(before.ResourceVersion, node.ResourceVersion); err == nil && order > 0 {
+			node = before
+		}
+	}
 	n.seen = node
+	if !n.lastWrite.IsZero() && overruled(node.Status) {
+		n.reportSoon()
+	}
 	if !n.lastWrite.IsZero() && takesPods(node) {
 		n.readyOnce.Do(func() { close(n.ready) })
 	}
 	n.mu.Unlock()
 	n.tellSchedulable(before, node)
+}
+
+// overruled reports whether a condition of the node's own is Unknown. The node never says so of itself: the node life
+// cycle controller does when it has not heard of the node for the monitor's grace period. Only then is the status
+// written out of turn, so that two writers with other views do not chase each other.
+func overruled(s corev1.NodeStatus) bool {
+	for t := range conditionEvents {
+		if statusOf(s, t) == corev1.ConditionUnknown {
+			return true
+		}
+	}
+	return false
 }
 
 // takesPods reports whether the scheduler gives the node Pods, as far as its being ready goes: every new Node has

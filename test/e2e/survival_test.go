@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"podium.dev/podium/test/registry"
 )
@@ -365,4 +366,33 @@ func TestPreflight(t *testing.T) {
 	if _, err := os.Stat(root); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the root was made (%v)", err)
 	}
+}
+
+// What the node life cycle controller said of a silent node is put right as soon as the node speaks again, not when its
+// next report is due, five minutes later at most.
+func TestNodeThatWasUnknownIsReadyAgain(t *testing.T) {
+	t.Parallel()
+	n := ownNode(t)
+	s := newSpaceOn(t, n)
+	nodes := n.client.CoreV1().Nodes()
+	patch := []byte(`{"status":{"conditions":[{"type":"Ready","status":"Unknown","reason":"NodeStatusUnknown","message":"Kubelet stopped posting node status."}]}}`)
+	said, err := nodes.Patch(s.ctx, n.name(), types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("the node is Ready again", func() error {
+		node, err := nodes.Get(s.ctx, n.name(), metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		for _, c := range node.Status.Conditions {
+			if c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue {
+				return fmt.Errorf("it is %s: %s", c.Status, c.Reason)
+			}
+		}
+		if node.ResourceVersion == said.ResourceVersion {
+			return errors.New("nobody has written it")
+		}
+		return nil
+	})
 }
