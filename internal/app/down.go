@@ -39,11 +39,8 @@ func Down(ctx context.Context, p paths.Paths, purge bool, progress func(string))
 		progress("there is no node at " + p.Root)
 		return nil
 	}
-	switch err := control.NewClient(p.ControlSocket).Stop(ctx); {
-	case err == nil:
-		progress("asked the daemon to stop")
-	case !errors.Is(err, control.ErrNotRunning):
-		return fmt.Errorf("ask the daemon of %s to stop: %w", p.Root, err)
+	if err := stopDaemon(ctx, p, progress); err != nil {
+		return err
 	}
 	hold, err := waitUnlocked(p)
 	if err != nil {
@@ -70,6 +67,26 @@ func Down(ctx context.Context, p paths.Paths, purge bool, progress func(string))
 	}
 	progress("removed " + p.Root)
 	return nil
+}
+
+// stopTries is how often a daemon is asked to stop that ends while it is asked. The second time finds that it is gone;
+// the third is for one that was started in between.
+const stopTries = 3
+
+// stopDaemon asks the daemon, if there is one, to stop. It does not wait for its end: who holds the root does.
+func stopDaemon(ctx context.Context, p paths.Paths, progress func(string)) (err error) {
+	for range stopTries {
+		switch err = control.NewClient(p.ControlSocket).Stop(ctx); {
+		case err == nil:
+			progress("asked the daemon to stop")
+			return nil
+		case errors.Is(err, control.ErrNotRunning):
+			return nil
+		case !errors.Is(err, control.ErrEnded):
+			return fmt.Errorf("ask the daemon of %s to stop: %w", p.Root, err)
+		}
+	}
+	return fmt.Errorf("ask the daemon of %s to stop, %d times: %w", p.Root, stopTries, err)
 }
 
 // stopPods stops every container by its grace period and removes every sandbox.

@@ -1,6 +1,8 @@
 package app
 
 import (
+	"net"
+
 	"os"
 	"path/filepath"
 	"testing"
@@ -32,5 +34,24 @@ func TestPurgeLeavesWhatOthersLogged(t *testing.T) {
 		if _, err := os.Lstat(path); (err == nil) != stays {
 			t.Errorf("%s: there %v, want %v", path, err == nil, stays)
 		}
+	}
+}
+
+// A daemon that is dying under memory pressure drops the call to stop: that is as good as an answer.
+func TestStopDaemonThatIsDying(t *testing.T) {
+	p := paths.Paths{Root: t.TempDir(), ControlSocket: filepath.Join(t.TempDir(), "c.sock")}
+	l, err := net.Listen("unix", p.ControlSocket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		conn, err := l.Accept()
+		_ = l.Close() // with the socket
+		if err == nil {
+			_ = conn.Close()
+		}
+	}()
+	if err := stopDaemon(t.Context(), p, func(line string) { t.Errorf("progress %q", line) }); err != nil {
+		t.Error(err)
 	}
 }

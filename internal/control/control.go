@@ -21,6 +21,9 @@ import (
 // ErrNotRunning is returned by a Client's calls when no daemon listens on the socket.
 var ErrNotRunning = errors.New("no podium daemon is running on this root")
 
+// ErrEnded is returned by a Client's calls when the daemon took the call and ended before it answered.
+var ErrEnded = errors.New("the podium daemon ended before it answered")
+
 // Status is what the daemon tells of itself.
 type Status struct {
 	PID        int    `json:"pid"`
@@ -98,7 +101,12 @@ type event struct {
 func handler(d Daemon) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, d.Status(), nil) })
-	mux.HandleFunc("POST /v1/stop", func(w http.ResponseWriter, _ *http.Request) { d.Stop(); w.WriteHeader(http.StatusNoContent) })
+	mux.HandleFunc("POST /v1/stop", func(w http.ResponseWriter, _ *http.Request) {
+		// The answer first: with the daemon its connections end too.
+		w.WriteHeader(http.StatusNoContent)
+		_ = http.NewResponseController(w).Flush()
+		d.Stop()
+	})
 	mux.HandleFunc("GET /v1/trace/{namespace}/{name}", func(w http.ResponseWriter, r *http.Request) {
 		steps, err := d.Trace(r.PathValue("namespace"), r.PathValue("name"))
 		answer(w, steps, err)
@@ -189,7 +197,7 @@ func (c *Client) do(ctx context.Context, method, path string, form url.Values) (
 		return nil, fmt.Errorf("speak to the daemon: %w; run it with sudo", err)
 	}
 	if err != nil {
-		return nil, err
+		return nil, ended(err)
 	}
 	if resp.StatusCode >= 300 {
 		defer resp.Body.Close()
@@ -215,7 +223,17 @@ func (c *Client) call(ctx context.Context, method, path string, form url.Values,
 	if into == nil {
 		return nil
 	}
-	return json.NewDecoder(resp.Body).Decode(into)
+	return ended(json.NewDecoder(resp.Body).Decode(into))
+}
+
+// ended wraps ErrEnded around an error that says that the other side of the connection is gone.
+func ended(err error) error {
+	for _, gone := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, gone) {
+			return fmt.Errorf("%w: %w", ErrEnded, err)
+		}
+	}
+	return err
 }
 
 // Status asks the daemon for its state.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -38,6 +39,33 @@ func (fakeDaemon) RemoveImage(_ context.Context, ref string) error {
 func (fakeDaemon) ExportImage(_ context.Context, ref string, to io.Writer) error {
 	_, err := io.WriteString(to, "tar of "+ref)
 	return err
+}
+
+// A daemon that is being killed still takes calls for a moment, and drops them when its files are closed.
+func TestDaemonEndsBeforeItAnswers(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "c.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 1)) // what is left unread makes it a reset
+			_ = conn.Close()
+		}
+	}()
+	c := NewClient(socket)
+	if err := c.Stop(t.Context()); !errors.Is(err, ErrEnded) {
+		t.Errorf("stop: %v", err)
+	}
+	if _, err := c.Status(t.Context()); !errors.Is(err, ErrEnded) {
+		t.Errorf("status: %v", err)
+	}
 }
 
 func TestClientAndServer(t *testing.T) {
