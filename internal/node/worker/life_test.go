@@ -206,6 +206,7 @@ func TestPreStopHookIsBounded(t *testing.T) {
 	if n.runtime.count("StopContainer c 2") != 1 {
 		t.Errorf("calls: %v", n.runtime.callList())
 	}
+	n.saw("Warning FailedPreStopHook spec.containers{c}: PreStopHook failed")
 }
 
 func TestLivenessRestarts(t *testing.T) {

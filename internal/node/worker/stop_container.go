@@ -16,9 +16,12 @@ const retryStop = time.Second
 // stopContainer has the runtime end a container. Called again with less grace it takes the place of the call
 // before.
 func (w *worker) stopContainer(a pod.StopContainer) {
+	k := w.work.Kills[a.ID]
+	if run := w.container(a.ID); k.Hook && run != nil {
+		w.preStopFailed(w.pod, pod.Spec(w.pod, run.Name), "it outlasts the grace period")
+	}
 	w.cut("pre-stop/" + a.ID)
 	w.cut("stop/" + a.ID)
-	k := w.work.Kills[a.ID]
 	k.Hook = false
 	k.Stop = pod.Step{Busy: true}
 	k.Until = w.m.cfg.Clock.Now().Add(time.Duration(a.Grace) * time.Second)

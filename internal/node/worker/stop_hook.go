@@ -32,9 +32,18 @@ func (w *worker) beginKill(a pod.BeginKill) {
 				k.Hook = false
 			}
 			if err != nil && ctx.Err() == nil {
-				w.log().Error(err, "The preStop handler failed", "containerName", c.Name)
-				w.eventOf(p, c, v1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed")
+				w.preStopFailed(p, c, err.Error())
 			}
 		}
 	})
+}
+
+// preStopFailed records that the preStop handler of a container failed or was cut short by the end of the grace period,
+// where the kubelet says the same. Why is logged only: it may be secret.
+func (w *worker) preStopFailed(p *v1.Pod, c *v1.Container, why string) {
+	if c == nil {
+		return // the spec knows it no more
+	}
+	w.log().Info("Failed to run the preStop handler to its end", "containerName", c.Name, "why", why)
+	w.eventOf(p, c, v1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed")
 }
