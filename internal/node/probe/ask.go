@@ -27,6 +27,9 @@ const maxAnswer = 10 << 10
 // attempts is how often a probe is tried that could not be carried out.
 const attempts = 3
 
+// killedStatus is the exit status of a command that SIGKILL has ended.
+const killedStatus = 128 + 9
+
 // result is what an answer says of the container; as text it is what events call it.
 type result string
 
@@ -42,6 +45,8 @@ type answer struct {
 	result result
 	text   string
 	err    error
+	// killed is set when the command was killed before it could answer.
+	killed bool
 }
 
 func failure(format string, args ...any) answer {
@@ -73,11 +78,12 @@ func newAsker(runtime internalapi.RuntimeService) asker {
 	return a
 }
 
-// ask carries a probe out.
+// ask carries a probe out. A command that was killed is run again: it may have died with its container, which says
+// nothing about the container's health, and is found to have ended then.
 func (a asker) ask(ctx context.Context, spec *v1.Probe, c *v1.Container, t Target) answer {
 	var last answer
 	for range attempts {
-		if last = a.once(ctx, spec, c, t); last.err == nil || ctx.Err() != nil {
+		if last = a.once(ctx, spec, c, t); last.err == nil && !last.killed || ctx.Err() != nil {
 			break
 		}
 	}
@@ -112,7 +118,7 @@ func (a asker) exec(ctx context.Context, action *v1.ExecAction, c *v1.Container,
 		if exit.ExitStatus() == 0 {
 			return answer{result: succeeded, text: text}
 		}
-		return answer{result: failed, text: text}
+		return answer{result: failed, text: text, killed: exit.ExitStatus() == killedStatus}
 	case timedOut(err):
 		return failure("command timed out: %q timed out after %s", strings.Join(action.Command, " "), timeout)
 	}
