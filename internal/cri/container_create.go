@@ -66,14 +66,30 @@ func (r *Runtime) createContainer(ctx context.Context, key string, sb *sandbox, 
 		{"record", r.recordContainer}, {"bundle", r.writeBundle}, {"created", r.containerCreated},
 	}
 	for _, step := range steps {
-		if err := r.timed(uid, name, "container "+step.name, func() error { return step.do(ctx, c, img) }); err != nil {
-			clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
-			defer cancel()
-			return "", errors.Join(fmt.Errorf("failed to create container %q: %w", name, err), r.cleanContainer(clean, c))
+		err := context.Cause(ctx) // cut short between two steps
+		if err == nil {
+			err = r.timed(uid, name, "container "+step.name, func() error { return step.do(ctx, c, img) })
+		}
+		if err != nil {
+			return "", errors.Join(fmt.Errorf("failed to create container %q: %w", name, err), r.undoContainer(ctx, c))
 		}
 	}
 	r.emit(c.ID, sb, runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT)
 	return c.ID, nil
+}
+
+// undoContainer cleans up after a failed creation. What could not be cleaned is left to the removal of the sandbox.
+func (r *Runtime) undoContainer(ctx context.Context, c *container) error {
+	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
+	defer cancel()
+	err := r.cleanContainer(clean, c)
+	if err == nil {
+		return nil
+	}
+	c.sandbox.mu.Lock()
+	c.sandbox.half = append(c.sandbox.half, c)
+	c.sandbox.mu.Unlock()
+	return fmt.Errorf("clean up after it: %w", err)
 }
 
 // newContainer decides what the container will be.

@@ -222,27 +222,41 @@ func TestFakeSandboxErrors(t *testing.T) {
 	}
 }
 
-// TestFakeCallerGone has a create's caller give up: the next call gets what the first one made.
-func TestFakeCallerGone(t *testing.T) {
-	w := newWorld(t)
-	enter, leave := make(chan struct{}), make(chan struct{})
+// gated makes the next launch of a shim wait: entered is closed when it has begun, and it goes on when leave is closed.
+func (w *world) gated() (entered, leave chan struct{}) {
+	entered, leave = make(chan struct{}), make(chan struct{})
 	w.launcher.LaunchError = func(shim.SandboxSpec) error {
-		close(enter)
-		<-leave
 		w.launcher.LaunchError = nil
+		close(entered)
+		<-leave
 		return nil
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	first := make(chan error, 1)
-	go func() {
-		_, err := w.api.RunPodSandbox(ctx, w.pod("a"), "")
-		first <- err
-	}()
-	<-enter
-	cancel()
-	if err := <-first; !errors.Is(err, context.Canceled) {
+	return entered, leave
+}
+
+// sandboxes are the IDs of all sandboxes.
+func (w *world) sandboxes() (ids []string) {
+	w.t.Helper()
+	list, err := w.api.ListPodSandbox(w.t.Context(), nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, s := range list {
+		ids = append(ids, s.Id)
+	}
+	return ids
+}
+
+// TestFakeCallerOutOfTime has a create's caller run out of time: the next call gets what the first one made.
+func TestFakeCallerOutOfTime(t *testing.T) {
+	w := newWorld(t)
+	entered, leave := w.gated()
+	ctx, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	if _, err := w.api.RunPodSandbox(ctx, w.pod("a"), ""); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("first: %v", err)
 	}
+	<-entered
 	second := make(chan string, 1)
 	go func() {
 		id, err := w.api.RunPodSandbox(t.Context(), w.pod("a"), "")
@@ -253,9 +267,80 @@ func TestFakeCallerGone(t *testing.T) {
 	}()
 	close(leave)
 	id := <-second
-	list, err := w.api.ListPodSandbox(t.Context(), nil)
-	if err != nil || len(list) != 1 || list[0].Id != id {
-		t.Errorf("sandboxes = %v, %v", list, err)
+	if got := w.sandboxes(); len(got) != 1 || got[0] != id {
+		t.Errorf("sandboxes = %v", got)
+	}
+}
+
+// TestFakeCallerCancels has a create's caller cancel: once the call has returned, nothing is made any more and nothing
+// is left. Another caller that came meanwhile gets a sandbox of its own.
+func TestFakeCallerCancels(t *testing.T) {
+	w := newWorld(t)
+	entered, leave := w.gated()
+	ctx, cancel := context.WithCancel(t.Context())
+	call := func(ctx context.Context) chan error {
+		done := make(chan error, 1)
+		go func() {
+			_, err := w.api.RunPodSandbox(ctx, w.pod("a"), "")
+			done <- err
+		}()
+		return done
+	}
+	first := call(ctx)
+	<-entered
+	cancel()
+	select {
+	case err := <-first:
+		t.Errorf("the call returned while its sandbox was being made: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(leave)
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Errorf("first: %v", err)
+	}
+	if left := slices.Concat(w.sandboxes(), w.network.Left()); len(left) > 0 || w.launcher.Running() > 0 {
+		t.Errorf("left: %v and %d shims", left, w.launcher.Running())
+	}
+
+	entered, leave = w.gated()
+	ctx, cancel = context.WithCancel(t.Context())
+	first = call(ctx)
+	<-entered
+	cancel()
+	second := call(t.Context())
+	close(leave)
+	if err := <-first; err != nil && !errors.Is(err, context.Canceled) {
+		t.Errorf("first: %v", err)
+	}
+	if err := <-second; err != nil {
+		t.Errorf("second: %v", err)
+	}
+	if got := w.sandboxes(); len(got) != 1 {
+		t.Errorf("sandboxes = %v", got)
+	}
+}
+
+// A sandbox whose start failed and that could not be cleaned up stays known, and goes when it can.
+func TestFakeFailedCleanUpIsNotForgotten(t *testing.T) {
+	w := newWorld(t)
+	w.network.FailTeardown(errors.New("the network is busy"))
+	w.launcher.LaunchError = func(shim.SandboxSpec) error { return errors.New("fork: no memory") }
+	if _, err := w.api.RunPodSandbox(t.Context(), w.pod("a"), ""); err == nil || !strings.Contains(err.Error(), "the network is busy") {
+		t.Errorf("start: %v", err)
+	}
+	got := w.sandboxes()
+	if len(got) != 1 {
+		t.Fatalf("sandboxes = %v", got)
+	}
+	if err := w.api.RemovePodSandbox(t.Context(), got[0]); err == nil {
+		t.Error("it was removed though its network is busy")
+	}
+	w.network.FailTeardown(nil)
+	if err := w.api.RemovePodSandbox(t.Context(), got[0]); err != nil {
+		t.Error(err)
+	}
+	if got := w.sandboxes(); len(got) != 0 {
+		t.Errorf("sandboxes = %v", got)
 	}
 }
 

@@ -40,11 +40,27 @@ func (r *Runtime) removeSandbox(ctx context.Context, sb *sandbox) error {
 			return fmt.Errorf("failed to remove sandbox %q: %w", sb.ID, err)
 		}
 	}
+	if err := r.cleanHalf(ctx, sb); err != nil {
+		return fmt.Errorf("failed to remove sandbox %q: %w", sb.ID, err)
+	}
 	if err := r.cleanSandbox(ctx, sb); err != nil {
 		return fmt.Errorf("failed to remove sandbox %q: %w", sb.ID, err)
 	}
 	r.store.dropSandbox(sb.ID)
 	r.emit(sb.ID, sb, runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
+	return nil
+}
+
+// cleanHalf leaves nothing of the containers whose creation failed. The sandbox takes no new ones any more.
+func (r *Runtime) cleanHalf(ctx context.Context, sb *sandbox) error {
+	sb.mu.Lock()
+	half := sb.half
+	sb.mu.Unlock()
+	for _, c := range half {
+		if err := r.cleanContainer(ctx, c); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -74,15 +74,34 @@ func (r *Runtime) runSandbox(ctx context.Context, key string, config *runtimeapi
 		{"record", r.recordSandbox}, {"files", r.writeSandboxFiles}, {"shim", r.launchShim}, {"network", r.setUpNetwork}, {"ready", r.sandboxReady},
 	}
 	for _, step := range steps {
-		if err := r.timed(uid, "", "sandbox "+step.name, func() error { return step.do(ctx, sb) }); err != nil {
-			clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
-			defer cancel()
-			return "", errors.Join(fmt.Errorf("failed to start sandbox %q: %w", key, err), r.cleanSandbox(clean, sb))
+		err := context.Cause(ctx) // cut short between two steps
+		if err == nil {
+			err = r.timed(uid, "", "sandbox "+step.name, func() error { return step.do(ctx, sb) })
+		}
+		if err != nil {
+			return "", errors.Join(fmt.Errorf("failed to start sandbox %q: %w", key, err), r.undoSandbox(ctx, sb))
 		}
 	}
 	r.emit(sb.ID, sb, runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT)
 	r.emit(sb.ID, sb, runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT)
 	return sb.ID, nil
+}
+
+// undoSandbox cleans up after a failed start. A sandbox that could not be cleaned stays known as one that is not ready,
+// so that it is listed and its removal is tried again.
+func (r *Runtime) undoSandbox(ctx context.Context, sb *sandbox) error {
+	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
+	defer cancel()
+	err := r.cleanSandbox(clean, sb)
+	if err == nil {
+		return nil
+	}
+	sb.mu.Lock()
+	sb.state.Ready, sb.removed = false, true
+	sb.mu.Unlock()
+	r.store.addSandbox(sb)
+	r.emit(sb.ID, sb, runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT)
+	return fmt.Errorf("clean up after it: %w", err)
 }
 
 // newSandbox decides what the sandbox will be.

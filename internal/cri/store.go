@@ -31,6 +31,8 @@ type sandbox struct {
 	halting bool
 	// removed is set by a removal that is under way: no container may come into the sandbox any more.
 	removed bool
+	// half are containers whose creation failed and of which something is left.
+	half []*container
 }
 
 // container is a container that exists.

@@ -183,6 +183,14 @@ type Network struct {
 	given map[string]netip.Addr
 	next  uint16
 	fail  error
+	stuck error
+}
+
+// FailTeardown makes Teardown fail from now on; nil makes it work again.
+func (n *Network) FailTeardown(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stuck = err
 }
 
 // Fail makes Setup and Ready fail from now on; nil makes them work again.
@@ -213,6 +221,9 @@ func (n *Network) Setup(_ context.Context, req network.Request) (network.Result,
 func (n *Network) Teardown(_ context.Context, id, _ string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.stuck != nil {
+		return n.stuck
+	}
 	delete(n.given, id)
 	return nil
 }
