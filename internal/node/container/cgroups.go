@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,6 +27,9 @@ const (
 	treeBestEffort = treeRoot + "/besteffort"
 )
 
+// podPrefix begins the name of a Pod's cgroup; its UID follows.
+const podPrefix = "pod"
+
 // killTimeout bounds the end of what is left in a cgroup that is to be removed.
 const killTimeout = 10 * time.Second
 
@@ -35,6 +39,7 @@ type cgroupTree interface {
 	Ensure(p string, res cgroup.Resources) error
 	Remove(p string) error
 	Kill(ctx context.Context, p string) error
+	Children(p string) ([]string, error)
 }
 
 // Cgroups has the cgroups that Pods live in: kubepods, its levels of service and one cgroup a Pod. It is safe
@@ -76,7 +81,7 @@ func place(class v1.PodQOSClass, uid types.UID) string {
 	case v1.PodQOSBestEffort:
 		level = treeBestEffort
 	}
-	return path.Join(level, "pod"+string(uid))
+	return path.Join(level, podPrefix+string(uid))
 }
 
 // Ensure makes the Pod's cgroup with the limits of its spec, or brings them up to date, and answers with its
@@ -150,6 +155,25 @@ func (c *Cgroups) Remove(uid types.UID) error {
 		failed = append(failed, c.weigh())
 	}
 	return errors.Join(failed...)
+}
+
+// Pods returns the Pods that have a cgroup.
+func (c *Cgroups) Pods() (uids []types.UID, err error) {
+	seen := map[types.UID]bool{}
+	for _, level := range []string{treeRoot, treeBurstable, treeBestEffort} {
+		names, err := c.tree.Children(level)
+		if err != nil {
+			return nil, fmt.Errorf("look for the cgroups of pods: %w", err)
+		}
+		for _, name := range names {
+			uid, isPod := strings.CutPrefix(name, podPrefix)
+			if isPod && !seen[types.UID(uid)] {
+				seen[types.UID(uid)] = true
+				uids = append(uids, types.UID(uid))
+			}
+		}
+	}
+	return uids, nil
 }
 
 func (c *Cgroups) remove(p string) error {

@@ -48,6 +48,16 @@ func (f *fakeTree) Kill(_ context.Context, p string) error {
 	return nil
 }
 
+func (f *fakeTree) Children(p string) (names []string, err error) {
+	for name := range f.groups {
+		if filepath.Dir(name) == p {
+			names = append(names, filepath.Base(name))
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
 func TestCgroups(t *testing.T) {
 	tree := &fakeTree{groups: map[string]cgroup.Resources{}, busy: map[string]bool{}}
 	c := newCgroups(tree, qos.Settings{EnforceCPU: true, Period: qos.DefaultPeriod, PodPids: 64}, []string{"2MB", "1GB"})

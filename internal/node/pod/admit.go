@@ -3,6 +3,7 @@ package pod
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
@@ -13,16 +14,50 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Admit answers why the node does not take the Pod in beside the others that are there, nil when it does. The
-// scheduler has asked the same, but another scheduler, a static Pod or a changed node can have come between.
+// Room is what a node has for Pods, and what is taken of it.
+type Room struct {
+	node *v1.Node
+	pods []*v1.Pod
+	// used is what the first pods, as many as are summed, request: it is not reckoned before somebody asks.
+	used   v1.ResourceList
+	summed int
+}
+
+// NewRoom returns the room of a node with these Pods on it.
+func NewRoom(node *v1.Node, pods []*v1.Pod) *Room {
+	return &Room{node: node, pods: slices.Clip(pods), used: v1.ResourceList{}}
+}
+
+// Take counts one Pod more.
+func (r *Room) Take(p *v1.Pod) { r.pods = append(r.pods, p) }
+
+// sum returns what the Pods request together.
+func (r *Room) sum() v1.ResourceList {
+	for ; r.summed < len(r.pods); r.summed++ {
+		for name, q := range resourcehelper.PodRequests(r.pods[r.summed], resourcehelper.PodResourcesOptions{UseStatusResources: true}) {
+			sum := r.used[name]
+			sum.Add(q)
+			r.used[name] = sum
+		}
+	}
+	return r.used
+}
+
+// Admit returns why the node does not take the Pod in, nil when it does. The scheduler has asked the same, but another
+// scheduler, a static Pod or a changed node can have come between.
+func (r *Room) Admit(p *v1.Pod) *Verdict {
+	if v := unsupported(p, r.node); v != nil {
+		return v
+	}
+	for _, s := range r.shortages(p) {
+		return s.verdict()
+	}
+	return r.predicates(p)
+}
+
+// Admit returns why the node does not take the Pod in beside the others that are there, nil when it does.
 func Admit(p *v1.Pod, node *v1.Node, others []*v1.Pod) *Verdict {
-	if v := unsupported(p, node); v != nil {
-		return v
-	}
-	if v := fits(p, node, others); v != nil {
-		return v
-	}
-	return predicates(p, node, others)
+	return NewRoom(node, others).Admit(p)
 }
 
 // unsupported answers what the Pod asks for that this node can never give.
@@ -51,14 +86,6 @@ func supplementalGroups(node *v1.Node) bool {
 	return f != nil && f.SupplementalGroupsPolicy != nil && *f.SupplementalGroupsPolicy
 }
 
-// fits answers which of its resources the node has too little of for one Pod more.
-func fits(p *v1.Pod, node *v1.Node, others []*v1.Pod) *Verdict {
-	for _, s := range shortages(p, node, others) {
-		return s.verdict()
-	}
-	return nil
-}
-
 // shortage is a resource that the node has too little of for a Pod.
 type shortage struct {
 	name             v1.ResourceName
@@ -73,11 +100,11 @@ func (s shortage) verdict() *Verdict {
 	}
 }
 
-// shortages answers with all resources that the node has too little of for one Pod more.
-func shortages(p *v1.Pod, node *v1.Node, others []*v1.Pod) (short []shortage) {
-	allocatable := node.Status.Allocatable
-	if room := allocatable.Pods().Value(); int64(len(others))+1 > room {
-		short = append(short, shortage{v1.ResourcePods, 1, int64(len(others)), room})
+// shortages returns all resources that the node has too little of for one Pod more.
+func (r *Room) shortages(p *v1.Pod) (short []shortage) {
+	allocatable := r.node.Status.Allocatable
+	if room := allocatable.Pods().Value(); int64(len(r.pods))+1 > room {
+		short = append(short, shortage{v1.ResourcePods, 1, int64(len(r.pods)), room})
 	}
 	wants := resourcehelper.PodRequests(p, resourcehelper.PodResourcesOptions{})
 	for name, q := range wants {
@@ -89,14 +116,7 @@ func shortages(p *v1.Pod, node *v1.Node, others []*v1.Pod) (short []shortage) {
 	if len(wants) == 0 {
 		return short
 	}
-	used := v1.ResourceList{}
-	for _, other := range others {
-		for name, q := range resourcehelper.PodRequests(other, resourcehelper.PodResourcesOptions{UseStatusResources: true}) {
-			sum := used[name]
-			sum.Add(q)
-			used[name] = sum
-		}
-	}
+	used := r.sum()
 	for _, name := range inOrder(wants) {
 		want, have, room := amount(name, wants[name]), amount(name, used[name]), amount(name, allocatable[name])
 		if want > room-have {
@@ -139,8 +159,9 @@ func amount(name v1.ResourceName, q resource.Quantity) int64 {
 	return q.Value()
 }
 
-// predicates answers what else of the Pod and the node does not go together.
-func predicates(p *v1.Pod, node *v1.Node, others []*v1.Pod) *Verdict {
+// predicates returns what else of the Pod and the node does not go together.
+func (r *Room) predicates(p *v1.Pod) *Verdict {
+	node := r.node
 	failed := func(name, words string) *Verdict {
 		return &Verdict{Reason: name, Message: fmt.Sprintf("Predicate %s failed: %s", name, words)}
 	}
@@ -150,7 +171,7 @@ func predicates(p *v1.Pod, node *v1.Node, others []*v1.Pod) *Verdict {
 	if p.Spec.NodeName != "" && p.Spec.NodeName != node.Name {
 		return failed("NodeName", "node(s) didn't match the requested node name")
 	}
-	if portsTaken(p, others) {
+	if r.portsTaken(p) {
 		return failed("NodePorts", "node(s) didn't have free ports for the requested pod ports")
 	}
 	if Static(p) {
@@ -197,12 +218,12 @@ func hostPorts(p *v1.Pod) []hostPort {
 }
 
 // portsTaken reports whether a port of the node that the Pod wants is another's.
-func portsTaken(p *v1.Pod, others []*v1.Pod) bool {
+func (r *Room) portsTaken(p *v1.Pod) bool {
 	wants := hostPorts(p)
 	if len(wants) == 0 {
 		return false
 	}
-	for _, other := range others {
+	for _, other := range r.pods {
 		for _, have := range hostPorts(other) {
 			for _, want := range wants {
 				sameIP := have.ip == want.ip || have.ip == "0.0.0.0" || want.ip == "0.0.0.0"

@@ -127,6 +127,8 @@ type Orders struct {
 	// Resumed is that it was being deleted before this daemon knew it, so that part of its grace period is
 	// over.
 	Resumed bool
+	// Settled is that it had ended, and nothing of it ran any more, before this daemon knew it: its status is final.
+	Settled bool
 	// Pending is the condition that says why the node does not grant what the spec asks for, nil when it
 	// does. The Pod that Status and Plan are given has the resources that are allocated.
 	Pending *v1.PodCondition

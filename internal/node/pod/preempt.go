@@ -29,11 +29,12 @@ func Critical(p *v1.Pod) bool {
 // few, and BestEffort ones before Burstable before Guaranteed. It answers with none when the Pod is not
 // critical, when something else than resources stands against it, or when all of them would not be enough.
 func MakeRoom(p *v1.Pod, node *v1.Node, others []*v1.Pod) []*v1.Pod {
-	if !Critical(p) || unsupported(p, node) != nil || predicates(p, node, others) != nil {
+	room := NewRoom(node, others)
+	if !Critical(p) || unsupported(p, node) != nil || room.predicates(p) != nil {
 		return nil
 	}
 	var need needs
-	for _, s := range shortages(p, node, others) {
+	for _, s := range room.shortages(p) {
 		need = append(need, want{s.name, s.want - (s.room - s.used)})
 	}
 	byClass := map[v1.PodQOSClass][]*v1.Pod{}

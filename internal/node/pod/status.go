@@ -23,6 +23,11 @@ func Status(p *v1.Pod, prev *v1.PodStatus, o *Observed) v1.PodStatus {
 	if o.Orders.Reject != nil {
 		return rejected(p, prev, o)
 	}
+	if o.Orders.Settled {
+		// What was told of its end is not told in other words because a daemon has started since: the runtime may have
+		// forgotten its containers, and of a Pod that was rejected there never were any.
+		return *prev.DeepCopy()
+	}
 	ending := Ending(p, prev, o)
 	r := &reporter{
 		pod: p, prev: prev, o: o,

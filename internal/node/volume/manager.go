@@ -298,20 +298,23 @@ func (m *Manager) takeAway(uid types.UID, dirs ...string) error {
 	return errors.Join(failed...)
 }
 
-// Reconcile takes away the folders of Pods that are not in keep: what an earlier run of the node left.
-func (m *Manager) Reconcile(ctx context.Context, keep map[types.UID]bool) error {
+// Pods returns the Pods that have a folder: those whose volumes are there, and those that an earlier run of the node
+// left.
+func (m *Manager) Pods() (uids []types.UID, err error) {
 	folders, err := os.ReadDir(poddir.All(m.cfg.Paths))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("look for the folders of pods: %w", err)
 	}
-	if err != nil {
-		return fmt.Errorf("look for the folders of pods that are gone: %w", err)
-	}
-	var failed []error
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, f := range folders {
-		if uid := types.UID(f.Name()); f.IsDir() && !keep[uid] && ctx.Err() == nil {
-			failed = append(failed, m.Remove(ctx, uid))
+		if !f.IsDir() {
+			continue
 		}
+		if of, raised := raisedFrom(f.Name()); raised && m.pods[types.UID(of)] != nil {
+			continue // it is being removed
+		}
+		uids = append(uids, types.UID(f.Name()))
 	}
-	return errors.Join(failed...)
+	return uids, nil
 }

@@ -2,8 +2,10 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,7 +44,11 @@ func newManager(t *testing.T, objects ...runtime.Object) (*Manager, *fake.Client
 	t.Cleanup(func() {
 		cancel()
 		<-done
-		if err := m.Reconcile(ctx, nil); err != nil {
+		uids, err := m.Pods()
+		for _, uid := range uids {
+			err = errors.Join(err, m.Remove(ctx, uid))
+		}
+		if err != nil {
 			t.Errorf("volumes are left: %v", err)
 		}
 	})
@@ -303,19 +309,21 @@ func TestRemoveTakesTheFolder(t *testing.T) {
 	}
 }
 
-func TestReconcileKeeps(t *testing.T) {
+func TestPods(t *testing.T) {
 	m, _ := newManager(t)
-	for _, uid := range []types.UID{"one", "two"} {
+	if got, err := m.Pods(); err != nil || len(got) != 0 {
+		t.Errorf("pods without a folder of them: %v, %v", got, err)
+	}
+	for _, uid := range []types.UID{"one", "two", "..one-0", "..gone-1"} {
 		if err := os.MkdirAll(poddir.Volumes(m.cfg.Paths, uid), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := m.Reconcile(ctx, map[types.UID]bool{"two": true}); err != nil {
-		t.Fatal(err)
-	}
-	left, _ := os.ReadDir(poddir.All(m.cfg.Paths))
-	if len(left) != 1 || left[0].Name() != "two" {
-		t.Errorf("left: %v", left)
+	_, end := m.begin("one", true) // its removal is under way, with a folder that it raised
+	got, err := m.Pods()
+	end()
+	if want := []types.UID{"..gone-1", "one", "two"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("pods: %v, %v", got, err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,6 +42,16 @@ func removeTree(dir string) error {
 }
 
 func (r *remover) raisedName(n int) string { return fmt.Sprintf("..%s-%d", r.base, n) }
+
+// raisedFrom returns the tree that a folder was raised from, by its name.
+func raisedFrom(name string) (base string, raised bool) {
+	base, raised = strings.CutPrefix(name, "..")
+	at := strings.LastIndexByte(base, '-')
+	if !raised || at < 0 {
+		return "", false
+	}
+	return base[:at], true
+}
 
 // remove removes one entry of the folder that parent holds; path is for messages.
 func (r *remover) remove(parent int, name, path string, depth int) error {

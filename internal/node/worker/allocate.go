@@ -50,7 +50,7 @@ func (m *Manager) wants(w *worker, p *v1.Pod) {
 		m.resizes()
 	}
 	granted, pending := w.grant.Allocated.Apply(p), w.pending
-	w.post(func() {
+	w.postLatest(topicPod, func() {
 		w.setPod(granted, p)
 		w.orders.Pending = pending
 	})
@@ -166,15 +166,18 @@ func (m *Manager) defers(w *worker, why *pod.Verdict) {
 			resizeMessage(w.desired, "Pod resize "+next.Reason, w.desired.Generation, next.Message))
 	}
 	granted, asked := w.grant.Allocated.Apply(w.desired), w.desired
-	w.post(func() {
+	w.postLatest(topicPod, func() {
 		w.setPod(granted, asked)
 		w.orders.Pending = next
 	})
 }
 
-// othersOf are the Pods that take room on the node beside one. The lock is held.
+// othersOf are the Pods that take room on the node beside one, those among them that wait for it. The lock is held.
 func (m *Manager) othersOf(one *worker) []*v1.Pod {
 	var others []*v1.Pod
+	for _, in := range m.held {
+		others = append(others, in.pod)
+	}
 	for _, w := range m.workers {
 		if w != one && w.takesRoom() {
 			others = append(others, w.roomOf())
@@ -193,13 +196,6 @@ func (w *worker) roomOf() *v1.Pod {
 	p := *w.grant.Allocated.Apply(w.desired)
 	p.Status = s.status
 	return &p
-}
-
-// roomChanged judges what waits for room anew, when there may be more of it.
-func (m *Manager) roomChanged() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.resizes()
 }
 
 // resizeMessage says in an event what of resources a Pod asks for.

@@ -39,8 +39,8 @@ type Volumes interface {
 	TearDown(ctx context.Context, uid types.UID) error
 	// Remove is TearDown, and takes away the whole folder of a Pod that is gone.
 	Remove(ctx context.Context, uid types.UID) error
-	// Reconcile removes the volumes of all Pods that are not in keep.
-	Reconcile(ctx context.Context, keep map[types.UID]bool) error
+	// Pods returns the Pods that have a folder.
+	Pods() ([]types.UID, error)
 }
 
 // Probes runs the probes of containers; *probe.Manager is one. It tells Manager.Wake when an outcome changed.
@@ -61,6 +61,8 @@ type PodCgroups interface {
 	// Grow gives the cgroup the larger of what the Pod has and is to have; Ensure then takes what is too much.
 	Grow(from, to *v1.Pod) error
 	Remove(uid types.UID) error
+	// Pods returns the Pods that have a cgroup.
+	Pods() ([]types.UID, error)
 }
 
 // Images gets images; *pull.Puller is one.

@@ -24,5 +24,7 @@
 //  2. Whoever was killed may have been in the midst of any step, so every step can be done again: creates are
 //     keyed by the Pod's UID and an attempt, removals take what is gone for removed.
 //  3. The events of the runtime are followed before its containers are listed, so that none is missed between.
-//  4. What the runtime has of a Pod that no source knows is removed, once every source has spoken.
+//  4. What the machine has of a Pod that no source knows is removed, once every source has spoken, and from then on
+//     whenever something was heard of such a Pod or a Pod has gone (leftovers.go).
+//  5. New Pods of the API are admitted when the API has said which Pods were there before (room.go).
 package worker

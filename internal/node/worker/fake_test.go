@@ -40,6 +40,9 @@ type fakeRuntime struct {
 	images map[string]*runtimeapi.Image
 	// mute drops events.
 	mute bool
+	// late, when it is not nil, makes sandboxes only when it is closed: a call that is cancelled before has its effect
+	// all the same.
+	late chan struct{}
 }
 
 type fakeContainer struct {
@@ -129,7 +132,25 @@ func (f *fakeRuntime) breakStreams() {
 	f.watchers = map[int]chan *runtimeapi.ContainerEventResponse{}
 }
 
-func (f *fakeRuntime) RunPodSandbox(_ context.Context, cfg *runtimeapi.PodSandboxConfig, _ string) (string, error) {
+func (f *fakeRuntime) RunPodSandbox(ctx context.Context, cfg *runtimeapi.PodSandboxConfig, _ string) (string, error) {
+	f.mu.Lock()
+	late := f.late
+	f.mu.Unlock()
+	if late != nil {
+		select {
+		case <-late:
+		case <-ctx.Done():
+			go func() {
+				<-late
+				_, _ = f.runSandbox(cfg)
+			}()
+			return "", ctx.Err()
+		}
+	}
+	return f.runSandbox(cfg)
+}
+
+func (f *fakeRuntime) runSandbox(cfg *runtimeapi.PodSandboxConfig) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.called("RunPodSandbox", cfg.Metadata.Name); err != nil {
@@ -380,6 +401,7 @@ func (f *fakeRuntime) ListContainers(_ context.Context, filter *runtimeapi.Conta
 		}
 		list = append(list, &runtimeapi.Container{
 			Id: id, PodSandboxId: c.sandbox, Metadata: c.status.Metadata, State: c.status.State, Labels: c.status.Labels,
+			Annotations: c.status.Annotations, CreatedAt: c.status.CreatedAt,
 		})
 	}
 	return list, nil

@@ -1,7 +1,7 @@
 package worker
 
 import (
-	"context"
+	"maps"
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
@@ -21,11 +21,7 @@ func (m *Manager) setPods(source string, pods []*v1.Pod) {
 			m.drop(w)
 		}
 	}
-	for uid, in := range m.held {
-		if in.source == source && !keep[uid] {
-			delete(m.held, uid)
-		}
-	}
+	m.supersedeLocked(source, keep)
 	pods = slices.Clone(pods)
 	slices.SortStableFunc(pods, func(a, b *v1.Pod) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
 	for _, p := range pods {
@@ -59,68 +55,55 @@ func (m *Manager) update(source string, p *v1.Pod) {
 		}
 		m.names[name] = p.UID
 	}
-	m.take(source, p)
+	m.takeLocked(source, p)
 }
 
-// take takes in a Pod that has no worker yet: a new one is admitted first. The lock is held.
-func (m *Manager) take(source string, p *v1.Pod) {
-	ended := p.Status.Phase == v1.PodFailed || p.Status.Phase == v1.PodSucceeded
-	if m.found[p.UID] != nil || p.DeletionTimestamp != nil || ended {
-		m.start(source, p, nil)
-		return
-	}
-	if in, held := m.held[p.UID]; held {
-		in.pod = p
-		m.held[p.UID] = in
-		return
-	}
-	admitted := p
-	if g, resized := m.grants[p.UID]; resized {
-		admitted = g.Allocated.Apply(p)
-	}
-	why := m.refuses(admitted)
-	if why == nil {
-		if why = m.noRoom(admitted); why != nil && m.makeRoom(source, p) {
-			return
+// supersedeLocked forgets the inputs of a source that wait for their turn and that it does not have any more: what
+// waits is what the source had when it spoke last, and nothing that it had before.
+func (m *Manager) supersedeLocked(source string, keep map[types.UID]bool) {
+	gone := func(in input) bool { return in.source == source && !keep[in.pod.UID] }
+	for name, line := range m.waiting {
+		if line = slices.DeleteFunc(line, gone); len(line) > 0 {
+			m.waiting[name] = line
+		} else {
+			delete(m.waiting, name)
 		}
 	}
-	m.start(source, p, why)
+	maps.DeleteFunc(m.again, func(_ types.UID, in input) bool { return gone(in) })
+	for _, in := range m.unholdLocked(gone) {
+		m.freeNameLocked(in.pod)
+	}
 }
 
-// makeRoom ends others for a critical Pod that the node has too little for, and reports whether there will be
-// enough: the Pod is taken in when they have ended. The lock is held.
-func (m *Manager) makeRoom(source string, p *v1.Pod) bool {
-	if m.cfg.Node == nil || m.cfg.Node() == nil {
-		return false
-	}
-	victims := pod.MakeRoom(p, m.cfg.Node(), m.others())
-	if len(victims) == 0 {
-		return false
-	}
-	var ends []<-chan struct{}
-	for _, v := range victims {
-		m.workers[v.UID].eventOf(v, nil, v1.EventTypeWarning, pod.Preempted.Reason, pod.Preempted.Message)
-		ends = append(ends, m.evict(v.UID, pod.Preempted, func(w *worker, quiet chan struct{}) {
-			w.onQuiet = append(w.onQuiet, quiet)
-		}))
-	}
-	m.held[p.UID] = input{source, p}
-	go func(ctx context.Context) {
-		for _, end := range ends {
-			select {
-			case <-end:
-			case <-ctx.Done():
-				return
-			}
+// unholdLocked takes Pods out of those that wait for room, and returns them.
+func (m *Manager) unholdLocked(chosen func(input) bool) (out []input) {
+	var stay []input
+	for _, in := range m.held {
+		if chosen(in) {
+			out = append(out, in)
+		} else {
+			stay = append(stay, in)
 		}
-		m.do(func() {
-			if in, held := m.held[p.UID]; held {
-				delete(m.held, p.UID)
-				m.update(in.source, in.pod)
-			}
-		})
-	}(m.ctx)
-	return true
+	}
+	m.held = stay
+	return out
+}
+
+// freeNameLocked lets the next static Pod of the name start, if this one has the name.
+func (m *Manager) freeNameLocked(p *v1.Pod) {
+	name := fullName(p)
+	if m.names[name] == p.UID {
+		delete(m.names, name)
+	}
+	line := m.waiting[name]
+	if len(line) == 0 || m.names[name] != "" {
+		return
+	}
+	next := line[0]
+	if m.waiting[name] = line[1:]; len(line) == 1 {
+		delete(m.waiting, name)
+	}
+	m.update(next.source, next.pod)
 }
 
 // wait lines a static Pod up behind those of its name, in place of itself when it is there already.
@@ -157,7 +140,9 @@ func (m *Manager) remove(source string, p *v1.Pod) {
 		delete(m.waiting, name)
 	}
 	delete(m.again, p.UID)
-	delete(m.held, p.UID)
+	for _, in := range m.unholdLocked(func(in input) bool { return in.pod.UID == p.UID }) {
+		m.freeNameLocked(in.pod)
+	}
 	if w := m.workers[p.UID]; w != nil && w.source == source {
 		m.drop(w)
 	}
@@ -174,41 +159,15 @@ func (m *Manager) drop(w *worker) {
 func (m *Manager) start(source string, p *v1.Pod, refused *pod.Verdict) *worker {
 	had := m.found[p.UID]
 	delete(m.found, p.UID)
+	if m.begun != nil {
+		m.begun[p.UID] = true
+	}
 	w := newWorker(m, source, p, had, m.grantOf(p, had))
 	w.orders.Reject = refused
 	m.workers[p.UID] = w
 	go w.run()
 	return w
 }
-
-// refuses answers which check of the node's a Pod that is new to it does not pass, nil for none. The lock is held.
-func (m *Manager) refuses(p *v1.Pod) *pod.Verdict {
-	if len(m.cfg.Admit) == 0 {
-		return nil
-	}
-	others := m.others()
-	for _, check := range m.cfg.Admit {
-		if v := check(p, others); v != nil {
-			return v
-		}
-	}
-	return nil
-}
-
-// noRoom answers why the Pod does not go on the node beside those that are there, nil when it does. The lock is held.
-func (m *Manager) noRoom(p *v1.Pod) *pod.Verdict {
-	if m.cfg.Node == nil {
-		return nil
-	}
-	node := m.cfg.Node()
-	if node == nil {
-		return nil
-	}
-	return pod.Admit(p, node, m.others())
-}
-
-// others are the Pods that take room on the node. The lock is held.
-func (m *Manager) others() []*v1.Pod { return m.othersOf(nil) }
 
 // ended takes in that a worker has nothing left to do: its Pod is gone. What waited for it starts.
 func (m *Manager) ended(w *worker) {
@@ -221,20 +180,14 @@ func (m *Manager) ended(w *worker) {
 	if m.cfg.OnEnd != nil {
 		go m.cfg.OnEnd(w.pod) // beside the lock, for it may ask for other Pods
 	}
-	name := fullName(w.pod)
-	if m.names[name] == w.uid {
-		delete(m.names, name)
-	}
 	if in, ok := m.again[w.uid]; ok {
 		delete(m.again, w.uid)
+		if name := fullName(w.pod); m.names[name] == w.uid {
+			delete(m.names, name)
+		}
 		m.update(in.source, in.pod)
 	}
-	if line := m.waiting[name]; len(line) > 0 && m.names[name] == "" {
-		next := line[0]
-		m.waiting[name] = line[1:]
-		if len(line) == 1 {
-			delete(m.waiting, name)
-		}
-		m.update(next.source, next.pod)
-	}
+	m.freeNameLocked(w.pod)
+	m.admitLocked()
+	m.suspect()
 }

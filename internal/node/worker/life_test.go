@@ -375,7 +375,7 @@ func TestOrphansGo(t *testing.T) {
 	n.eventually(func() string {
 		n.volumes.mu.Lock()
 		defer n.volumes.mu.Unlock()
-		if n.volumes.torn["uid-web"] == 1 && n.volumes.kept != nil {
+		if n.volumes.torn["uid-web"] == 1 {
 			return ""
 		}
 		return "the volumes are still there"

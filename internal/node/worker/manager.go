@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -73,7 +74,7 @@ type Manager struct {
 
 	mu      sync.Mutex
 	ctx     context.Context // nil until the runtime was listed
-	queue   []func()        // inputs that came before
+	early   []early         // inputs that came before
 	runtime string          // the scheme of container IDs
 	workers map[types.UID]*worker
 	// names are the static Pods that run, by full name: there is one of a name at a time. waiting are the
@@ -81,12 +82,16 @@ type Manager struct {
 	names   map[string]types.UID
 	waiting map[string][]input
 	again   map[types.UID]input
-	// held are critical Pods that wait for others to make room.
-	held   map[types.UID]input
+	// held are Pods that wait for room that others are giving up, in the order in which they get it; see room.go.
+	held   []input
 	spoken map[string]bool
 	// found is what the runtime had when the daemon came up and no worker has claimed yet.
 	found map[types.UID]*found
 	swept bool
+	// doubt asks for a look at what no Pod owns. begun are the Pods whose worker began during that look, nil when
+	// there is none; see leftovers.go.
+	doubt chan struct{}
+	begun map[types.UID]bool
 	// grants are the allocations that were noted before the daemon came up and no worker has claimed yet.
 	grants map[types.UID]grant
 }
@@ -109,38 +114,59 @@ func New(cfg Config) *Manager {
 		names:   map[string]types.UID{},
 		waiting: map[string][]input{},
 		again:   map[types.UID]input{},
-		held:    map[types.UID]input{},
 		spoken:  map[string]bool{},
+		doubt:   make(chan struct{}, 1),
 	}
 	m.report = newReporter(cfg.Client, cfg.Clock)
 	return m
 }
 
-// do runs f under the lock, now or, before the runtime was listed, as soon as it was.
-func (m *Manager) do(f func()) {
+// early is an input that came before the runtime was listed: all Pods of a source, or news of one.
+type early struct {
+	source string
+	all    bool
+	uid    types.UID
+	do     func()
+}
+
+// supersede adds an input to those that wait, and drops what it makes out of date: only the last word on a Pod, and on
+// all Pods of a source, counts.
+func supersede(queue []early, next early) []early {
+	return append(slices.DeleteFunc(queue, func(old early) bool {
+		return old.source == next.source && (next.all || (!old.all && old.uid == next.uid))
+	}), next)
+}
+
+// do takes an input in under the lock: now or, before the runtime was listed, as soon as it was.
+func (m *Manager) do(in early) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ctx == nil {
-		m.queue = append(m.queue, f)
+		m.early = supersede(m.early, in)
 		return
 	}
-	f()
+	in.do()
 }
 
 // SetPods tells all Pods of a source: those it had before and has no more are ended.
 func (m *Manager) SetPods(source string, pods []*v1.Pod) {
-	m.do(func() {
+	m.do(early{source: source, all: true, do: func() {
 		m.setPods(source, pods)
 		m.spoken[source] = true
 		m.sweep()
-	})
+		m.admitLocked()
+	}})
 }
 
 // UpdatePod tells that a source has a Pod, or has it changed.
-func (m *Manager) UpdatePod(source string, p *v1.Pod) { m.do(func() { m.update(source, p) }) }
+func (m *Manager) UpdatePod(source string, p *v1.Pod) {
+	m.do(early{source: source, uid: p.UID, do: func() { m.update(source, p) }})
+}
 
 // DeletePod tells that a source has a Pod no more.
-func (m *Manager) DeletePod(source string, p *v1.Pod) { m.do(func() { m.remove(source, p) }) }
+func (m *Manager) DeletePod(source string, p *v1.Pod) {
+	m.do(early{source: source, uid: p.UID, do: func() { m.remove(source, p) }})
+}
 
 // Wake has the Pod's worker look again: something it observes has changed.
 func (m *Manager) Wake(uid types.UID) {
@@ -176,23 +202,24 @@ func (m *Manager) Retry(uid types.UID) {
 func (m *Manager) Evict(uid types.UID, why pod.Verdict) <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.evict(uid, why, func(w *worker, end chan struct{}) { w.onHalt = append(w.onHalt, end) })
+	return m.evictLocked(uid, why)
 }
 
-// evict ends a Pod, whose worker is told when to close the channel. The lock is held.
-func (m *Manager) evict(uid types.UID, why pod.Verdict, when func(*worker, chan struct{})) <-chan struct{} {
+// evictLocked ends a Pod; see Evict for the channel.
+func (m *Manager) evictLocked(uid types.UID, why pod.Verdict) <-chan struct{} {
 	w := m.workers[uid]
 	if w == nil {
 		return nil
 	}
 	end := make(chan struct{})
+	w.evicted = true
 	w.post(func() {
 		if w.orders.Evict == nil {
 			w.orders.Evict = &why
 		} else if why.Grace != nil {
 			w.orders.Evict.Grace = why.Grace
 		}
-		when(w, end)
+		w.onHalt = append(w.onHalt, end)
 	})
 	return end
 }

@@ -27,6 +27,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"podium.dev/podium/internal/node/container"
+	"podium.dev/podium/internal/node/pod"
 	"podium.dev/podium/internal/node/probe"
 	"podium.dev/podium/internal/node/pull"
 	"podium.dev/podium/internal/node/qos"
@@ -114,7 +115,10 @@ func (n *node) versioned() clienttesting.ReactionFunc {
 }
 
 // up starts a Manager on what is there, as the daemon does.
-func (n *node) up() {
+func (n *node) up() { n.start(func(*Manager) {}) }
+
+// start is up with inputs that come before the API has spoken.
+func (n *node) start(first func(*Manager)) {
 	ctx, cancel := context.WithCancel(n.t.Context())
 	n.m = New(n.cfg)
 	n.probes.changed = n.m.Wake
@@ -133,6 +137,7 @@ func (n *node) up() {
 		for i := range list.Items {
 			pods = append(pods, &list.Items[i])
 		}
+		first(n.m)
 		n.m.SetPods(SourceAPI, pods)
 		m := n.m
 		wait.Go(func() { feed(ctx, m, w) })
@@ -376,6 +381,9 @@ func (n *node) saw(event string) {
 	})
 }
 
+// verdictOf is a verdict for a reason.
+func verdictOf(reason string) pod.Verdict { return pod.Verdict{Reason: reason, Message: "in a test"} }
+
 // newPod is a Pod of one container that runs.
 func newPod(change ...func(*v1.Pod)) *v1.Pod {
 	p := &v1.Pod{
@@ -406,7 +414,8 @@ type fakeVolumes struct {
 	err  error
 	ups  int
 	torn map[types.UID]int
-	kept map[types.UID]bool
+	// left are Pods that have a folder, whoever made it.
+	left map[types.UID]bool
 }
 
 func (f *fakeVolumes) SetUp(context.Context, *v1.Pod) error {
@@ -427,14 +436,17 @@ func (f *fakeVolumes) TearDown(_ context.Context, uid types.UID) error {
 		f.torn = map[types.UID]int{}
 	}
 	f.torn[uid]++
+	delete(f.left, uid)
 	return nil
 }
 
-func (f *fakeVolumes) Reconcile(_ context.Context, keep map[types.UID]bool) error {
+func (f *fakeVolumes) Pods() (uids []types.UID, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.kept = keep
-	return nil
+	for uid := range f.left {
+		uids = append(uids, uid)
+	}
+	return uids, nil
 }
 
 func (f *fakeVolumes) script(err error) {
@@ -461,6 +473,8 @@ func (c fakeCgroups) Ensure(p *v1.Pod) (string, error) {
 
 func (fakeCgroups) Grow(_, _ *v1.Pod) error { return nil }
 func (fakeCgroups) Remove(types.UID) error  { return nil }
+
+func (fakeCgroups) Pods() ([]types.UID, error) { return nil, nil }
 
 // fakeProbes has outcomes as scripted.
 type fakeProbes struct {

@@ -2,21 +2,12 @@ package worker
 
 import (
 	"context"
-	"errors"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
-	v1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
-	"k8s.io/utils/ptr"
-
-	"podium.dev/podium/internal/node/pod"
 )
 
 const (
@@ -24,8 +15,8 @@ const (
 	resyncEvery = 5 * time.Minute
 	// reconnectAfter is the wait before the runtime is asked again after it failed.
 	reconnectAfter = time.Second
-	// orphan is the source of Pods that only the runtime still knows.
-	orphan = "runtime"
+	// topicListing is the topic of a listing of the runtime.
+	topicListing = "listing"
 )
 
 // Run works until ctx ends, and leaves the containers running.
@@ -37,6 +28,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	wait.Go(func() { m.follow(ctx, events, lost) })
 	// The events are read whatever else goes on: the runtime may wait for that.
 	wait.Go(func() { m.listen(ctx, events) })
+	wait.Go(func() { m.collect(ctx) })
 	if !m.restore(ctx) {
 		return ctx.Err()
 	}
@@ -132,10 +124,10 @@ func (m *Manager) open(ctx context.Context, runtime string, all map[string]*foun
 	for uid, f := range all {
 		m.found[types.UID(uid)] = f
 	}
-	queue := m.queue
-	m.queue = nil
-	for _, f := range queue {
-		f()
+	queue := m.early
+	m.early = nil
+	for _, in := range queue {
+		in.do()
 	}
 }
 
@@ -148,9 +140,10 @@ func (m *Manager) heard(e *runtimeapi.ContainerEventResponse) {
 	w := m.workers[uid]
 	m.mu.Unlock()
 	if w == nil {
+		m.suspect()
 		return
 	}
-	w.post(func() {
+	w.postLatest(id, func() {
 		if id == box.GetId() {
 			w.refreshSandbox(id)
 			return
@@ -170,74 +163,8 @@ func (m *Manager) resync(ctx context.Context) {
 	defer m.mu.Unlock()
 	for uid, w := range m.workers {
 		f := all[string(uid)]
-		w.post(func() { w.compare(f) })
+		w.postLatest(topicListing, func() { w.compare(f) })
 	}
 	m.resizes()
-}
-
-// sweep removes, once, what was left of Pods that no source has: after every source has spoken. The lock is
-// held.
-func (m *Manager) sweep() {
-	if m.swept {
-		return
-	}
-	for _, source := range m.cfg.Sources {
-		if !m.spoken[source] {
-			return
-		}
-	}
-	m.swept = true
-	for uid, f := range m.found {
-		w := m.start(orphan, orphanPod(uid, f), nil)
-		w.post(func() { w.orders.Removed = true })
-	}
-	for uid := range m.grants {
-		m.unkeep(uid)
-	}
-	m.grants = nil
-	m.resizes()
-	keep := map[types.UID]bool{}
-	for uid := range m.workers {
-		keep[uid] = true
-	}
-	go m.sweepVolumes(m.ctx, keep)
-	go m.sweepLogs(m.ctx, keep)
-}
-
-// orphanPod stands for a Pod of which only the runtime still knows. There is nobody to ask for a grace period
-// and nobody to tell.
-func orphanPod(uid types.UID, f *found) *v1.Pod {
-	return &v1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			UID: uid, Namespace: f.namespace, Name: f.name,
-			Annotations: map[string]string{pod.SourceAnnotation: orphan},
-		},
-		Spec: v1.PodSpec{TerminationGracePeriodSeconds: ptr.To[int64](1)},
-	}
-}
-
-func (m *Manager) sweepVolumes(ctx context.Context, keep map[types.UID]bool) {
-	if err := m.cfg.Volumes.Reconcile(ctx, keep); err != nil {
-		klog.FromContext(ctx).Error(err, "Cannot remove the volumes of pods that are gone")
-	}
-}
-
-// sweepLogs removes the logs of Pods that are gone, and the links to logs that are.
-func (m *Manager) sweepLogs(ctx context.Context, keep map[types.UID]bool) {
-	root := filepath.Dir(m.cfg.Builder.PodLogDir(&v1.Pod{}))
-	entries, err := os.ReadDir(root)
-	if err == nil {
-		for _, e := range entries {
-			parts := strings.Split(e.Name(), "_")
-			if len(parts) == 3 && !keep[types.UID(parts[2])] {
-				err = errors.Join(err, os.RemoveAll(filepath.Join(root, e.Name())))
-			}
-		}
-	}
-	if os.IsNotExist(err) {
-		err = nil
-	}
-	if err := errors.Join(err, m.cfg.Builder.SweepLogLinks()); err != nil {
-		klog.FromContext(ctx).Error(err, "Cannot remove the logs of pods that are gone")
-	}
+	m.suspect()
 }

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
+	v1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	crierrors "k8s.io/cri-api/pkg/errors"
 	kubelettypes "k8s.io/kubelet/pkg/types"
@@ -17,6 +18,8 @@ import (
 // found is what a listing of the runtime shows of a Pod.
 type found struct {
 	namespace, name string
+	// where are the other places on the machine that have something of it.
+	where []string
 	// sandboxes are by ID whether they are ready, containers by ID.
 	sandboxes  map[string]bool
 	containers map[string]listed
@@ -30,6 +33,25 @@ type listed struct {
 	name       string
 	allocation *pod.Allocation
 	made       int64
+	ports      []v1.ContainerPort
+}
+
+// over reports whether nothing of the container runs any more.
+func (l *listed) over() bool { return l.state == runtimeapi.ContainerState_CONTAINER_EXITED }
+
+// quiet reports whether nothing of the Pod runs any more.
+func (f *found) quiet() bool {
+	for _, ready := range f.sandboxes {
+		if ready {
+			return false
+		}
+	}
+	for _, c := range f.containers {
+		if c.state == runtimeapi.ContainerState_CONTAINER_RUNNING || c.state == runtimeapi.ContainerState_CONTAINER_UNKNOWN {
+			return false
+		}
+	}
+	return true
 }
 
 // granted is what the newest containers were made with, by name.
@@ -81,6 +103,7 @@ func (m *Manager) list(ctx context.Context) (map[string]*found, error) {
 			f.containers[c.GetId()] = listed{
 				sandbox: c.GetPodSandboxId(), state: c.GetState(), name: c.GetMetadata().GetName(), made: c.GetCreatedAt(),
 				allocation: pod.ParseAllocation(c.GetAnnotations()[pod.AllocationAnnotation]),
+				ports:      portsOf(c.GetLabels(), c.GetAnnotations()),
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,8 +21,8 @@ type worker struct {
 	m      *Manager
 	uid    types.UID
 	source string
-	// dropped is that the source has the Pod no more; the Manager's lock guards it.
-	dropped bool
+	// dropped is that the source has the Pod no more, evicted that the node ends it; the Manager's lock guards them.
+	dropped, evicted bool
 	// desired is the Pod as its source has it, grant what of it the node has granted, and pending why it has
 	// not granted the rest; the Manager's lock guards them.
 	desired *v1.Pod
@@ -34,7 +35,7 @@ type worker struct {
 	ctx context.Context
 
 	mu   sync.Mutex
-	mail []func()
+	mail []letter
 	wake chan struct{}
 
 	// The rest is the worker's goroutine's own. The Pod has the resources that are allocated; asked is as
@@ -55,10 +56,10 @@ type worker struct {
 	resizing bool
 	// cancels end work under way, by its key.
 	cancels map[string]*context.CancelFunc
-	// onQuiet are closed when nothing of the Pod runs, onHalt when it has also given back what it held.
-	onQuiet, onHalt []chan struct{}
-	trace           *tracer
-	done            bool
+	// onHalt are closed when nothing of the Pod runs and it has given back what it held.
+	onHalt []chan struct{}
+	trace  *tracer
+	done   bool
 }
 
 // shared is what others may see of a worker's Pod.
@@ -90,11 +91,12 @@ func newWorker(m *Manager, source string, p *v1.Pod, had *found, r grant) *worke
 	}
 	w.resume()
 	ended := p.Status.Phase == v1.PodSucceeded || p.Status.Phase == v1.PodFailed
-	w.shared.Store(&shared{pod: p, status: p.Status, over: ended && had == nil})
+	w.orders.Settled = ended && (had == nil || had.quiet())
+	w.shared.Store(&shared{pod: p, status: p.Status, over: w.orders.Settled})
 	w.ctx = klog.NewContext(m.ctx, klog.FromContext(m.ctx).WithValues("pod", klog.KObj(p), "podUID", p.UID))
 	if had != nil {
 		w.orders.Resumed = p.DeletionTimestamp != nil
-		w.mail = append(w.mail, func() { w.load(had) })
+		w.mail = append(w.mail, letter{do: func() { w.load(had) }})
 	}
 	return w
 }
@@ -113,11 +115,27 @@ func (w *worker) resume() {
 	}
 }
 
+// letter is something for the worker to do. Of several with one topic that wait only the last is done.
+type letter struct {
+	topic string // "" is one of its own
+	do    func()
+}
+
+// topicPod is the topic of news of the Pod itself. That of a container or sandbox is its ID.
+const topicPod = "pod"
+
 // post has the worker do f, if there is any, and look again. It never waits.
-func (w *worker) post(f func()) {
+func (w *worker) post(f func()) { w.postLatest("", f) }
+
+// postLatest is post for what makes earlier letters of the topic out of date, so that a worker that is held up does
+// not come back to a pile of them.
+func (w *worker) postLatest(topic string, f func()) {
 	if f != nil {
 		w.mu.Lock()
-		w.mail = append(w.mail, f)
+		if topic != "" {
+			w.mail = slices.DeleteFunc(w.mail, func(l letter) bool { return l.topic == topic })
+		}
+		w.mail = append(w.mail, letter{topic, f})
 		w.mu.Unlock()
 	}
 	select {
@@ -168,8 +186,8 @@ func (w *worker) read() {
 	mail := w.mail
 	w.mail = nil
 	w.mu.Unlock()
-	for _, f := range mail {
-		f()
+	for _, l := range mail {
+		l.do()
 	}
 }
 
@@ -263,10 +281,6 @@ func (w *worker) publish(o *pod.Observed) {
 
 // quiet takes in that nothing of the Pod runs any more. The worker of a Pod that has left the node is done.
 func (w *worker) quiet(o *pod.Observed) {
-	for _, c := range w.onQuiet {
-		close(c)
-	}
-	w.onQuiet = nil
 	if w.work.TearDown.Done {
 		for _, c := range w.onHalt {
 			close(c)
