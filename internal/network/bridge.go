@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -47,6 +48,9 @@ func (b *bridge) ensure(h *netlink.Handle, keep func(netip.Prefix) bool) (index 
 	if err := b.address(h, link, keep); err != nil {
 		return 0, err
 	}
+	if err := b.floodMulticast(h, link); err != nil {
+		return 0, err
+	}
 	if err := b.settle(); err != nil {
 		return 0, err
 	}
@@ -69,7 +73,7 @@ func (b *bridge) create(h *netlink.Handle) (netlink.Link, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = b.name, b.mtu
 	attrs.HardwareAddr = hardwareAddr(gatewayOf(b.cidrs[0]))
-	if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: new(bool)}); err != nil && !errors.Is(err, unix.EEXIST) {
 		return nil, fmt.Errorf("make the bridge %s: %w (is the kernel's bridge module there?)", b.name, err)
 	}
 	link, err := h.LinkByName(b.name)
@@ -147,26 +151,43 @@ func (b *bridge) address(h *netlink.Handle, link netlink.Link, keep func(netip.P
 	return nil
 }
 
+// floodMulticast has the bridge pass multicast to all ports, as it does anyway where nobody queries for members: what it
+// learned of members and routers otherwise would be what Pods tell it.
+func (b *bridge) floodMulticast(h *netlink.Handle, link netlink.Link) error {
+	if br, ok := link.(*netlink.Bridge); ok && br.MulticastSnooping != nil && !*br.MulticastSnooping {
+		return nil
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.Index = b.name, link.Attrs().Index
+	// A kernel that cannot snoop (no CONFIG_BRIDGE_IGMP_SNOOPING) refuses the setting, and needs it not.
+	if err := h.LinkModify(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: new(bool)}); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("turn off multicast snooping on the bridge %s: %w", b.name, err)
+	}
+	return nil
+}
+
 // settle sets what only sysctl can.
 func (b *bridge) settle() error {
+	// No Pod tells the node its routes, by redirects or, in IPv6, by advertisements. A machine without IPv6 has no
+	// settings of it.
+	settings := [][2]string{{"ipv4", "accept_redirects=0"}, {"ipv6", "accept_ra=0"}, {"ipv6", "accept_redirects=0"}}
 	for _, p := range b.cidrs {
-		name, settings := "ipv4", [][2]string{
-			// Lets the node itself reach host ports, and Pods an API server, on 127.0.0.1; a rule keeps the Pods
-			// from all else there.
-			{"route_localnet", "1"},
-		}
 		if p.Addr().Is6() {
-			name, settings = "ipv6", [][2]string{
-				// The bridge's own address needs no second in which nothing is forwarded to the first Pod.
-				{"accept_dad", "0"},
-				// No Pod tells the node its routes.
-				{"accept_ra", "0"},
-			}
+			// The bridge's own address needs no second in which nothing is forwarded to the first Pod.
+			settings = append(settings, [2]string{"ipv6", "accept_dad=0"})
+		} else {
+			// Lets the node itself reach host ports, and Pods an API server, on 127.0.0.1; rules keep the Pods from all
+			// else there.
+			settings = append(settings, [2]string{"ipv4", "route_localnet=1"})
 		}
-		for _, s := range settings {
-			if err := setSysctl(name+"/conf/"+b.name+"/"+s[0], s[1]); err != nil {
-				return err
-			}
+	}
+	for _, s := range settings {
+		if s[0] == "ipv6" && !hasIPv6() {
+			continue
+		}
+		name, value, _ := strings.Cut(s[1], "=")
+		if err := setSysctl(s[0]+"/conf/"+b.name+"/"+name, value); err != nil {
+			return err
 		}
 	}
 	return nil

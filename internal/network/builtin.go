@@ -19,14 +19,15 @@ type builtin struct {
 	ledger *ledger
 	h      *netlink.Handle
 	rules  *rules
+	guard  *guard
 	bridge *bridge
 
 	mu    sync.Mutex
 	index int   // of the bridge; 0 while there is none
 	err   error // why there is none
 
-	// ports orders changes of host ports, so that rules and ledger agree.
-	ports sync.Mutex
+	// tables orders changes of the nftables tables, so that tables and ledger agree. It guards rules.own.
+	tables sync.Mutex
 }
 
 func newBuiltin(cfg Config, l *ledger) (*builtin, error) {
@@ -39,11 +40,13 @@ func newBuiltin(cfg Config, l *ledger) (*builtin, error) {
 		mtu = uplinkMTU(h)
 	}
 	name := bridgeName(cfg.Paths.ID)
+	g := newGuard(cfg.Paths.ID, cfg.PodCIDRs)
 	return &builtin{
 		cfg: cfg, ledger: l, h: h,
 		bridge: &bridge{name: name, cidrs: cfg.PodCIDRs, mtu: mtu},
+		guard:  g,
 		rules: &rules{
-			table: cfg.Paths.ID, bridge: name, cidrs: cfg.PodCIDRs, cluster: cfg.ClusterCIDRs,
+			table: cfg.Paths.ID, bridge: name, group: g.group, own: cfg.Own, cidrs: cfg.PodCIDRs, cluster: cfg.ClusterCIDRs,
 			service: cfg.ServiceIP, api: cfg.APIServer,
 		},
 	}, nil
@@ -80,12 +83,62 @@ func (b *builtin) make() (index int, err error) {
 	if index, err = b.bridge.ensure(b.h, b.inUse); err != nil {
 		return 0, err
 	}
-	b.ports.Lock()
-	defer b.ports.Unlock()
-	if err := b.rules.apply(b.allTargets("")); err != nil {
+	if err := b.claimPorts(index); err != nil {
+		return 0, err
+	}
+	if err := b.writeTables(); err != nil {
 		return 0, err
 	}
 	return index, b.serviceRoute(index)
+}
+
+// specsLocked are the tables as they must be now.
+func (b *builtin) specsLocked() []tableSpec {
+	var recs []*record
+	for _, r := range b.ledger.all() {
+		if r.CNI == "" && !r.leaving {
+			recs = append(recs, r)
+		}
+	}
+	return []tableSpec{b.rules.spec(b.allTargets("")), b.guard.spec(recs)}
+}
+
+func (b *builtin) writeTables() error {
+	b.tables.Lock()
+	defer b.tables.Unlock()
+	return writeTables(b.specsLocked()...)
+}
+
+// serviceOnly is the table where CNI serves the Pods: the way to the API server's Service.
+func (b *builtin) serviceOnly() tableSpec {
+	b.tables.Lock()
+	defer b.tables.Unlock()
+	r := *b.rules
+	r.bridge = ""
+	return r.spec(nil)
+}
+
+// tablesThere reports whether all tables are there.
+func (b *builtin) tablesThere() (bool, error) {
+	b.tables.Lock()
+	defer b.tables.Unlock()
+	return tablesExist(b.specsLocked())
+}
+
+// claimPorts gives the ports of the bridge that an earlier version of the node made their device group.
+func (b *builtin) claimPorts(index int) error {
+	links, err := whole(b.h.LinkList)
+	if err != nil {
+		return fmt.Errorf("list the machine's links: %w", err)
+	}
+	for _, l := range links {
+		if a := l.Attrs(); a.MasterIndex == index && l.Type() == "veth" && a.Group != b.guard.group {
+			if err := b.h.LinkSetGroup(l, int(b.guard.group)); err != nil && !errors.Is(err, unix.ENODEV) {
+				return fmt.Errorf("set the device group of the link %s: %w", a.Name, err)
+			}
+		}
+	}
+	return nil
 }
 
 // serviceRoute gives the node itself a way to the Service's address where it has none: without any route a packet
@@ -121,7 +174,7 @@ func (b *builtin) inUse(p netip.Prefix) bool {
 func (b *builtin) allTargets(except string) []portTarget {
 	var out []portTarget
 	for _, r := range b.ledger.all() {
-		if r.CNI == "" && r.ID != except {
+		if r.CNI == "" && r.ID != except && !r.leaving {
 			out = append(out, targets(r.IPs, r.Ports)...)
 		}
 	}
@@ -135,6 +188,9 @@ func (b *builtin) setup(_ context.Context, req Request, old *record) (*record, e
 	}
 	ports, err := hostPortsOf(req.PortMappings)
 	if err != nil {
+		return nil, err
+	}
+	if err := b.refuseOwn(ports); err != nil {
 		return nil, err
 	}
 	bw, err := bandwidthOf(req)
@@ -163,14 +219,11 @@ func (b *builtin) setup(_ context.Context, req Request, old *record) (*record, e
 	return rec, b.build(rec, old)
 }
 
-// build makes in the kernel what the record says, links and host ports at the same time.
+// build makes in the kernel what the record says, links and rules at the same time: until the rules are there, the link
+// lets nothing through.
 func (b *builtin) build(rec, old *record) error {
 	opened := make(chan error, 1)
-	if len(rec.Ports) == 0 && (old == nil || len(old.Ports) == 0) {
-		opened <- nil
-	} else {
-		go func() { opened <- b.setPorts(rec, old) }()
-	}
+	go func() { opened <- b.setRules(rec, old) }()
 	var err error
 	if !rec.done || rec.Bandwidth != old.Bandwidth {
 		err = b.connect(rec, old)
@@ -207,7 +260,7 @@ func (b *builtin) connect(rec, old *record) error {
 }
 
 func (b *builtin) pair(rec *record, ns netns.NsHandle) error {
-	v := vethSpec{host: hostLink(rec.ID), mtu: b.bridge.mtu, mac: hardwareAddr(rec.IPs[0]), netns: int(ns)}
+	v := vethSpec{host: hostLink(rec.ID), group: b.guard.group, mtu: b.bridge.mtu, mac: hardwareAddr(rec.IPs[0]), netns: int(ns)}
 	for attempt := 0; ; attempt++ {
 		v.master = b.bridgeIndex()
 		err := addVeth(v)
@@ -250,15 +303,23 @@ func (b *builtin) portOfBridge(rec *record, had Bandwidth) error {
 	return limit(b.h, link, had.Ingress, rec.Bandwidth.Ingress)
 }
 
-// setPorts closes the ports the sandbox had and no longer asks for, and opens those it asks for.
-func (b *builtin) setPorts(rec, old *record) error {
-	b.ports.Lock()
-	defer b.ports.Unlock()
-	want := targets(rec.IPs, rec.Ports)
-	if old != nil {
-		if err := b.closePorts(old, want); err != nil {
+// setRules lets the sandbox send, closes the ports it had and no longer asks for, and opens those it asks for.
+func (b *builtin) setRules(rec, old *record) error {
+	b.tables.Lock()
+	defer b.tables.Unlock()
+	if !rec.done {
+		if err := b.guard.admit(rec); err != nil {
 			return err
 		}
+	}
+	want := targets(rec.IPs, rec.Ports)
+	if old != nil {
+		if err := b.closePortsLocked(old, want); err != nil {
+			return err
+		}
+	}
+	if len(want) == 0 {
+		return nil
 	}
 	if err := b.rules.open(want); err != nil {
 		return err
@@ -266,8 +327,8 @@ func (b *builtin) setPorts(rec, old *record) error {
 	return forgetFlows(b.h, want)
 }
 
-// closePorts closes the sandbox's ports but those in keep; one that another sandbox has too goes on to that.
-func (b *builtin) closePorts(rec *record, keep []portTarget) error {
+// closePortsLocked closes the sandbox's ports but those in keep; one that another sandbox has too goes on to that.
+func (b *builtin) closePortsLocked(rec *record, keep []portTarget) error {
 	gone := targets(rec.IPs, rec.Ports)
 	taken := append(b.allTargets(rec.ID), keep...)
 	var shut, pass []portTarget
@@ -288,13 +349,21 @@ func (b *builtin) closePorts(rec *record, keep []portTarget) error {
 
 // teardown takes away what the sandbox has in the kernel. Everything is tried.
 func (b *builtin) teardown(rec *record) error {
-	var errs []error
+	cut := make(chan error, 1)
+	go func() { cut <- delLink(hostLink(rec.ID)) }()
+	return errors.Join(b.clearRules(rec), <-cut)
+}
+
+// clearRules takes the sandbox out of the tables, so that a later writing of them leaves it out too.
+func (b *builtin) clearRules(rec *record) error {
+	b.tables.Lock()
+	defer b.tables.Unlock()
+	b.ledger.leave(rec.ID)
+	var err error
 	if len(rec.Ports) > 0 {
-		b.ports.Lock()
-		errs = append(errs, b.closePorts(rec, nil))
-		b.ports.Unlock()
+		err = b.closePortsLocked(rec, nil)
 	}
-	return errors.Join(append(errs, delLink(hostLink(rec.ID)))...)
+	return errors.Join(err, b.guard.dismiss(rec))
 }
 
 // strays deletes links on the bridge that belong to no record: of sandboxes whose record a power cut took.

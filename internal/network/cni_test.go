@@ -99,7 +99,7 @@ func TestRemoveTakesDownCNIPods(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(data, "reference", "10.88.*")); len(left) != 0 {
 		t.Errorf("left: %v", left)
 	}
-	if there, err := tableExists(p.ID); err != nil || there {
+	if there, err := n.tablesThere(); err != nil || there {
 		t.Errorf("the table is still there: %v, %v", there, err)
 	}
 }

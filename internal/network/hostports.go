@@ -49,6 +49,41 @@ func hostPortsOf(mappings []*runtimeapi.PortMapping) ([]hostPort, error) {
 	return out, nil
 }
 
+// takes reports whether a host port would take a port that the node itself listens on.
+func (p hostPort) takes(own OwnPort) bool {
+	if p.Proto != unix.IPPROTO_TCP || p.Host != own.At.Port() {
+		return false
+	}
+	ip := own.At.Addr().Unmap()
+	return ip.IsUnspecified() || !p.HostIP.IsValid() || p.HostIP.IsUnspecified() || p.HostIP == ip
+}
+
+// refuseOwn returns an error when one of the host ports is the node's own. The node's admission has refused such a Pod
+// already; other clients of the CRI have none.
+func (b *builtin) refuseOwn(ports []hostPort) error {
+	b.tables.Lock()
+	defer b.tables.Unlock()
+	for _, p := range ports {
+		for _, own := range b.rules.own {
+			if p.takes(own) {
+				return fmt.Errorf("host port %s: %s listens there at %s; take another hostPort", p, own.Name, own.At)
+			}
+		}
+	}
+	return nil
+}
+
+// addOwn adds ports that the node itself listens on; the tables are to be written after it.
+func (b *builtin) addOwn(own []OwnPort) {
+	b.tables.Lock()
+	defer b.tables.Unlock()
+	for _, o := range own {
+		if !slices.Contains(b.rules.own, o) {
+			b.rules.own = append(b.rules.own, o)
+		}
+	}
+}
+
 // targets pairs the ports of a sandbox with its addresses, each family with its own: a host IP of one family leads
 // to the Pod's address of that family, none to both.
 func targets(ips []netip.Addr, ports []hostPort) []portTarget {
@@ -137,46 +172,51 @@ func (m portMap) element(t portTarget) nftables.SetElement {
 	return nftables.SetElement{Key: key, Val: append(t.to.AsSlice(), port(t.Pod)...)}
 }
 
-// addMaps puts the maps with their elements into the batch. Of two sandboxes with one host port (the old one not yet
-// gone) the later in ports has it.
-func (r *rules) addMaps(c *nftables.Conn, t *nftables.Table, ports []portTarget) error {
-	for i, v4 := range []bool{true, false} {
+// maps are the maps with their elements. Of two sandboxes with one host port (the old one not yet gone) the later in
+// ports has it.
+func (r *rules) maps(ports []portTarget) []setSpec {
+	var out []setSpec
+	for _, c := range r.changesFor(ports) {
+		out = append(out, setSpec{c.set, c.elements})
+	}
+	return out
+}
+
+// changesFor are the elements of ports, a change for each map.
+func (r *rules) changesFor(ports []portTarget) []change {
+	var out []change
+	for _, v4 := range []bool{true, false} {
 		m := portMaps[v4]
-		anyAddr, withAddr := m.sets(t)
-		// Numbered here: the library's own counter is not safe for several tables at once.
-		anyAddr.ID, withAddr.ID = uint32(1+2*i), uint32(2+2*i)
-		byKey := map[*nftables.Set]map[string]nftables.SetElement{anyAddr: {}, withAddr: {}}
-		for _, p := range ports {
-			if p.to.Is4() != v4 {
-				continue
-			}
-			set := anyAddr
-			if p.HostIP.IsValid() {
-				set = withAddr
-			}
-			e := m.element(p)
-			byKey[set][string(e.Key)] = e
-		}
+		anyAddr, withAddr := m.sets(r.ref())
 		for _, set := range []*nftables.Set{anyAddr, withAddr} {
-			var elements []nftables.SetElement
-			for _, e := range byKey[set] {
-				elements = append(elements, e)
+			c, addressed := change{set: set}, set == withAddr
+			at := map[string]int{}
+			for _, p := range ports {
+				if p.to.Is4() != v4 || p.HostIP.IsValid() != addressed {
+					continue
+				}
+				e := m.element(p)
+				if i, twice := at[string(e.Key)]; twice {
+					c.elements[i] = e
+					continue
+				}
+				at[string(e.Key)] = len(c.elements)
+				c.elements = append(c.elements, e)
 			}
-			if err := c.AddSet(set, elements); err != nil {
-				return fmt.Errorf("describe the nftables map %s: %w", set.Name, err)
-			}
+			out = append(out, c)
 		}
 	}
-	return nil
+	return out
 }
 
 // open makes ports lead to their Pods, in one transaction. A port that leads to another Pod (on its way out: the
 // scheduler gives a port once) is taken over.
 func (r *rules) open(ports []portTarget) error {
-	err := r.send(ports, unix.NFT_MSG_NEWSETELEM)
+	changes := r.changesFor(ports)
+	err := sendChanges(unix.NFT_MSG_NEWSETELEM, changes...)
 	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST) {
 		if err = r.close(ports); err == nil {
-			err = r.send(ports, unix.NFT_MSG_NEWSETELEM)
+			err = sendChanges(unix.NFT_MSG_NEWSETELEM, changes...)
 		}
 	}
 	if err != nil {
@@ -187,51 +227,10 @@ func (r *rules) open(ports []portTarget) error {
 
 // close ends ports. Those that are not open are no error.
 func (r *rules) close(ports []portTarget) error {
-	err := r.send(ports, unix.NFT_MSG_DELSETELEM)
-	if !errors.Is(err, unix.ENOENT) || len(ports) == 1 {
-		return closeError(ports, err)
+	if err := deleteElements(r.changesFor(ports)...); err != nil {
+		return fmt.Errorf("close the host ports %v: %w", ports, err)
 	}
-	var errs []error
-	for _, p := range ports {
-		one := []portTarget{p}
-		errs = append(errs, closeError(one, r.send(one, unix.NFT_MSG_DELSETELEM)))
-	}
-	return errors.Join(errs...)
-}
-
-func closeError(ports []portTarget, err error) error {
-	if err == nil || errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	return fmt.Errorf("close the host ports %v: %w", ports, err)
-}
-
-// send adds (NFT_MSG_NEWSETELEM) or deletes (NFT_MSG_DELSETELEM) the ports' elements, all or none.
-func (r *rules) send(ports []portTarget, message int) error {
-	if len(ports) == 0 {
-		return nil
-	}
-	c, err := nftables.New()
-	if err != nil {
-		return err
-	}
-	for _, p := range ports {
-		m := portMaps[p.to.Is4()]
-		set, withAddr := m.sets(r.ref())
-		if p.HostIP.IsValid() {
-			set = withAddr
-		}
-		elements := []nftables.SetElement{m.element(p)}
-		if message == unix.NFT_MSG_NEWSETELEM {
-			err = c.SetAddElements(set, elements)
-		} else {
-			err = c.SetDeleteElements(set, elements)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return c.Flush()
+	return nil
 }
 
 // String is the port as an error names it: "8080/tcp".

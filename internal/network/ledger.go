@@ -30,6 +30,8 @@ type record struct {
 	Bandwidth Bandwidth
 	// done says that set-up came to its end while this process ran; what an earlier one began is done again.
 	done bool
+	// leaving is set while the sandbox's network is taken away.
+	leaving bool
 }
 
 // hostPort is one port of the node that leads to a Pod. HostIP is the zero Addr for all addresses of the node.
@@ -201,6 +203,15 @@ func (l *ledger) settle(id string) error {
 		return nil
 	}
 	return fmt.Errorf("sandbox %s has no lease", id)
+}
+
+// leave notes that the sandbox's network is being taken away. Unknown sandboxes are no error.
+func (l *ledger) leave(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r, ok := l.recs[id]; ok {
+		r.done, r.leaving = false, true
+	}
 }
 
 // drop forgets a sandbox and sets its addresses free. Unknown ones are no error.

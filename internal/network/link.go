@@ -33,6 +33,7 @@ func hostLink(id string) string { return "veth" + shortHash(id, maxLinkName-len(
 // vethSpec is a pair of links between the bridge and a Pod.
 type vethSpec struct {
 	host   string // name of the node's end
+	group  uint32 // device group of the node's end
 	master int    // index of the bridge
 	mtu    int
 	mac    net.HardwareAddr // of the Pod's end
@@ -50,6 +51,7 @@ func addVeth(v vethSpec) error {
 	mtu := nl.Uint32Attr(uint32(v.mtu))
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.host)))
 	req.AddData(nl.NewRtAttr(unix.IFLA_MTU, mtu))
+	req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(v.group)))
 	req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(v.master))))
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
@@ -85,6 +87,9 @@ func setInside(ns netns.NsHandle, spec insideSpec) error {
 	link, err := h.LinkByName(podLink)
 	if err != nil {
 		return fmt.Errorf("look for %s in the Pod: %w", podLink, err)
+	}
+	if err := quietInside(ns); err != nil {
+		return err
 	}
 	if err := h.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set %s up in the Pod: %w", podLink, err)

@@ -79,6 +79,12 @@ func (n *Network) Close() {
 	n.ledger.close()
 }
 
+// ListenOn adds to the ports that the node itself listens on: from now on no host port of a Pod takes them.
+func (n *Network) ListenOn(own ...OwnPort) error {
+	n.builtin.addOwn(own)
+	return n.arrange()
+}
+
 // Ready says why no Pod can be given a network now, nil when it can.
 func (n *Network) Ready() error {
 	if list, err := n.cni.current(); err != nil {
@@ -186,7 +192,7 @@ func (n *Network) Remove(ctx context.Context) error {
 }
 
 // Remove takes away from the machine all that the network of the node with these places made: the Pods' links, the
-// bridge, the nftables table and the leases, with or without a running daemon. What other programs may have come to
+// bridge, the nftables tabless and the leases, with or without a running daemon. What other programs may have come to
 // rely on stays: forwarding between links remains on.
 func Remove(ctx context.Context, p paths.Paths) error {
 	l, err := openLedger(ledgerPath(p))
@@ -218,7 +224,7 @@ func Remove(ctx context.Context, p paths.Paths) error {
 	} else if err != nil && !errors.As(err, new(netlink.LinkNotFoundError)) {
 		errs = append(errs, fmt.Errorf("look for the bridge %s: %w", b.bridge.name, err))
 	}
-	errs = append(errs, removeTable(p.ID))
+	errs = append(errs, removeTables(p.ID))
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}

@@ -270,9 +270,9 @@ func TestFlushedRulesComeBack(t *testing.T) {
 	n := newNetwork(t, nil)
 	a, _ := pod(t, n, "a", &runtimeapi.PortMapping{ContainerPort: 80, HostPort: 8080})
 	serve(t, a, "a", "tcp", ":80")
-	check(t, removeTable(n.cfg.Paths.ID))
+	check(t, removeTables(n.cfg.Paths.ID))
 	eventually(t, "the table is back", func() bool {
-		there, err := tableExists(n.cfg.Paths.ID)
+		there, err := n.tablesThere()
 		return err == nil && there
 	})
 	wantAnswer(t, ownNS, "tcp", "127.0.0.1:8080", "a from 10.244.7.1")
@@ -401,23 +401,4 @@ func TestManyAtOnce(t *testing.T) {
 	if got := len(n.ledger.all()); got != count/2 {
 		t.Errorf("%d leases, want %d", got, count/2)
 	}
-}
-
-// BenchmarkSetup is one Pod's set-up and teardown; set-up alone is reported beside it.
-func BenchmarkSetup(b *testing.B) {
-	needRoot(b)
-	n := newNetwork(b, nil)
-	var setup time.Duration
-	for i := 0; b.Loop(); i++ {
-		b.StopTimer()
-		ns := newNS(b)
-		id := fmt.Sprintf("pod-%d", i)
-		b.StartTimer()
-		start := time.Now()
-		_, err := n.Setup(b.Context(), Request{ID: id, NetNSPath: ns})
-		setup += time.Since(start)
-		check(b, err)
-		check(b, n.Teardown(b.Context(), id, ns))
-	}
-	b.ReportMetric(float64(setup.Microseconds())/float64(b.N), "setup-µs/op")
 }

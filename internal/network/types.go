@@ -24,8 +24,18 @@ type Config struct {
 	ServiceIP netip.Addr
 	// APIServer is where ServiceIP's port 443 leads. A loopback address is allowed.
 	APIServer netip.AddrPort
+	// Own are the ports that the node itself listens on. No host port of a Pod takes them. ListenOn adds to them.
+	Own []OwnPort
 	// MTU of the Pods' links; 0 takes that of the link with the default route, or 1500.
 	MTU int
+}
+
+// OwnPort is a TCP port that the node itself listens on.
+type OwnPort struct {
+	// Name says whose it is, as in "the API server".
+	Name string
+	// At is the address and the port; an unspecified address is every address of the node.
+	At netip.AddrPort
 }
 
 // Request is one sandbox's wish. Everything but ID and NetNSPath may be missing.

@@ -26,9 +26,15 @@ func (n *Network) arrange() error {
 		// Pods of the built-in network live on until they are deleted.
 		return n.builtin.ensure(true)
 	}
-	r := *n.builtin.rules
-	r.bridge = ""
-	return r.apply(nil)
+	return writeTables(n.builtin.serviceOnly())
+}
+
+// tablesThere reports whether the tables of what serves the Pods are there.
+func (n *Network) tablesThere() (bool, error) {
+	if n.builtin.bridgeIndex() != 0 {
+		return n.builtin.tablesThere()
+	}
+	return tablesExist([]tableSpec{n.builtin.serviceOnly()})
 }
 
 func (n *Network) hasBuiltin() bool {
@@ -58,10 +64,10 @@ func (n *Network) follow(ctx context.Context, changed, flushed <-chan struct{}) 
 				log.Info("CNI serves the Pods' network", "network", list.Name)
 			}
 		case <-flushed:
-			if there, err := tableExists(n.cfg.Paths.ID); err == nil && there {
+			if there, err := n.tablesThere(); err == nil && there {
 				continue
 			}
-			log.Info("The node's nftables table was deleted by another program; restoring it", "table", n.cfg.Paths.ID)
+			log.Info("A table of the node was deleted from nftables by another program; restoring it", "table", n.cfg.Paths.ID)
 		}
 		if err := n.arrange(); err != nil {
 			log.Error(err, "The Pods' network cannot be brought up")

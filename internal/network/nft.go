@@ -1,0 +1,283 @@
+package network
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// tableSpec is one of the node's nftables tables as it must be.
+type tableSpec struct {
+	*nftables.Table
+	sets   []setSpec
+	chains []chainSpec
+}
+
+type setSpec struct {
+	*nftables.Set
+	elements []nftables.SetElement
+}
+
+type chainSpec struct {
+	*nftables.Chain
+	rules [][]expr.Any
+}
+
+// maxElements is how many elements go into one message: the length of a netlink attribute is 16 bits, and the largest
+// element takes some 100 bytes.
+const maxElements = 256
+
+// writeTables makes the tables what the specs say, all in one transaction: no packet sees half of it. A table that is
+// there is kept: its rules are written again, of its sets only the elements that differ are touched. A table of another
+// shape, such as an earlier version's, is replaced.
+func writeTables(specs ...tableSpec) error {
+	if err := sendTables(true, specs); err == nil {
+		return nil
+	}
+	return sendTables(false, specs)
+}
+
+func sendTables(keep bool, specs []tableSpec) error {
+	c, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("reach nftables: %w", err)
+	}
+	setID := uint32(0)
+	for _, s := range specs {
+		// Numbered here: the library's own counter is not safe for several tables at once.
+		for _, set := range s.sets {
+			setID++
+			set.ID = setID
+		}
+		if keep && s.standsIn(c) {
+			err = s.update(c)
+		} else {
+			err = s.replace(c)
+		}
+		if err != nil {
+			return fmt.Errorf("describe the nftables table %s: %w", s.Name, err)
+		}
+	}
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("write the node's nftables tables: %w (are the kernel's nf_tables modules there, nft_nat and the bridge family among them?)", err)
+	}
+	return nil
+}
+
+// standsIn reports whether the kernel has the table with just these sets and chains.
+func (s tableSpec) standsIn(c *nftables.Conn) bool {
+	all, err := c.ListChainsOfTableFamily(s.Family)
+	if err != nil {
+		return false
+	}
+	all = slices.DeleteFunc(all, func(ch *nftables.Chain) bool { return ch.Table.Name != s.Name })
+	sets, err := c.GetSets(s.Table)
+	return err == nil && s.sameShape(all, sets)
+}
+
+// sameShape reports whether chains and sets are those of the spec, whatever rules and elements they hold.
+func (s tableSpec) sameShape(chains []*nftables.Chain, sets []*nftables.Set) bool {
+	if len(chains) != len(s.chains) || len(sets) != len(s.sets) {
+		return false
+	}
+	for _, want := range s.chains {
+		if !slices.ContainsFunc(chains, func(have *nftables.Chain) bool {
+			return have.Name == want.Name && have.Type == want.Type && equal(have.Hooknum, want.Hooknum) && equal(have.Priority, want.Priority)
+		}) {
+			return false
+		}
+	}
+	for _, want := range s.sets {
+		if !slices.ContainsFunc(sets, func(have *nftables.Set) bool {
+			return have.Name == want.Name && have.IsMap == want.IsMap &&
+				have.KeyType.GetNFTMagic() == want.KeyType.GetNFTMagic() && have.DataType.GetNFTMagic() == want.DataType.GetNFTMagic()
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+func equal[T comparable](a, b *T) bool {
+	return a == b || a != nil && b != nil && *a == *b
+}
+
+// replace puts the table in place of one of its name.
+func (s tableSpec) replace(c *nftables.Conn) error {
+	c.AddTable(s.Table)
+	c.DelTable(s.Table)
+	c.AddTable(s.Table)
+	for _, set := range s.sets {
+		if err := c.AddSet(set.Set, nil); err != nil {
+			return err
+		}
+		if err := addElements(c, set.Set, set.elements); err != nil {
+			return err
+		}
+	}
+	for _, ch := range s.chains {
+		c.AddChain(ch.Chain)
+	}
+	s.addRules(c)
+	return nil
+}
+
+// update makes the table that is there what the spec says.
+func (s tableSpec) update(c *nftables.Conn) error {
+	for _, set := range s.sets {
+		have, err := c.GetSetElements(set.Set)
+		if err != nil {
+			return err
+		}
+		add, drop := difference(have, set.elements)
+		for part := range slices.Chunk(drop, maxElements) {
+			if err := c.SetDeleteElements(set.Set, part); err != nil {
+				return err
+			}
+		}
+		if err := addElements(c, set.Set, add); err != nil {
+			return err
+		}
+	}
+	for _, ch := range s.chains {
+		c.FlushChain(ch.Chain)
+	}
+	s.addRules(c)
+	return nil
+}
+
+func (s tableSpec) addRules(c *nftables.Conn) {
+	for _, ch := range s.chains {
+		for _, r := range ch.rules {
+			c.AddRule(&nftables.Rule{Table: s.Table, Chain: ch.Chain, Exprs: r})
+		}
+	}
+}
+
+func addElements(c *nftables.Conn, set *nftables.Set, elements []nftables.SetElement) error {
+	for part := range slices.Chunk(elements, maxElements) {
+		if err := c.SetAddElements(set, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// difference returns what must be added to the elements of a set, and what dropped before, for it to hold those wanted.
+// Of several with one key the last counts.
+func difference(have, want []nftables.SetElement) (add, drop []nftables.SetElement) {
+	wanted := make(map[string]nftables.SetElement, len(want))
+	for _, e := range want {
+		wanted[string(e.Key)] = e
+	}
+	for _, e := range have {
+		w, ok := wanted[string(e.Key)]
+		if ok && bytes.Equal(w.Val, e.Val) {
+			delete(wanted, string(e.Key))
+			continue
+		}
+		drop = append(drop, nftables.SetElement{Key: e.Key, Val: e.Val})
+	}
+	for _, e := range want {
+		w, ok := wanted[string(e.Key)]
+		if ok && bytes.Equal(w.Val, e.Val) {
+			add = append(add, e)
+			delete(wanted, string(e.Key))
+		}
+	}
+	return add, drop
+}
+
+// change is elements to be added to a set or deleted from it.
+type change struct {
+	set      *nftables.Set
+	elements []nftables.SetElement
+}
+
+// sendChanges adds (NFT_MSG_NEWSETELEM) or deletes (NFT_MSG_DELSETELEM) elements, all or none.
+func sendChanges(message int, changes ...change) error {
+	c, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("reach nftables: %w", err)
+	}
+	some := false
+	for _, ch := range changes {
+		if len(ch.elements) == 0 {
+			continue
+		}
+		some = true
+		if message == unix.NFT_MSG_NEWSETELEM {
+			err = c.SetAddElements(ch.set, ch.elements)
+		} else {
+			err = c.SetDeleteElements(ch.set, ch.elements)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if !some {
+		return nil
+	}
+	return c.Flush()
+}
+
+// deleteElements deletes elements. Those that are not there are no error.
+func deleteElements(changes ...change) error {
+	err := sendChanges(unix.NFT_MSG_DELSETELEM, changes...)
+	if !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	var errs []error
+	for _, ch := range changes {
+		for _, e := range ch.elements {
+			one := change{ch.set, []nftables.SetElement{e}}
+			if err := sendChanges(unix.NFT_MSG_DELSETELEM, one); !errors.Is(err, unix.ENOENT) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// tableFamilies are the families in which the node has a table.
+var tableFamilies = []nftables.TableFamily{nftables.TableFamilyINet, nftables.TableFamilyBridge}
+
+// removeTables deletes the node's tables by name. One that is not there is no error.
+func removeTables(name string) error {
+	var errs []error
+	for _, family := range tableFamilies {
+		c, err := nftables.New()
+		if err != nil {
+			return fmt.Errorf("reach nftables: %w", err)
+		}
+		c.DelTable(&nftables.Table{Family: family, Name: name})
+		// A kernel without the bridge family has no table in it.
+		if err := c.Flush(); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EOPNOTSUPP) {
+			errs = append(errs, fmt.Errorf("delete the nftables table %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// tablesExist reports whether all of the specs' tables are there.
+func tablesExist(specs []tableSpec) (bool, error) {
+	c, err := nftables.New()
+	if err != nil {
+		return false, fmt.Errorf("reach nftables: %w", err)
+	}
+	for _, s := range specs {
+		tables, err := c.ListTablesOfFamily(s.Family)
+		if err != nil {
+			return false, fmt.Errorf("list the nftables tables: %w", err)
+		}
+		if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == s.Name }) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
