@@ -28,7 +28,6 @@ import (
 	"podium.dev/podium/internal/paths"
 	"podium.dev/podium/internal/phase"
 	"podium.dev/podium/internal/pki"
-	"podium.dev/podium/internal/preflight"
 	"podium.dev/podium/internal/store"
 )
 
@@ -89,12 +88,9 @@ type daemon struct {
 // Up starts everything and runs it until the context ends, which leaves the Pods running. It calls progress for
 // each phase that has ended, and ready when the node is Ready. c.NodeName is filled in when it is empty. The
 // error wraps ErrAlreadyRunning when the root is in use, and is a preflight.Error when the machine cannot run a
-// node; in both cases nothing was touched.
+// node; in both cases nothing was touched but containers of this node that held the API server's port.
 func Up(ctx context.Context, c *Config, progress func(phase.Report), ready func()) error {
-	if err := CheckNotRunning(c.Paths); err != nil {
-		return err
-	}
-	if err := preflight.Check(preflight.Config{Root: c.Paths.Root, Bind: c.Bind}); err != nil {
+	if err := CheckMachine(ctx, *c); err != nil {
 		return err
 	}
 	hold, err := lockRoot(c.Paths)

@@ -1,12 +1,15 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"podium.dev/podium/internal/preflight"
 )
 
 // Least room in a range of Pod addresses: the network's own address, the bridge's, a Pod's and, of IPv4, the
@@ -15,6 +18,18 @@ const (
 	longest4 = 30
 	longest6 = 126
 )
+
+// CheckMachine returns an error when the node cannot be started on this machine: one that wraps ErrAlreadyRunning when the
+// root is in use, or a preflight.Error. It touches nothing but containers of this node that hold the API server's port.
+func CheckMachine(ctx context.Context, c Config) error {
+	if err := CheckNotRunning(c.Paths); err != nil {
+		return err
+	}
+	if err := endSquatters(ctx, c.Paths, c.Bind); err != nil {
+		return err
+	}
+	return preflight.Check(preflight.Config{Root: c.Paths.Root, Bind: c.Bind})
+}
 
 // Check says what of the configuration cannot be on any machine, a line each with the mend. It touches nothing.
 func (c Config) Check() error {

@@ -248,13 +248,17 @@ func (d *daemon) startNode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	own, err := d.keepOwnPorts(listener)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	var pullProgress func(string) string
 	if d.pulls != nil {
 		pullProgress = d.pulls.progress
 	}
 	d.node, err = node.New(node.Config{
 		Name: d.c.NodeName, IPs: d.ips, PodCIDRs: d.podCIDRs, Facts: d.facts, Paths: d.c.Paths, Kubelet: d.kubelet,
-		Client: client, Runtime: d.runtime, Images: d.imageAPI, Listener: listener, Clock: d.clock, PullProgress: pullProgress, Kills: d.kills,
+		Client: client, Runtime: d.runtime, Images: d.imageAPI, Listener: listener, OwnPorts: own, Clock: d.clock, PullProgress: pullProgress, Kills: d.kills,
 		Reachable: d.reachable, DefaultPod: spec.Default, CheckPod: spec.CheckNew, DefaultObject: defaultObject, CheckObject: checkObject,
 		Server: server.Config{TLS: tls, Clients: []string{pki.KubeletClient.User}, LogDir: d.kubelet.PodLogsDir},
 	})

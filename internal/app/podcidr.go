@@ -57,8 +57,14 @@ func chooseCIDRs(file string) ([]netip.Prefix, error) {
 // openNetwork makes the network. Where another node of the machine, started at the same time, has taken the range that
 // was chosen for this one, another is chosen.
 func (d *daemon) openNetwork() (*network.Network, error) {
+	api, err := d.apiPort()
+	if err != nil {
+		return nil, err
+	}
 	for {
-		n, err := network.New(network.Config{Paths: d.c.Paths, PodCIDRs: d.podCIDRs, ServiceIP: serviceIP, APIServer: d.api})
+		n, err := network.New(network.Config{
+			Paths: d.c.Paths, PodCIDRs: d.podCIDRs, ServiceIP: serviceIP, APIServer: d.api, Own: []network.OwnPort{api},
+		})
 		if !d.cidrsChosen || !errors.Is(err, network.ErrRangeTaken) {
 			return n, err
 		}

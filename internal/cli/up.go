@@ -15,7 +15,6 @@ import (
 
 	"podium.dev/podium/internal/app"
 	"podium.dev/podium/internal/phase"
-	"podium.dev/podium/internal/preflight"
 )
 
 // reportFD, when set, is the descriptor on which a detached daemon reports its start to the `up` that made
@@ -106,11 +105,8 @@ func withCode(err error) error {
 // returns when the node is Ready or the daemon has failed.
 func upDetached(ctx context.Context, c app.Config, out io.Writer) error {
 	// What the daemon would refuse is told by this process, in the user's terminal, with the right code.
-	if err := app.CheckNotRunning(c.Paths); err != nil {
+	if err := app.CheckMachine(ctx, c); err != nil {
 		return withCode(err)
-	}
-	if err := preflight.Check(preflight.Config{Root: c.Paths.Root, Bind: c.Bind}); err != nil {
-		return err
 	}
 	if err := os.MkdirAll(c.Paths.Root, 0o700); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -25,20 +26,21 @@ import (
 type Runtime struct {
 	runtimeapi.UnimplementedRuntimeServiceServer
 
-	cfg       Config
-	log       klog.Logger
-	machine   Machine
-	host      spec.Host
-	launcher  shim.Launcher
-	clock     clock.Clock
-	bootID    string
-	store     *store
-	events    *broadcast
-	creates   *creates
-	streaming streaming.Server
-	execs     *execs
-	layers    *layerStats
-	once      noteOnce
+	cfg         Config
+	log         klog.Logger
+	machine     Machine
+	host        spec.Host
+	launcher    shim.Launcher
+	clock       clock.Clock
+	bootID      string
+	store       *store
+	events      *broadcast
+	creates     *creates
+	streaming   streaming.Server
+	streamingAt netip.AddrPort // where streaming listens
+	execs       *execs
+	layers      *layerStats
+	once        noteOnce
 
 	// ctx ends with Close; work that outlives a call, and watching shims, runs under it.
 	ctx    context.Context

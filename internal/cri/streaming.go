@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 
 	"google.golang.org/grpc"
@@ -21,7 +22,8 @@ func (r *Runtime) startStreaming() error {
 		return err
 	}
 	cfg := streaming.DefaultConfig
-	cfg.Addr = l.Addr().String()
+	r.streamingAt = l.Addr().(*net.TCPAddr).AddrPort()
+	cfg.Addr = r.streamingAt.String()
 	cfg.BaseURL = &url.URL{Scheme: "http", Host: cfg.Addr}
 	if r.streaming, err = streaming.NewServer(cfg, r.Streams()); err != nil {
 		_ = l.Close()
@@ -36,6 +38,9 @@ func (r *Runtime) startStreaming() error {
 	context.AfterFunc(r.ctx, func() { _ = server.Close() })
 	return nil
 }
+
+// StreamingAddr is where the streams are served.
+func (r *Runtime) StreamingAddr() netip.AddrPort { return r.streamingAt }
 
 // Streams are the streams themselves, for who is in the same process and needs no URL.
 func (r *Runtime) Streams() streaming.Runtime { return streams{r} }

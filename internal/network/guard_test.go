@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 var toAll = net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
@@ -359,4 +361,48 @@ func TestHostileOutside(t *testing.T) {
 	if got := string(buf[:n]); got != "192.0.2.1" {
 		t.Errorf("a packet from %s came in from outside", got)
 	}
+}
+
+// A host port that is the node's own is refused, and one that a Pod has already does not lead to the Pod: the node's own
+// port wins, now and at the next start, when the ledger still has the Pod.
+func TestHostileHostPortOfTheNode(t *testing.T) {
+	needRoot(t)
+	out := outside(t)
+	n := newNetwork(t, nil)
+	own := []OwnPort{
+		{"the API server", netip.MustParseAddrPort("127.0.0.1:7443")},
+		{"the node's server", netip.MustParseAddrPort("0.0.0.0:7250")},
+	}
+	mapping := func(port int32, ip string) *runtimeapi.PortMapping {
+		return &runtimeapi.PortMapping{ContainerPort: 80, HostPort: port, HostIp: ip}
+	}
+	a, _ := pod(t, n, "a", mapping(7443, ""), mapping(7250, "192.0.2.2"), mapping(7251, ""))
+	serve(t, a, "a", "tcp", ":80")
+	serve(t, ownNS, "api", "tcp4", "127.0.0.1:7443")
+	serve(t, ownNS, "node", "tcp4", ":7250")
+	wantAnswer(t, ownNS, "tcp", "127.0.0.1:7443", "a from 10.244.7.1") // the fault
+	ownWin := func(t *testing.T) {
+		wantAnswer(t, ownNS, "tcp", "127.0.0.1:7443", "api from 127.0.0.1")
+		wantAnswer(t, out, "tcp", "192.0.2.2:7250", "node from 192.0.2.1")
+		wantAnswer(t, out, "tcp", "192.0.2.2:7251", "a from 192.0.2.1")
+		// The API listens on 127.0.0.1 alone: elsewhere the port is the Pod's.
+		wantAnswer(t, out, "tcp", "192.0.2.2:7443", "a from 192.0.2.1")
+	}
+	check(t, n.ListenOn(own...))
+	ownWin(t)
+	for _, m := range []*runtimeapi.PortMapping{mapping(7443, ""), mapping(7443, "127.0.0.1"), mapping(7250, "127.0.0.1"), mapping(7250, "")} {
+		_, err := n.Setup(t.Context(), Request{ID: "b", NetNSPath: newNS(t), PortMappings: []*runtimeapi.PortMapping{m}})
+		if err == nil || !strings.Contains(err.Error(), "listens there") {
+			t.Errorf("host port %v: %v", m, err)
+		}
+	}
+	b, _ := pod(t, n, "b", mapping(7443, "192.0.2.7"), &runtimeapi.PortMapping{ContainerPort: 53, HostPort: 7443, Protocol: runtimeapi.Protocol_UDP})
+	serve(t, b, "b", "udp4", ":53")
+	wantAnswer(t, ownNS, "udp", "127.0.0.1:7443", "b from 10.244.7.1")
+	n.Close()
+	n.cfg.Own = own
+	again, err := New(n.cfg)
+	check(t, err)
+	defer again.Close()
+	ownWin(t)
 }

@@ -31,6 +31,7 @@ import (
 	"podium.dev/podium/internal/node/machine"
 	"podium.dev/podium/internal/node/object"
 	"podium.dev/podium/internal/node/oom"
+	"podium.dev/podium/internal/node/pod"
 	"podium.dev/podium/internal/node/server"
 	"podium.dev/podium/internal/node/shutdown"
 	"podium.dev/podium/internal/node/static"
@@ -60,6 +61,8 @@ type Config struct {
 	PullProgress func(image string) string
 	// Kills are the kills for memory that the runtime hears of; nil when it tells of none.
 	Kills <-chan oom.Kill
+	// OwnPorts are the ports that the node itself listens on: no Pod gets them.
+	OwnPorts []pod.OwnPort
 	// Listener is where the node's server listens, Server what it is made of but for the Pods and the runtime.
 	Listener net.Listener
 	Server   server.Config
