@@ -33,6 +33,7 @@ func TestEvents(t *testing.T) {
 		count                                   int32
 	}{
 		{"Normal", "Scheduled", fmt.Sprintf("^Successfully assigned %s/crash to %s$", s.ns, s.node.name()), "default-scheduler", "", 0},
+		{"Warning", "MissingClusterDNS", fmt.Sprintf(`^pod: "crash_%s\([0-9a-f-]{36}\)"\. kubelet does not have ClusterDNS IP configured and cannot create Pod using "ClusterFirst" policy\. Falling back to "Default" policy\.$`, s.ns), "kubelet", "", 1},
 		{"Normal", "Pulled", `^Container image "` + shellImage + `" already present on machine and can be accessed by the pod$`, "kubelet", container, 3},
 		{"Normal", "Created", "^Container created$", "kubelet", container, 3},
 		{"Normal", "Started", "^Container started$", "kubelet", container, 3},
@@ -54,7 +55,7 @@ func TestEvents(t *testing.T) {
 			return fmt.Errorf("want %+v, there are %q", want, seen)
 		})
 	}
-	if n := len(s.events(s.ns, "crash")); n != 5 {
+	if n := len(s.events(s.ns, "crash")); n != 6 {
 		s.Errorf("%d events, want one of each reason: %+v", n, s.events(s.ns, "crash"))
 	}
 }
@@ -62,9 +63,11 @@ func TestEvents(t *testing.T) {
 // Events of the node itself.
 func TestEventsOfTheNode(t *testing.T) {
 	s := newSpace(t)
+	s.create(shellPod("looks-names-up", "exec sleep 3600"))
 	node := s.node.name()
 	for reason, message := range map[string]string{
 		"Starting":                "Starting kubelet.",
+		"MissingClusterDNS":       `kubelet does not have ClusterDNS IP configured and cannot create Pod using "ClusterFirst" policy. Falling back to "Default" policy.`,
 		"NodeReady":               "Node " + node + " status is now: NodeReady",
 		"NodeHasSufficientMemory": "Node " + node + " status is now: NodeHasSufficientMemory",
 		"RegisteredNode":          "Node " + node + " event: Registered Node " + node + " in Controller",
