@@ -28,7 +28,7 @@ import (
 	"podium.dev/podium/internal/scheduler/oracletest"
 )
 
-// wire is a scheduler's way to the API server, whose watches can be cut, and which can be cut as a whole.
+// wire is a scheduler's connection to the API server. Its watches can be cut, and it can be cut altogether.
 type wire struct {
 	next http.RoundTripper
 
@@ -68,7 +68,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// cut ends all watches; for good, nothing passes any more.
+// cut ends all watches. With forGood, nothing passes any more.
 func (w *wire) cut(forGood bool) {
 	w.mu.Lock()
 	w.dead = w.dead || forGood
@@ -122,7 +122,7 @@ func (i *instance) stop(t *testing.T) {
 }
 
 // auditor follows the Pods in the order in which the store saw them change, and has the oracle judge every
-// placement at the moment at which it was made.
+// placement at the moment it was made.
 type auditor struct {
 	*testing.T
 	oracletest.Oracle
@@ -159,7 +159,7 @@ func (a *auditor) take(what watch.EventType, pod *corev1.Pod) {
 	}
 }
 
-// addNode makes a random node, known to the oracle before the first Pod can be placed on it.
+// addNode creates a random node, which the oracle knows before the first Pod can be placed on it.
 func (w *world) addNode(r oracletest.Random, name string, audit *auditor) {
 	w.Helper()
 	n := r.Node(name)
@@ -178,7 +178,7 @@ func (w *world) addNode(r oracletest.Random, name string, audit *auditor) {
 	}
 }
 
-// randomWorld makes the namespaces and classes that random Pods use, and has them removed at the end.
+// randomWorld creates the namespaces and classes that random Pods use, and removes them when the test ends.
 func randomWorld(t *testing.T) *world {
 	w := &world{T: t, client: connect(t), ctx: t.Context()}
 	w.makeNamespace()
@@ -206,7 +206,7 @@ func randomWorld(t *testing.T) *world {
 	return w
 }
 
-// randomPod makes a random Pod and answers with it.
+// randomPod creates a random Pod and returns it.
 func (w *world) randomPod(r oracletest.Random, name string) *corev1.Pod {
 	w.Helper()
 	p, zero := r.Pod(name), int64(0)
@@ -220,12 +220,12 @@ func (w *world) randomPod(r oracletest.Random, name string) *corev1.Pod {
 	return made
 }
 
-// chaosSeed names the seed of a run to be repeated.
+// chaosSeed names the environment variable with the seed of a run to repeat.
 const chaosSeed = "PODIUM_TEST_SEED"
 
-// TestManySchedulersNeverMisplace has eight schedulers take turns in a random cluster while they are restarted, cut
-// off from their watches and cut off for good, and Pods and nodes come and Pods go. The oracle judges every
-// placement; and in the end no Pod may wait that it says would fit.
+// TestManySchedulersNeverMisplace has eight schedulers take turns in a random cluster. They are restarted, cut
+// off from their watches and cut off for good, while Pods and nodes come and Pods go. The oracle judges every
+// placement; at the end no Pod may be waiting that it finds a node for.
 func TestManySchedulersNeverMisplace(t *testing.T) {
 	seed := rand.Uint64()
 	if s := os.Getenv(chaosSeed); s != "" {
@@ -276,7 +276,7 @@ func TestManySchedulersNeverMisplace(t *testing.T) {
 			all = trouble(t, r, all, step)
 		}
 	}
-	for i, p := range pods { // half of the Pods go, and the others find their places in the end
+	for i, p := range pods { // half of the Pods go, and the others must find a node in the end
 		if i%2 == 0 {
 			remove(p)
 		}
@@ -290,7 +290,8 @@ func TestManySchedulersNeverMisplace(t *testing.T) {
 	t.Logf("%d pods, %d bindings, %d left", len(pods), audit.bindings, len(audit.Pods))
 }
 
-// trouble has one of the schedulers lose its watches, end in good order, or be cut off as if it had crashed.
+// trouble makes one of the schedulers lose its watches, stop in good order, or lose its connection as if it had
+// crashed.
 func trouble(t *testing.T, r oracletest.Random, all []*instance, step int) []*instance {
 	at := r.IntN(len(all))
 	switch r.IntN(3) {
@@ -308,7 +309,7 @@ func trouble(t *testing.T, r oracletest.Random, all []*instance, step int) []*in
 	return all
 }
 
-// allPlaced answers with a Pod that waits although the oracle finds a node that it fits.
+// allPlaced returns an error that names a Pod that waits although the oracle finds a node that it fits.
 func (w *world) allPlaced(audit *auditor) error {
 	now := oracletest.Oracle{Nodes: audit.Nodes, Pods: map[string]*corev1.Pod{}, Namespaces: audit.Namespaces}
 	var waiting []*corev1.Pod

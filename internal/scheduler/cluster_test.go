@@ -42,7 +42,7 @@ func connect(t testing.TB) kubernetes.Interface {
 	return client
 }
 
-// makeNamespace makes the world's namespace, and has what is in the world removed at the end.
+// makeNamespace creates the world's namespace and removes everything in the world when the test ends.
 func (w *world) makeNamespace() {
 	w.Helper()
 	ns, err := w.client.CoreV1().Namespaces().Create(w.ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "sched-"}}, metav1.CreateOptions{})
@@ -95,7 +95,7 @@ func (w *world) node(name string, cpu, memory string, change ...func(*corev1.Nod
 	if err != nil {
 		w.Fatal(err)
 	}
-	// Admission gives new nodes a not-ready taint.
+	// Admission adds a not-ready taint to new nodes.
 	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"taints": n.Spec.Taints}})
 	if err != nil {
 		w.Fatal(err)
@@ -150,7 +150,7 @@ func (w *world) eventually(within time.Duration, check func() error) time.Durati
 	}
 }
 
-// placed waits until the Pod is on a node, and answers with its short name.
+// placed waits until the Pod is on a node, and returns the node's short name.
 func (w *world) placed(pod string) string {
 	w.Helper()
 	var node string
@@ -166,7 +166,7 @@ func (w *world) placed(pod string) string {
 	return node
 }
 
-// waits waits until the Pod's condition says so.
+// waits waits until the Pod's condition has the message.
 func (w *world) waits(pod, message string) {
 	w.Helper()
 	w.eventually(10*time.Second, func() error {
@@ -254,7 +254,7 @@ func TestMessages(t *testing.T) {
 	})
 	w.pod("p", requests("2", "2Gi"))
 	w.waits("p", "0/3 nodes are available: 1 Insufficient cpu, 1 Insufficient memory, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.")
-	// A label given to no node, and then to one.
+	// No node has the label at first; then one gets it.
 	w.pod("q", func(p *corev1.Pod) { p.Spec.NodeSelector["disk"] = "ssd" })
 	w.waits("q", "0/3 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.")
 	if _, err := w.client.CoreV1().Nodes().Patch(w.ctx, w.ns+"-small", types.MergePatchType, []byte(`{"metadata":{"labels":{"disk":"ssd"}}}`), metav1.PatchOptions{}); err != nil {
@@ -350,7 +350,7 @@ func TestPreemption(t *testing.T) {
 	if c := got.Status.Conditions[i]; c.Reason != "PreemptionByScheduler" || c.Message != "default-scheduler: preempting to accommodate a higher priority pod" {
 		t.Errorf("condition %+v", c)
 	}
-	// The room is promised: a Pod of lower priority must not slip in, also not when it would fit.
+	// The room is promised: a Pod of lower priority must not slip in, even if it would fit.
 	w.pod("slip", requests("300m", "1Mi"), priority(low))
 	w.waits("slip", "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.")
 	zero := int64(0)

@@ -14,7 +14,7 @@ import (
 // noNodes is the message for a Pod in a cluster without nodes.
 const noNodes = "no nodes available to schedule pods"
 
-// decide finds the Pod a node, or says why there is none.
+// decide finds the Pod a node. If no node fits, it records why.
 func (s *Scheduler) decide(ctx context.Context, item *queue.Item) {
 	pod, p := item.Pod, s.profileOf(item.Pod.Pod)
 	if pod.Pod.DeletionTimestamp != nil {
@@ -23,12 +23,12 @@ func (s *Scheduler) decide(ctx context.Context, item *queue.Item) {
 		return
 	}
 	if s.cache.NodeOf(pod.Pod.UID) != "" {
-		s.queue.Done(item) // it came in again while it was on its way
+		s.queue.Done(item) // it was added again while it was being bound
 		return
 	}
 	s.cache.Update(s.snapshot)
 	if len(s.snapshot.Nodes) == 0 {
-		s.refuse(item, profile.Refusal{Message: noNodes, Clear: true}, []framework.Hint{{Kinds: framework.NodeAdd}})
+		s.refuse(ctx, item, profile.Refusal{Message: noNodes, Clear: true}, []framework.Hint{{Kinds: framework.NodeAdd}})
 		return
 	}
 	cycle, whole := p.Begin(pod, s.snapshot)
@@ -39,42 +39,42 @@ func (s *Scheduler) decide(ctx context.Context, item *queue.Item) {
 	}
 	switch {
 	case failed != nil && failed.Code == framework.Failed:
-		s.fail(item, failed.Err)
+		s.fail(ctx, item, failed.Err)
 	case len(fitting) == 0:
 		refusal := cycle.Refusal(whole, cycle.PostFilter(ctx))
-		s.refuse(item, refusal, p.Hints(refusal.Plugins))
+		s.refuse(ctx, item, refusal, p.Hints(refusal.Plugins))
 	default:
 		s.place(ctx, item, p, cycle.Choose(fitting).Node.Name)
 	}
 }
 
-// place counts the Pod as being on the node and has it bound beside.
+// place assumes the Pod on the node and binds it in the background.
 func (s *Scheduler) place(ctx context.Context, item *queue.Item, p *profile.Profile, node string) {
 	assumed := placedOn(item.Pod, node)
 	if err := s.cache.Assume(assumed, node); err != nil {
-		s.fail(item, err)
+		s.fail(ctx, item, err)
 		return
 	}
 	if status := p.Reserve(assumed, node); status != nil {
 		s.cache.Forget(assumed.Pod.UID)
 		if status.Code == framework.Failed {
-			s.fail(item, status.Err)
+			s.fail(ctx, item, status.Err)
 			return
 		}
 		refusal := profile.Refusal{Message: "0/1 nodes are available: 1 " + status.Message() + ".", Clear: true}
-		s.refuse(item, refusal, p.Hints([]string{status.Plugin}))
+		s.refuse(ctx, item, refusal, p.Hints([]string{status.Plugin}))
 		return
 	}
 	s.nominated.Remove(assumed.Pod.UID)
 	s.queue.Done(item)
-	s.beside.Go(func() {
+	s.background.Go(func() {
 		s.bindings <- struct{}{}
 		defer func() { <-s.bindings }()
 		s.bind(ctx, item, p, assumed, node)
 	})
 }
 
-// placedOn answers with the Pod as it will be on the node.
+// placedOn returns the Pod as it will be on the node.
 func placedOn(p *framework.PodInfo, node string) *framework.PodInfo {
 	pod, info := *p.Pod, *p
 	pod.Spec.NodeName = node
@@ -82,17 +82,18 @@ func placedOn(p *framework.PodInfo, node string) *framework.PodInfo {
 	return &info
 }
 
-// bind makes the decision known. When that fails the room is given back and the Pod tried again.
+// bind writes the decision to the API server. If that fails, bind gives the room back and the Pod is tried
+// again.
 func (s *Scheduler) bind(ctx context.Context, item *queue.Item, p *profile.Profile, assumed *framework.PodInfo, node string) {
 	if s.bindingTime > 0 {
 		var cancel context.CancelFunc
-		// What was decided as the leader is carried out within the time that is left to the leader.
+		// A decision made as the leader must be carried out within the time that the lease leaves.
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), s.bindingTime)
 		defer cancel()
 	}
 	err := p.Binder().Bind(ctx, assumed, node)
 	if err == nil {
-		klog.V(2).InfoS("Bound a pod", "pod", klog.KObj(assumed.Pod), "node", node, "attempts", item.Attempts)
+		klog.FromContext(ctx).V(2).Info("Bound pod", "pod", klog.KObj(assumed.Pod), "node", node, "attempts", item.Attempts)
 		s.recorder.Eventf(assumed.Pod, nil, corev1.EventTypeNormal, "Scheduled", "Binding", "Successfully assigned %s to %s", assumed.Name(), node)
 		return
 	}
@@ -101,16 +102,16 @@ func (s *Scheduler) bind(ctx context.Context, item *queue.Item, p *profile.Profi
 	}
 	p.Unreserve(assumed, node)
 	if !s.cache.Forget(assumed.Pod.UID) {
-		return // it is bound, or gone: the watch has said so
+		return // already bound or deleted: the watch has reported it
 	}
 	s.queue.Event(framework.Event{Kinds: framework.PodGone, Old: assumed})
-	s.fail(item, err)
+	s.fail(ctx, item, err)
 }
 
-// refuse puts the Pod back to wait for what may help, and says why it waits.
-func (s *Scheduler) refuse(item *queue.Item, refusal profile.Refusal, hints []framework.Hint) {
+// refuse makes the Pod wait for events that may help, and records why it waits.
+func (s *Scheduler) refuse(ctx context.Context, item *queue.Item, refusal profile.Refusal, hints []framework.Hint) {
 	pod := item.Pod
-	klog.V(2).InfoS("No node for a pod", "pod", klog.KObj(pod.Pod), "message", refusal.Message)
+	klog.FromContext(ctx).V(2).Info("Found no node for pod", "pod", klog.KObj(pod.Pod), "message", refusal.Message)
 	change := statusChange{reason: corev1.PodReasonUnschedulable, message: refusal.Message}
 	switch {
 	case refusal.Nominated != "":
@@ -124,10 +125,10 @@ func (s *Scheduler) refuse(item *queue.Item, refusal profile.Refusal, hints []fr
 	s.tell(pod.Pod, change)
 }
 
-// fail has the Pod tried again after its back-off, unless it is gone or bound, and says what failed.
-func (s *Scheduler) fail(item *queue.Item, err error) {
+// fail makes the Pod wait for its back-off and records the error, unless the Pod is deleted or bound.
+func (s *Scheduler) fail(ctx context.Context, item *queue.Item, err error) {
 	pod := item.Pod
-	klog.ErrorS(err, "Could not schedule a pod, will try again", "pod", klog.KObj(pod.Pod))
+	klog.FromContext(ctx).Error(err, "Failed to schedule pod, will retry", "pod", klog.KObj(pod.Pod))
 	newest, getErr := s.sources.pods().Pods(pod.Pod.Namespace).Get(pod.Pod.Name)
 	if getErr != nil || newest.UID != pod.Pod.UID || newest.Spec.NodeName != "" {
 		s.queue.Done(item)
@@ -138,10 +139,10 @@ func (s *Scheduler) fail(item *queue.Item, err error) {
 	s.tell(newest, statusChange{reason: corev1.PodReasonSchedulerError, message: err.Error(), nominated: new(string)})
 }
 
-// longestNote is the longest message that an event may have.
+// longestNote is the longest note that an event may have, in bytes (events.k8s.io/v1, field note).
 const longestNote = 1024
 
-// tell records why the Pod has no node, as an event and in its condition PodScheduled.
+// tell records why the Pod has no node, in an event and in its PodScheduled condition.
 func (s *Scheduler) tell(pod *corev1.Pod, change statusChange) {
 	note := change.message
 	if len(note) > longestNote {

@@ -11,9 +11,9 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// handleEvents has everything that the watches tell taken in: first by the cache, then by the queue, so that
-// a Pod that an event wakes is decided on with what woke it.
-func (s *Scheduler) handleEvents() {
+// registerHandlers registers the handlers of all watches. Each event goes to the cache first and then to the queue,
+// so that a Pod that an event wakes is decided with the change that woke it.
+func (s *Scheduler) registerHandlers() {
 	s.sources.changed = func(old, now *corev1.Namespace) {
 		if !maps.Equal(old.Labels, now.Labels) {
 			s.queue.Event(framework.Event{Kinds: framework.NamespaceLabels, Old: old, New: now})
@@ -21,18 +21,18 @@ func (s *Scheduler) handleEvents() {
 	}
 	s.sources.claimed = func() { s.queue.Event(framework.Event{Kinds: framework.ClaimChange}) }
 	s.sources.on(s.sources.others.Core().V1().Nodes().Informer(), cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(o any) { s.nodeChanged(nil, as[corev1.Node](o)) },
-		UpdateFunc: func(old, o any) { s.nodeChanged(as[corev1.Node](old), as[corev1.Node](o)) },
-		DeleteFunc: func(o any) { s.nodeChanged(as[corev1.Node](o), nil) },
+		AddFunc:    func(o any) { s.onNodeChange(nil, as[corev1.Node](o)) },
+		UpdateFunc: func(old, o any) { s.onNodeChange(as[corev1.Node](old), as[corev1.Node](o)) },
+		DeleteFunc: func(o any) { s.onNodeChange(as[corev1.Node](o), nil) },
 	})
 	s.sources.on(s.sources.running.Core().V1().Pods().Informer(), cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(o any) { s.podChanged(nil, as[corev1.Pod](o)) },
-		UpdateFunc: func(old, o any) { s.podChanged(as[corev1.Pod](old), as[corev1.Pod](o)) },
-		DeleteFunc: func(o any) { s.podGone(as[corev1.Pod](o)) },
+		AddFunc:    func(o any) { s.onPodChange(nil, as[corev1.Pod](o)) },
+		UpdateFunc: func(old, o any) { s.onPodChange(as[corev1.Pod](old), as[corev1.Pod](o)) },
+		DeleteFunc: func(o any) { s.onPodGone(as[corev1.Pod](o)) },
 	})
 }
 
-// as answers with the object itself, also for one whose deletion was missed; nil for any other type.
+// as returns the object itself, also if its deletion was missed, or nil if it has another type.
 func as[T any](o any) *T {
 	if gone, ok := o.(cache.DeletedFinalStateUnknown); ok {
 		o = gone.Obj
@@ -41,7 +41,7 @@ func as[T any](o any) *T {
 	return t
 }
 
-func (s *Scheduler) nodeChanged(old, now *corev1.Node) {
+func (s *Scheduler) onNodeChange(old, now *corev1.Node) {
 	switch {
 	case now == nil && old == nil:
 		return
@@ -59,7 +59,7 @@ func (s *Scheduler) nodeChanged(old, now *corev1.Node) {
 	}
 }
 
-// nodeChanges says what of a node changed that decisions depend on.
+// nodeChanges returns the changes of a node that decisions depend on.
 func nodeChanges(old, now *corev1.Node) framework.EventKind {
 	var kinds framework.EventKind
 	if !equality.Semantic.DeepEqual(old.Status.Allocatable, now.Status.Allocatable) {
@@ -80,21 +80,21 @@ func nodeChanges(old, now *corev1.Node) framework.EventKind {
 	return kinds
 }
 
-// podChanged takes in a Pod that is new (old is nil) or changed.
-func (s *Scheduler) podChanged(old, now *corev1.Pod) {
+// onPodChange handles a Pod that is new (old is nil) or changed.
+func (s *Scheduler) onPodChange(old, now *corev1.Pod) {
 	if now == nil {
 		return
 	}
 	if old != nil && old.UID != now.UID { // a deletion was missed
-		s.podGone(old)
+		s.onPodGone(old)
 		old = nil
 	}
 	if now.Spec.NodeName != "" {
-		s.podPlaced(old, framework.NewPodInfo(now))
+		s.onPodPlaced(old, framework.NewPodInfo(now))
 		return
 	}
 	if s.profileOf(now) == nil || s.cache.NodeOf(now.UID) != "" {
-		return // another scheduler's, or on its way to a node
+		return // another scheduler's, or already being bound
 	}
 	info := framework.NewPodInfo(now)
 	if node := now.Status.NominatedNodeName; node != "" && (old == nil || old.Status.NominatedNodeName != node) {
@@ -105,8 +105,8 @@ func (s *Scheduler) podChanged(old, now *corev1.Pod) {
 	s.queue.Add(info, framework.Event{Kinds: ownChanges(old, info), Old: old, New: info})
 }
 
-// podPlaced takes in a Pod that is on a node.
-func (s *Scheduler) podPlaced(old *corev1.Pod, info *framework.PodInfo) {
+// onPodPlaced handles a Pod that is on a node.
+func (s *Scheduler) onPodPlaced(old *corev1.Pod, info *framework.PodInfo) {
 	before := s.cache.SetPod(info)
 	if old == nil || old.Spec.NodeName == "" {
 		s.nominated.Remove(info.Pod.UID)
@@ -126,7 +126,7 @@ func (s *Scheduler) podPlaced(old *corev1.Pod, info *framework.PodInfo) {
 	}
 }
 
-// shrunk says whether the Pod requests less of something than before.
+// shrunk reports whether the Pod requests less of some resource than before.
 func shrunk(before, now *framework.PodInfo) bool {
 	a, b := &before.Request, &now.Request
 	if b.MilliCPU < a.MilliCPU || b.Memory < a.Memory || b.EphemeralStorage < a.EphemeralStorage {
@@ -140,7 +140,7 @@ func shrunk(before, now *framework.PodInfo) bool {
 	return false
 }
 
-// ownChanges says what of a waiting Pod changed.
+// ownChanges returns the changes of a waiting Pod.
 func ownChanges(old *corev1.Pod, now *framework.PodInfo) framework.EventKind {
 	if old == nil {
 		return framework.OwnSpec
@@ -164,8 +164,8 @@ func ownChanges(old *corev1.Pod, now *framework.PodInfo) framework.EventKind {
 	return kinds
 }
 
-// podGone takes in the end of a Pod: deleted, or ended by itself.
-func (s *Scheduler) podGone(pod *corev1.Pod) {
+// onPodGone handles a Pod that was deleted or has ended.
+func (s *Scheduler) onPodGone(pod *corev1.Pod) {
 	if pod == nil {
 		return
 	}

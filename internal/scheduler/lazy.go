@@ -14,16 +14,16 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// lazy holds the watches that only some decisions need: of namespaces when a Pod's affinity selects some by
-// their labels, of budgets when something is preempted, of services and owners when Pods are spread over
-// several nodes, of claims and volumes when a Pod has persistent volumes. Each starts when it is first asked
-// for, and the decision that asks waits for its first list.
+// lazy holds the watches that only some decisions need: namespaces if a Pod's affinity selects them by label,
+// disruption budgets if something is preempted, services and owners if Pods are spread over nodes, claims and
+// volumes if a Pod has persistent volumes. Each watch starts at its first use; the decision that needs it waits
+// for the first list.
 type lazy struct {
 	factory informers.SharedInformerFactory
-	// changed is told of every change of a namespace.
+	// changed is called for every change of a namespace.
 	changed func(old, now *corev1.Namespace)
 	handle  sync.Once
-	// claimed is told of every change of a claim, a volume, a storage class, a driver or an attachment.
+	// claimed is called for every change of a claim, volume, storage class, driver or attachment.
 	claimed func()
 	claims  sync.Once
 
@@ -39,7 +39,8 @@ func newLazy(client kubernetes.Interface) *lazy {
 	}
 }
 
-// need has an informer running and synced. It answers false before the scheduler runs and after its end.
+// need starts an informer and waits until it has synced. It returns false before the scheduler runs and after
+// it ended.
 func (l *lazy) need(i cache.SharedIndexInformer) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -58,7 +59,7 @@ func (l *lazy) Labels(namespace string) labels.Set {
 	informer := l.factory.Core().V1().Namespaces()
 	i := informer.Informer()
 	l.handle.Do(func() {
-		// It fails only for an informer that has been stopped.
+		// It fails only for an informer that was stopped.
 		_, _ = i.AddEventHandler(cache.ResourceEventHandlerFuncs{UpdateFunc: func(old, now any) {
 			l.changed(as[corev1.Namespace](old), as[corev1.Namespace](now))
 		}})
@@ -73,7 +74,7 @@ func (l *lazy) Labels(namespace string) labels.Set {
 	return ns.Labels
 }
 
-// budgets answers with all disruption budgets.
+// budgets returns all disruption budgets.
 func (l *lazy) budgets() []*policyv1.PodDisruptionBudget {
 	informer := l.factory.Policy().V1().PodDisruptionBudgets()
 	if !l.need(informer.Informer()) {
@@ -146,7 +147,7 @@ func (l *lazy) Driver(name string) *storagev1.CSIDriver {
 	return driver
 }
 
-// attachedTo is the index of attachments by their node.
+// attachedTo names the index of attachments by node.
 const attachedTo = "node"
 
 // Attachments implements plugins.Volumes.
@@ -156,7 +157,7 @@ func (l *lazy) Attachments(node string) []*storagev1.VolumeAttachment {
 	}
 	found, err := l.factory.Storage().V1().VolumeAttachments().Informer().GetIndexer().ByIndex(attachedTo, node)
 	if err != nil {
-		return nil // the index is there
+		return nil // the index exists
 	}
 	out := make([]*storagev1.VolumeAttachment, 0, len(found))
 	for _, o := range found {
@@ -167,7 +168,8 @@ func (l *lazy) Attachments(node string) []*storagev1.VolumeAttachment {
 	return out
 }
 
-// needVolumes has claims, volumes, classes, drivers and attachments watched.
+// needVolumes starts the watches of claims, volumes, classes, drivers and attachments, and waits until they
+// have synced.
 func (l *lazy) needVolumes() bool {
 	all := []cache.SharedIndexInformer{
 		l.factory.Core().V1().PersistentVolumeClaims().Informer(),
@@ -180,9 +182,9 @@ func (l *lazy) needVolumes() bool {
 	l.claims.Do(func() {
 		changed := cache.ResourceEventHandlerFuncs{AddFunc: func(any) { l.claimed() }, UpdateFunc: func(_, _ any) { l.claimed() }, DeleteFunc: func(any) { l.claimed() }}
 		for _, i := range all {
-			_, _ = i.AddEventHandler(changed) // it fails only for an informer that has been stopped
+			_, _ = i.AddEventHandler(changed) // it fails only for an informer that was stopped
 		}
-		// It fails only for an index that is there already.
+		// It fails only for an index that exists already.
 		_ = l.factory.Storage().V1().VolumeAttachments().Informer().AddIndexers(cache.Indexers{attachedTo: func(o any) ([]string, error) {
 			a, ok := o.(*storagev1.VolumeAttachment)
 			if !ok {
@@ -199,8 +201,8 @@ func (l *lazy) needVolumes() bool {
 	return true
 }
 
-// siblings answers with what selects the Pods of the same services and owner as the Pod; nothing in
-// particular selects everything.
+// siblings returns a selector of the Pods that have the same services and owner as the Pod. Without any, it
+// selects everything.
 func (l *lazy) siblings(pod *corev1.Pod) labels.Selector {
 	own := labels.Set{}
 	services := l.factory.Core().V1().Services()
@@ -223,7 +225,8 @@ func (l *lazy) siblings(pod *corev1.Pod) labels.Selector {
 	return selector
 }
 
-// ownerSelector answers with the selector of a Pod's owner; everything when the kind has none that is known.
+// ownerSelector returns the selector of a Pod's owner. It selects everything if the owner's kind is unknown or
+// has no selector.
 func (l *lazy) ownerSelector(namespace string, owner *metav1.OwnerReference) labels.Selector {
 	var selector *metav1.LabelSelector
 	switch owner.APIVersion + "/" + owner.Kind {

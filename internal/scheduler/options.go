@@ -13,34 +13,33 @@ import (
 	"podium.dev/podium/internal/scheduler/profile"
 )
 
-// Options are how a scheduler works; the zero value is Kubernetes' default.
+// Options configure a scheduler. The zero value has Kubernetes' defaults.
 type Options struct {
-	// Clock is the real one when nil.
+	// Clock defaults to the real clock.
 	Clock clock.Clock
-	// Profiles are the scheduler names that are served; none means default-scheduler with the default
-	// plugins.
+	// Profiles are the scheduler names that are served. None means default-scheduler with the default plugins.
 	Profiles []ProfileOptions
-	// PercentageOfNodesToScore is how many of the nodes that fit are scored; 0 chooses by the size of the
-	// cluster. A profile may say otherwise.
+	// PercentageOfNodesToScore is the percentage of the nodes that fit to be scored. 0 chooses by the size of
+	// the cluster. A profile can override it.
 	PercentageOfNodesToScore int
-	// Election, when set, has only one of several schedulers decide at a time. Its client and clock are the
-	// scheduler's.
+	// Election, if set, lets only one of several schedulers decide at a time. Its client and clock are replaced
+	// by the scheduler's.
 	Election *election.Config
-	// InitialBackoff and MaxBackoff bound the pause before a refused Pod is tried again; zero means 1 s and
-	// 10 s.
+	// InitialBackoff and MaxBackoff bound the pause before a refused Pod is tried again. Zero means 1 s and 10
+	// s.
 	InitialBackoff, MaxBackoff time.Duration
 }
 
-// ProfileOptions are how the Pods of one scheduler name are decided on.
+// ProfileOptions configure the decisions on the Pods of one scheduler name.
 type ProfileOptions struct {
 	SchedulerName            string
 	PercentageOfNodesToScore *int
-	// Plugins are in the order in which they are asked; nil means the default ones.
+	// Plugins are in the order in which they run. Nil means the default plugins.
 	Plugins []PluginOptions
 }
 
-// PluginOptions is a plugin by its name, the weight of its scores, where it takes no part, and its settings,
-// of a type of k8s.io/kube-scheduler/config/v1; nil means the default ones.
+// PluginOptions are a plugin's name, the weight of its scores, the points at which it takes no part, and its
+// settings. Settings have a type of k8s.io/kube-scheduler/config/v1; nil means the defaults.
 type PluginOptions struct {
 	Name    string
 	Weight  int64
@@ -48,7 +47,7 @@ type PluginOptions struct {
 	Args    any
 }
 
-// DefaultPlugins answers with the plugins of Kubernetes' default profile that there are, with their weights.
+// DefaultPlugins returns the plugins of Kubernetes' default profile that Podium has, with their weights.
 func DefaultPlugins() []PluginOptions { return slices.Clone(defaultPlugins) }
 
 var defaultPlugins = []PluginOptions{
@@ -73,7 +72,7 @@ var defaultPlugins = []PluginOptions{
 	{Name: plugins.NodeDeclaredFeaturesName},
 }
 
-// buildProfiles makes the profiles.
+// buildProfiles builds the profiles of the options.
 func (s *Scheduler) buildProfiles(options Options) error {
 	all := options.Profiles
 	if len(all) == 0 {

@@ -16,14 +16,14 @@ import (
 	"podium.dev/podium/internal/scheduler/plugins"
 )
 
-// victimsAtOnce bounds the victims of one preemption that are asked to go side by side.
+// victimsAtOnce bounds the victims of one preemption that are deleted concurrently.
 const victimsAtOnce = 16
 
-// preempt carries a preemption out beside the decisions. The Pod it is for may be decided on again just
-// before the last victim is asked to go, so that the end of that one finds it waiting. When something
-// fails it is tried again.
+// preempt carries out a preemption in the background. The Pod may be decided on again just before the last
+// victim is deleted, so that the Pod is already waiting when that victim ends. If something fails, the Pod is
+// tried again.
 func (s *Scheduler) preempt(p plugins.Preemption) {
-	s.beside.Go(func() {
+	s.background.Go(func() {
 		uid := p.For.Pod.UID
 		s.unpromise(p)
 		last := len(p.Victims) - 1
@@ -34,13 +34,13 @@ func (s *Scheduler) preempt(p plugins.Preemption) {
 			err = s.ask(p, p.Victims[last])
 		}
 		if err != nil {
-			klog.ErrorS(err, "Could not make room for a pod, will try again", "pod", klog.KObj(p.For.Pod), "node", p.Node)
+			s.logger.Error(err, "Failed to make room for pod, will retry", "pod", klog.KObj(p.For.Pod), "node", p.Node)
 			s.queue.Retry(uid)
 		}
 	})
 }
 
-// unpromise takes back the promise of the node to Pods of lower priority: it is no longer theirs.
+// unpromise takes the nomination of the node from Pods of lower priority.
 func (s *Scheduler) unpromise(p plugins.Preemption) {
 	for _, other := range s.nominated.On(p.Node) {
 		if other.Priority < p.For.Priority {
@@ -71,9 +71,9 @@ func (s *Scheduler) askAll(p plugins.Preemption, victims []*framework.PodInfo) e
 	return first
 }
 
-// ask has a victim deleted, with its grace period, and says why in its status and by an event.
+// ask deletes a victim with its grace period, and records the reason in its status and in an event.
 func (s *Scheduler) ask(p plugins.Preemption, victim *framework.PodInfo) error {
-	ctx := context.Background() // what was begun is carried through, also when the scheduler ends
+	ctx := context.Background() // what was begun is finished, even if the scheduler ends
 	pod := victim.Pod
 	body, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"uid": pod.UID},
@@ -84,7 +84,7 @@ func (s *Scheduler) ask(p plugins.Preemption, victim *framework.PodInfo) error {
 		}}},
 	})
 	if err != nil {
-		return fmt.Errorf("write the status patch of pod %s: %w", victim.Name(), err)
+		return fmt.Errorf("encode the status patch of pod %s: %w", victim.Name(), err)
 	}
 	pods := s.client.CoreV1().Pods(pod.Namespace)
 	_, err = pods.Patch(ctx, pod.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{}, "status")
@@ -93,11 +93,11 @@ func (s *Scheduler) ask(p plugins.Preemption, victim *framework.PodInfo) error {
 	}
 	switch {
 	case apierrors.IsNotFound(err) || apierrors.IsConflict(err):
-		return nil // it is gone already, or another has its name
+		return nil // already deleted, or another Pod has its name
 	case err != nil:
 		return fmt.Errorf("preempt pod %s: %w", victim.Name(), err)
 	}
-	klog.V(2).InfoS("Preempted a pod", "pod", klog.KObj(pod), "for", klog.KObj(p.For.Pod), "node", p.Node)
+	s.logger.V(2).Info("Preempted pod", "pod", klog.KObj(pod), "for", klog.KObj(p.For.Pod), "node", p.Node)
 	s.recorder.Eventf(pod, p.For.Pod, corev1.EventTypeNormal, "Preempted", "Preempting", "Preempted by pod %s on node %s", p.For.Pod.UID, p.Node)
 	return nil
 }

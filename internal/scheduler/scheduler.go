@@ -1,13 +1,13 @@
-// Package scheduler finds each Pod a node.
+// Package scheduler assigns Pods to nodes.
 //
 //	watch ──▶ cache (nodes, Pods on them) ──▶ snapshot ─┐
-//	  └─────▶ queue (Pods that wait) ──────────────────▶ decision ──▶ assume ──▶ bind (beside)
+//	  └─────▶ queue (waiting Pods) ────────────────────▶ decision ──▶ assume ──▶ bind (in the background)
 //	             ▲                                        │
 //	             └── no node: message, condition, event ◀─┘
 //
-// Decisions are made one after the other, each on a snapshot of the cluster in which every earlier decision
-// already counts; what is slow, the binding, is done beside. A Pod that fits nowhere waits until something
-// happens that one of the plugins that refused it has named.
+// Decisions are made one after the other, each on a snapshot of the cluster that includes every earlier
+// decision. Binding is slow and runs in the background. A Pod that fits no node waits for an event that one of
+// the plugins that refused it has named.
 package scheduler
 
 import (
@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
 	podcache "podium.dev/podium/internal/scheduler/cache"
@@ -30,40 +31,42 @@ import (
 	"podium.dev/podium/internal/scheduler/queue"
 )
 
-// bindingsAtOnce bounds the bindings, statusesAtOnce the status writes, that are under way.
+// bindingsAtOnce bounds the bindings in progress, statusesAtOnce the status writes in progress.
 const (
 	bindingsAtOnce = 64
 	statusesAtOnce = 16
 )
 
-// Scheduler finds Pods their nodes. Make one with New.
+// Scheduler assigns Pods to nodes. Create one with New.
 type Scheduler struct {
-	client    kubernetes.Interface
-	clock     clock.Clock
-	invalid   error // of the options; Run answers with it
-	profiles  map[string]*profile.Profile
-	first     *profile.Profile
-	nominated *queue.Nominated
-	cache     *podcache.Cache
-	queue     *queue.Queue
-	snapshot  *framework.Snapshot // the decisions' own
-	sources   *sources
-	recorder  events.EventRecorder
-	statuses  *statuses
-	bindings  chan struct{}
-	beside    sync.WaitGroup // bindings and preemptions under way
+	logger     klog.Logger // that of the context of Run
+	client     kubernetes.Interface
+	clock      clock.Clock
+	invalid    error // the options' error; Run returns it
+	profiles   map[string]*profile.Profile
+	first      *profile.Profile
+	nominated  *queue.Nominated
+	cache      *podcache.Cache
+	queue      *queue.Queue
+	snapshot   *framework.Snapshot // used by decisions only
+	sources    *sources
+	recorder   events.EventRecorder
+	statuses   *statuses
+	bindings   chan struct{}
+	background sync.WaitGroup // bindings and preemptions in progress
 
 	options Options
-	// bindingTime bounds a binding; 0 does not.
+	// bindingTime bounds a binding. 0 means no bound.
 	bindingTime time.Duration
 }
 
-// New makes a scheduler that reads and writes through the client, on which no rate limit should be.
+// New returns a scheduler that reads and writes through the client. The client should have no rate limit.
 func New(client kubernetes.Interface, options Options) *Scheduler {
 	if options.Clock == nil {
 		options.Clock = clock.RealClock{}
 	}
 	s := &Scheduler{
+		logger: klog.Background(),
 		client: client, clock: options.Clock,
 		profiles:  map[string]*profile.Profile{},
 		nominated: queue.NewNominated(),
@@ -83,13 +86,13 @@ func New(client kubernetes.Interface, options Options) *Scheduler {
 	return s
 }
 
-// profileOf answers with the profile that decides on the Pod, nil when the Pod is another scheduler's.
+// profileOf returns the profile that decides on the Pod, or nil if the Pod belongs to another scheduler.
 func (s *Scheduler) profileOf(pod *corev1.Pod) *profile.Profile {
 	return s.profiles[pod.Spec.SchedulerName]
 }
 
-// Run schedules until ctx ends and everything under way has ended too. The error says what of the options
-// is wrong.
+// Run schedules until ctx ends and everything in progress has ended too. It returns an error if the options are
+// invalid.
 func (s *Scheduler) Run(ctx context.Context) error {
 	if s.invalid != nil {
 		return fmt.Errorf("run the scheduler: %w", s.invalid)
@@ -99,8 +102,8 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	}
 	config := *s.options.Election
 	config.Client, config.Clock = s.client, s.clock
-	// Each turn begins with nothing known and reads the cluster anew: what a watch has shown so far may be
-	// older than the last thing that the leader before has done.
+	// Each term starts from scratch and reads the cluster again: what a watch has shown so far may be older
+	// than the last action of the previous leader.
 	return election.Run(ctx, config, func(ctx context.Context) error {
 		leader := New(s.client, s.options)
 		leader.bindingTime = config.Margin()
@@ -108,23 +111,25 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	})
 }
 
-// schedule decides on Pods until ctx ends, and returns when what is under way has ended.
+// schedule decides on Pods until ctx ends. It returns when everything in progress has ended.
 func (s *Scheduler) schedule(ctx context.Context) error {
+	s.logger = klog.FromContext(ctx)
+	s.statuses.logger = s.logger
 	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: s.client.EventsV1()})
 	defer broadcaster.Shutdown()
 	if err := broadcaster.StartRecordingToSinkWithContext(ctx); err != nil {
-		return fmt.Errorf("run the scheduler: start the recording of events: %w", err)
+		return fmt.Errorf("run the scheduler: start recording events: %w", err)
 	}
 	s.recorder = broadcaster.NewRecorder(scheme.Scheme, corev1.DefaultSchedulerName)
 
-	s.handleEvents()
+	s.registerHandlers()
 	s.sources.start(ctx)
 	defer s.sources.wait()
 	if !cache.WaitForCacheSync(ctx.Done(), s.sources.synced()...) {
 		return nil
 	}
 	defer s.statuses.wait()
-	defer s.beside.Wait()
+	defer s.background.Wait()
 	for {
 		item := s.queue.Pop(ctx)
 		if item == nil {

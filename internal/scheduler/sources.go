@@ -14,8 +14,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// sources are the watches. Pods that have ended are not asked for: they take no room, and their ending is
-// seen as a deletion.
+// sources are the watches. Pods that have ended are not watched: they take no room, and their end is seen as a
+// deletion.
 type sources struct {
 	running informers.SharedInformerFactory // of Pods that have not ended
 	others  informers.SharedInformerFactory
@@ -37,9 +37,9 @@ func newSources(client kubernetes.Interface) *sources {
 
 func (s *sources) pods() corelisters.PodLister { return s.running.Core().V1().Pods().Lister() }
 
-// on has a kind's events handled.
+// on registers a handler for a kind's events.
 func (s *sources) on(i cache.SharedIndexInformer, h cache.ResourceEventHandlerFuncs) {
-	// It fails only for an informer that has been stopped, and none of ours is before it is started.
+	// It fails only for an informer that was stopped, and none of these is before it is started.
 	if reg, err := i.AddEventHandler(h); err == nil {
 		s.regs = append(s.regs, reg)
 	}
@@ -51,7 +51,7 @@ func (s *sources) start(ctx context.Context) {
 	s.lazy.start(ctx)
 }
 
-// synced answers with functions that say whether the handlers have seen the first lists.
+// synced returns functions that report whether the handlers have seen the first lists.
 func (s *sources) synced() []cache.InformerSynced {
 	out := make([]cache.InformerSynced, 0, len(s.regs))
 	for _, reg := range s.regs {
@@ -66,11 +66,11 @@ func (s *sources) wait() {
 	s.lazy.wait()
 }
 
-// trim drops what no decision reads. It is given objects fresh from the wire, which nobody else holds.
+// trim drops what no decision reads. Its objects come straight from the wire, so nothing else holds them.
 func trim(obj any) (any, error) {
 	if m, err := meta.Accessor(obj); err == nil {
 		m.SetManagedFields(nil)
-		if _, isClaim := obj.(*corev1.PersistentVolumeClaim); !isClaim { // which may name its class there
+		if _, isClaim := obj.(*corev1.PersistentVolumeClaim); !isClaim { // may name its class in an annotation
 			m.SetAnnotations(nil)
 		}
 	}

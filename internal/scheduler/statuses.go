@@ -14,14 +14,15 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// statusChange is what a decision without a node writes into the Pod's status.
+// statusChange is what a decision without a node changes in the Pod's status.
 type statusChange struct {
-	reason, message string // no reason leaves the condition as it is
-	// nominated is the node promised to the Pod, "" to take a promise back; nil leaves it as it is.
+	reason, message string // an empty reason leaves the condition as it is
+	// nominated is the node that the Pod is nominated to, or "" to remove the nomination. Nil leaves it as it
+	// is.
 	nominated *string
 }
 
-// after answers with one change that does what the earlier and then this one would.
+// after returns one change that has the effect of earlier followed by c.
 func (c statusChange) after(earlier statusChange) statusChange {
 	if c.reason == "" {
 		c.reason, c.message = earlier.reason, earlier.message
@@ -32,12 +33,14 @@ func (c statusChange) after(earlier statusChange) statusChange {
 	return c
 }
 
-// statuses writes changes beside the decisions, those of one Pod in order and several that wait as one.
+// statuses writes changes in the background. Changes of one Pod are written in order; those that wait are
+// combined.
 type statuses struct {
-	client kubernetes.Interface
-	clock  clock.Clock
-	slots  chan struct{}
-	beside sync.WaitGroup
+	logger     klog.Logger
+	client     kubernetes.Interface
+	clock      clock.Clock
+	slots      chan struct{}
+	background sync.WaitGroup
 
 	mu      sync.Mutex
 	waiting map[types.UID]*waitingChange
@@ -51,10 +54,10 @@ type waitingChange struct {
 }
 
 func newStatuses(client kubernetes.Interface, c clock.Clock, atOnce int) *statuses {
-	return &statuses{client: client, clock: c, slots: make(chan struct{}, atOnce), waiting: map[types.UID]*waitingChange{}}
+	return &statuses{logger: klog.Background(), client: client, clock: c, slots: make(chan struct{}, atOnce), waiting: map[types.UID]*waitingChange{}}
 }
 
-// write has the change written, unless the Pod has it already.
+// write writes the change, unless the Pod already has it.
 func (w *statuses) write(pod *corev1.Pod, change statusChange) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -67,15 +70,15 @@ func (w *statuses) write(pod *corev1.Pod, change statusChange) {
 	}
 	next := &waitingChange{pod: pod, change: change, due: true}
 	w.waiting[pod.UID] = next
-	w.beside.Go(func() { w.drain(pod.UID, next) })
+	w.background.Go(func() { w.drain(pod.UID, next) })
 }
 
-// clearNomination has the node that was promised to the Pod taken out of its status.
+// clearNomination removes the nominated node from the Pod's status.
 func (w *statuses) clearNomination(pod *corev1.Pod) {
 	w.write(pod, statusChange{nominated: new(string)})
 }
 
-// drain writes what waits for one Pod until nothing does.
+// drain writes the waiting changes of one Pod until there are none.
 func (w *statuses) drain(uid types.UID, next *waitingChange) {
 	w.slots <- struct{}{}
 	defer func() { <-w.slots }()
@@ -96,14 +99,14 @@ func (w *statuses) drain(uid types.UID, next *waitingChange) {
 }
 
 func (w *statuses) send(pod *corev1.Pod, body []byte) {
-	// Not bound to the decisions' context: a message that is due is still sent when the scheduler ends.
+	// Not bound to the decisions' context: a pending message is still sent when the scheduler ends.
 	_, err := w.client.CoreV1().Pods(pod.Namespace).Patch(context.Background(), pod.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{}, "status")
 	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-		klog.ErrorS(err, "Could not write why a pod has no node; the next decision will try again", "pod", klog.KObj(pod))
+		w.logger.Error(err, "Failed to write the status of an unscheduled pod, the next decision will retry", "pod", klog.KObj(pod))
 	}
 }
 
-// patch answers with the patch for the change, nil when it would change nothing.
+// patch returns the patch for the change, or nil if it would change nothing.
 func (w *statuses) patch(pod *corev1.Pod, change statusChange) []byte {
 	c := corev1.PodCondition{
 		Type: corev1.PodScheduled, Status: corev1.ConditionFalse, ObservedGeneration: pod.Generation,
@@ -130,7 +133,7 @@ func (w *statuses) patch(pod *corev1.Pod, change statusChange) []byte {
 	}
 	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": pod.UID}, "status": status})
 	if err != nil {
-		klog.ErrorS(err, "Could not write the patch of a pod's status", "pod", klog.KObj(pod))
+		w.logger.Error(err, "Failed to encode the patch of a pod's status", "pod", klog.KObj(pod))
 		return nil
 	}
 	return body
@@ -145,5 +148,5 @@ func condition(pod *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition 
 	return nil
 }
 
-// wait waits for what is under way.
-func (w *statuses) wait() { w.beside.Wait() }
+// wait waits for the writes in progress.
+func (w *statuses) wait() { w.background.Wait() }

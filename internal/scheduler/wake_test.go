@@ -13,8 +13,8 @@ import (
 	"podium.dev/podium/internal/scheduler"
 )
 
-// TestRoomWakesWithoutTime makes room in every way there is while the scheduler's clock stands still, so that no
-// back-off ends and no timer fires: only the event itself can have the waiting Pod placed.
+// TestRoomWakesWithoutTime makes room in every possible way while the scheduler's clock stands still, so that
+// no back-off ends and no timer fires: only the event itself can place the waiting Pod.
 func TestRoomWakesWithoutTime(t *testing.T) {
 	w := newWorld(t, scheduler.Options{Clock: testclock.NewFakeClock(time.Now())})
 	zero := int64(0)
@@ -35,7 +35,7 @@ func TestRoomWakesWithoutTime(t *testing.T) {
 			return err
 		}
 	}
-	// to has a Pod want the one node of its case.
+	// to returns an option that binds a Pod to the one node of its case.
 	to := func(node string) func(*corev1.Pod) {
 		return func(p *corev1.Pod) {
 			if node != "" {
@@ -59,7 +59,7 @@ func TestRoomWakesWithoutTime(t *testing.T) {
 	}
 	for i, tc := range []struct {
 		name string
-		// node is made first, if there is one, with first on it.
+		// node is the node to create first, if any, with first on it.
 		node  func(*corev1.Node)
 		first []func(*corev1.Pod)
 		pod   []func(*corev1.Pod)
@@ -118,7 +118,7 @@ func TestRoomWakesWithoutTime(t *testing.T) {
 	}
 }
 
-// refused waits until the Pod's condition says that no node fits: the decision is over, and the Pod waits.
+// refused waits until the Pod's condition reports that no node fits: the decision is over, and the Pod waits.
 func (w *world) refused(pod string) {
 	w.Helper()
 	w.eventually(10*time.Second, func() error {

@@ -14,8 +14,8 @@ import (
 	"podium.dev/podium/internal/scheduler/queue"
 )
 
-// Cluster is what an explanation is worked out from: the objects that a decision depends on. Of volumes and
-// namespaces only those are needed that the Pod has to do with.
+// Cluster is the input of an explanation: the objects that a decision depends on. Only volumes and namespaces
+// that concern the Pod are needed.
 type Cluster struct {
 	Nodes      []corev1.Node
 	Pods       []corev1.Pod
@@ -23,31 +23,31 @@ type Cluster struct {
 	Claims     []corev1.PersistentVolumeClaim
 	Volumes    []corev1.PersistentVolume
 	Classes    []storagev1.StorageClass
-	// Drivers are those of the nodes, Known those of the cluster.
+	// Drivers are the CSI drivers of the nodes, Known those of the cluster.
 	Drivers     []storagev1.CSINode
 	Known       []storagev1.CSIDriver
 	Attachments []storagev1.VolumeAttachment
 }
 
-// Explanation says why a Pod has no node.
+// Explanation explains why a Pod has no node.
 type Explanation struct {
-	// Held is set when the Pod is not decided on at all, such as for its scheduling gates.
+	// Held is set if the Pod is not decided on at all, for example because of its scheduling gates.
 	Held string
-	// Whole is what keeps it off all nodes at once, "" if nothing does.
+	// Whole is what excludes all nodes at once, or "".
 	Whole string
-	// Nodes says for each node what keeps the Pod off it.
+	// Nodes lists for each node what keeps the Pod off it.
 	Nodes []NodeExplanation
 }
 
-// NodeExplanation says what keeps a Pod off a node: every rule that does, not only the first. None means
-// that it would fit now.
+// NodeExplanation lists what keeps a Pod off a node: every rule, not only the first. None means that the Pod
+// would fit now.
 type NodeExplanation struct {
 	Node    string
 	Details []framework.Detail
 }
 
-// Explain says why the Pod has no node, by the rules of the default profile and nothing but the objects
-// given. The error says which of the Pod's rules cannot be read.
+// Explain explains why the Pod has no node, by the rules of the default profile and from the given objects
+// only. It returns an error if one of the Pod's rules cannot be parsed.
 func Explain(pod *corev1.Pod, cluster *Cluster) (Explanation, error) {
 	objects := newObjects(cluster)
 	nominated := queue.NewNominated()
@@ -86,14 +86,14 @@ func Explain(pod *corev1.Pod, cluster *Cluster) (Explanation, error) {
 	return out, nil
 }
 
-// profileOver is the default profile with its plugins looking at the objects. It decides and carries nothing
-// out.
+// profileOver returns the default profile with its plugins reading the given objects. It decides and carries
+// nothing out.
 func profileOver(o *objects, nominated *queue.Nominated) (*profile.Profile, error) {
 	var enabled []profile.Enabled
 	for _, w := range defaultPlugins {
 		plugin, err := plugins.New(w.Name, nil, plugins.Dependencies{
 			Namespaces: o, Volumes: o,
-			Siblings: func(*corev1.Pod) labels.Selector { return labels.Everything() }, // of scores only
+			Siblings: func(*corev1.Pod) labels.Selector { return labels.Everything() }, // used by scores only
 			Budgets:  func() []*policyv1.PodDisruptionBudget { return nil },
 			Preempt:  func(p plugins.Preemption) { p.Finish() },
 		})

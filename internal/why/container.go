@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// containers says what is in the way of each container.
+// containers returns the findings about each container.
 func containers(f *Facts) []Finding {
 	var out []Finding
 	for i := range f.Pod.Status.InitContainerStatuses {
@@ -42,8 +42,8 @@ func (f *Facts) container(c *corev1.ContainerStatus, init bool) []Finding {
 		case init && !sidecar(spec):
 			out = append(out, Finding{
 				About: AboutContainer, Object: c.Name, Reason: "PodInitializing", Since: since(s.Running.StartedAt),
-				Message: "this init container runs; the next ones start when it has ended with success",
-				Mend:    fmt.Sprintf("see what it does: kubectl logs %s -n %s -c %s", f.Pod.Name, f.Pod.Namespace, c.Name),
+				Message: "this init container is running; the next one starts when it has succeeded",
+				Fix:     fmt.Sprintf("see what it does: kubectl logs %s -n %s -c %s", f.Pod.Name, f.Pod.Namespace, c.Name),
 			})
 		case spec != nil:
 			out = append(out, f.probed(c, spec)...)
@@ -67,7 +67,7 @@ func sidecar(c *corev1.Container) bool {
 	return c != nil && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
 }
 
-// waiting says why a container waits; nil when it is only not its turn.
+// waiting returns why a container waits, or nil if it is only not its turn.
 func (f *Facts) waiting(c *corev1.ContainerStatus) *Finding {
 	w := c.State.Waiting
 	switch w.Reason {
@@ -76,46 +76,46 @@ func (f *Facts) waiting(c *corev1.ContainerStatus) *Finding {
 	case "CrashLoopBackOff":
 		return f.crashing(c)
 	case "CreateContainerConfigError":
-		return &Finding{About: AboutContainer, Object: c.Name, Reason: w.Reason, Message: w.Message, Mend: mendOfConfig(w.Message)}
+		return &Finding{About: AboutContainer, Object: c.Name, Reason: w.Reason, Message: w.Message, Fix: fixForConfig(w.Message)}
 	case "CreateContainerError", "RunContainerError", "PostStartHookError":
-		return &Finding{About: AboutContainer, Object: c.Name, Reason: w.Reason, Message: w.Message, Mend: mendOfStart(w.Message)}
+		return &Finding{About: AboutContainer, Object: c.Name, Reason: w.Reason, Message: w.Message, Fix: fixForStart(w.Message)}
 	}
-	if mend, ok := mendOfImage(c.Image, w.Reason, w.Message); ok {
-		return &Finding{About: AboutImage, Object: c.Name, Reason: w.Reason, Message: w.Message, Mend: mend}
+	if fix, ok := fixForImage(c.Image, w.Reason, w.Message); ok {
+		return &Finding{About: AboutImage, Object: c.Name, Reason: w.Reason, Message: w.Message, Fix: fix}
 	}
 	return &Finding{About: AboutContainer, Object: c.Name, Reason: w.Reason, Message: w.Message}
 }
 
-// mendOfConfig says what helps when a container's configuration cannot be put together.
-func mendOfConfig(message string) string {
+// fixForConfig suggests a fix for a container whose configuration cannot be built.
+func fixForConfig(message string) string {
 	switch {
 	case strings.Contains(message, "runAsNonRoot"), strings.Contains(message, "non-numeric user"):
-		return "give securityContext.runAsUser a number other than 0, or take runAsNonRoot out"
+		return "give securityContext.runAsUser a number other than 0, or remove runAsNonRoot"
 	case strings.Contains(message, "couldn't find key"):
-		return "put the key into the object, or correct it in the Pod; the container starts by itself then"
+		return "add the key to the object, or correct it in the Pod; the container then starts by itself"
 	case strings.Contains(message, "not found"):
-		return "make the object, or correct its name in the Pod; the container starts by itself then"
+		return "create the object, or correct its name in the Pod; the container then starts by itself"
 	}
-	return "correct what the message names; the container starts by itself then"
+	return "correct what the message names; the container then starts by itself"
 }
 
-// mendOfStart says what helps when a container cannot be started.
-func mendOfStart(message string) string {
+// fixForStart suggests a fix for a container that cannot be started.
+func fixForStart(message string) string {
 	switch {
 	case strings.Contains(message, "executable file not found"), strings.Contains(message, "no such file or directory"):
 		return "the image has no such program: correct command, or the path of a mounted file"
 	case strings.Contains(message, "permission denied"):
 		return "the program or the folder is not executable for the container's user: correct command, runAsUser or the file's mode"
 	case strings.Contains(message, "exec format error"):
-		return "the program is for another processor, or a script without #!: take an image for this machine"
+		return "the program is for another architecture, or is a script without #!: use an image for this machine"
 	}
 	return ""
 }
 
-// backOff finds the length of a back-off in its message.
+// backOff extracts the length of a back-off from its message.
 var backOff = regexp.MustCompile(`back-off ([0-9hms.]+) restarting`)
 
-// crashing says how a container that is restarted again and again ends, and when it is tried next.
+// crashing describes how a container that keeps being restarted ends, and when it is restarted next.
 func (f *Facts) crashing(c *corev1.ContainerStatus) *Finding {
 	out := &Finding{About: AboutContainer, Object: c.Name, Reason: "CrashLoopBackOff", Message: c.State.Waiting.Message}
 	last := c.LastTerminationState.Terminated
@@ -126,9 +126,9 @@ func (f *Facts) crashing(c *corev1.ContainerStatus) *Finding {
 		return out
 	}
 	out.Since = since(last.FinishedAt)
-	out.Message = fmt.Sprintf("it ended %s and was restarted %s; it had run for %s", exitOf(last), plural(int(c.RestartCount), "time", "times"), lasted(last))
+	out.Message = fmt.Sprintf("it ended %s and was restarted %s; it ran for %s", exitOf(last), plural(int(c.RestartCount), "time", "times"), lasted(last))
 	if last.Message != "" && last.Reason != oomKilled {
-		out.Message += "; its last words: " + strings.TrimSpace(last.Message)
+		out.Message += "; its termination message: " + strings.TrimSpace(last.Message)
 	}
 	if m := backOff.FindStringSubmatch(c.State.Waiting.Message); m != nil {
 		if d, err := time.ParseDuration(m[1]); err == nil {
@@ -137,25 +137,25 @@ func (f *Facts) crashing(c *corev1.ContainerStatus) *Finding {
 			out.Message += fmt.Sprintf("; the back-off is %s", d)
 		}
 	}
-	if last.Reason != oomKilled { // that is a finding of its own
-		out.Mend = fmt.Sprintf("%s kubectl logs %s -n %s -c %s --previous", mendOfExit(last), f.Pod.Name, f.Pod.Namespace, c.Name)
+	if last.Reason != oomKilled { // reported as a finding of its own
+		out.Fix = fmt.Sprintf("%s kubectl logs %s -n %s -c %s --previous", fixForExit(last), f.Pod.Name, f.Pod.Namespace, c.Name)
 	}
 	return out
 }
 
-// ended says how a container ended that is not restarted.
+// ended describes the end of a container that is not restarted.
 func (f *Facts) ended(c *corev1.ContainerStatus) []Finding {
 	t := c.State.Terminated
 	if t.ExitCode == 0 || t.Reason == oomKilled {
-		return nil // as it should be, or told already
+		return nil // expected, or already reported
 	}
 	out := Finding{
 		About: AboutContainer, Object: c.Name, Reason: t.Reason, Since: since(t.FinishedAt),
-		Message: fmt.Sprintf("it ended %s; it had run for %s", exitOf(t), lasted(t)),
-		Mend:    fmt.Sprintf("%s kubectl logs %s -n %s -c %s", mendOfExit(t), f.Pod.Name, f.Pod.Namespace, c.Name),
+		Message: fmt.Sprintf("it ended %s; it ran for %s", exitOf(t), lasted(t)),
+		Fix:     fmt.Sprintf("%s kubectl logs %s -n %s -c %s", fixForExit(t), f.Pod.Name, f.Pod.Namespace, c.Name),
 	}
 	if t.Message != "" {
-		out.Message += "; its last words: " + strings.TrimSpace(t.Message)
+		out.Message += "; its termination message: " + strings.TrimSpace(t.Message)
 	}
 	return []Finding{out}
 }
@@ -167,18 +167,18 @@ func lasted(t *corev1.ContainerStateTerminated) time.Duration {
 	return t.FinishedAt.Sub(t.StartedAt.Time).Round(time.Second)
 }
 
-// exitOf puts an exit code into words.
+// exitOf describes an exit code.
 func exitOf(t *corev1.ContainerStateTerminated) string {
 	words := ""
 	switch {
 	case t.Reason == oomKilled:
-		words = " (killed for memory)"
+		words = " (out of memory)"
 	case t.ExitCode == 0:
 		words = " (success)"
 	case t.ExitCode == 126:
-		words = " (a shell's word for: the program is not executable)"
+		words = " (by convention of the shell: the program is not executable)"
 	case t.ExitCode == 127:
-		words = " (a shell's word for: the program is not found)"
+		words = " (by convention of the shell: the program was not found)"
 	case t.ExitCode == 137:
 		words = " (SIGKILL)"
 	case t.ExitCode == 139:
@@ -191,20 +191,20 @@ func exitOf(t *corev1.ContainerStateTerminated) string {
 	return fmt.Sprintf("with exit code %d%s", t.ExitCode, words)
 }
 
-func mendOfExit(t *corev1.ContainerStateTerminated) string {
+func fixForExit(t *corev1.ContainerStateTerminated) string {
 	switch {
 	case t.ExitCode == 0:
-		return "its program ends with success and its restartPolicy starts it again: have it go on, or set restartPolicy OnFailure or Never; see"
+		return "its program exits successfully and its restartPolicy restarts it: keep the program running, or set restartPolicy to OnFailure or Never; see"
 	case t.ExitCode == 126 || t.ExitCode == 127:
 		return "correct its command; see"
 	}
-	return "its own log says why:"
+	return "its log has the reason:"
 }
 
 const oomKilled = "OOMKilled"
 
-// outOfMemory says that a container was killed for the memory that it took, at what limit, nil when it was
-// not.
+// outOfMemory returns a finding if the container was killed for its memory use, with the limit that applied,
+// and nil otherwise.
 func (f *Facts) outOfMemory(c *corev1.ContainerStatus, spec *corev1.Container) *Finding {
 	t := c.State.Terminated
 	if t == nil || t.Reason != oomKilled {
@@ -218,14 +218,14 @@ func (f *Facts) outOfMemory(c *corev1.ContainerStatus, spec *corev1.Container) *
 	switch {
 	case limit != "":
 		out.Message = fmt.Sprintf("the kernel killed it at its memory limit of %s, after %s", limit, lasted(t))
-		out.Mend = fmt.Sprintf("raise resources.limits.memory above %s, or have it take less", limit)
+		out.Fix = fmt.Sprintf("raise resources.limits.memory above %s, or make the program use less", limit)
 	case f.Pod.Spec.Resources != nil && !f.Pod.Spec.Resources.Limits.Memory().IsZero():
 		limit = f.Pod.Spec.Resources.Limits.Memory().String()
 		out.Message = fmt.Sprintf("the kernel killed it at the Pod's memory limit of %s, after %s", limit, lasted(t))
-		out.Mend = fmt.Sprintf("raise the Pod's resources.limits.memory above %s, or have its containers take less", limit)
+		out.Fix = fmt.Sprintf("raise the Pod's resources.limits.memory above %s, or make its containers use less", limit)
 	default:
 		out.Message = fmt.Sprintf("the kernel killed it because the node had no memory left, after %s; it has no limit of its own", lasted(t))
-		out.Mend = "give it a request that covers what it uses, so that it is put where there is room"
+		out.Fix = "set a memory request that covers its use, so that it is scheduled where there is room"
 	}
 	if t.Message != "" {
 		out.Message += "; " + strings.TrimSpace(t.Message)
@@ -233,7 +233,8 @@ func (f *Facts) outOfMemory(c *corev1.ContainerStatus, spec *corev1.Container) *
 	return out
 }
 
-// memoryLimit is what the container is held to: what the node has set, or what its spec says.
+// memoryLimit returns the limit that applies to the container: the one that the node has set, or else the one
+// in its spec.
 func memoryLimit(c *corev1.ContainerStatus, spec *corev1.Container) string {
 	if c.Resources != nil && !c.Resources.Limits.Memory().IsZero() {
 		return c.Resources.Limits.Memory().String()

@@ -11,32 +11,32 @@ import (
 	"podium.dev/podium/internal/scheduler"
 )
 
-// Facts are the objects that an answer is worked out from.
+// Facts are the objects that an explanation is derived from.
 type Facts struct {
-	// Now is the present.
+	// Now is the present time.
 	Now time.Time
-	// Namespace and Name are what was asked about.
+	// Namespace and Name are those of the object that was asked about.
 	Namespace, Name string
-	// Pod is the Pod, nil when there is none of that name.
+	// Pod is the Pod, or nil if there is none of that name.
 	Pod *corev1.Pod
-	// Events are those about the Pod, or about its owner and what that made.
+	// Events are the events about the Pod, or about its owner and the objects that the owner made.
 	Events []corev1.Event
-	// Node is the Pod's, nil when it has none or when that is gone.
+	// Node is the Pod's node, or nil if it has none or the node does not exist.
 	Node *corev1.Node
-	// Cluster is what decisions depend on, for a Pod without a node.
+	// Cluster is what scheduling depends on, for a Pod without a node.
 	Cluster *scheduler.Cluster
 	// Sources are the ConfigMaps and Secrets that the Pod refers to, with their keys.
 	Sources map[Source]Keys
 	// Claims are the claims of the Pod's volumes.
 	Claims []corev1.PersistentVolumeClaim
-	// Owner is what makes Pods and was asked about instead of a Pod; Pods are those that it made, each with
-	// its own facts.
+	// Owner is an object that makes Pods, if it was asked about instead of a Pod. Pods are the Pods that it
+	// made, each with its own facts.
 	Owner *unstructured.Unstructured
 	Pods  []*Facts
-	// Quotas and Ranges are those of the namespace, for an owner whose Pods are refused.
+	// Quotas and Ranges are those of the namespace, for an owner whose Pods are rejected.
 	Quotas []corev1.ResourceQuota
 	Ranges []corev1.LimitRange
-	// Unread is what could not be read, and why.
+	// Unread lists what could not be read, and why.
 	Unread []string
 }
 
@@ -46,23 +46,23 @@ type Source struct {
 	Name string
 }
 
-// Keys are those of a source; there are no values in it.
+// Keys are the keys of a source. They hold no values.
 type Keys struct {
-	// Missing: there is no such object. Unknown: it may not be read.
+	// Missing is set if the object does not exist, Unknown if it could not be read.
 	Missing, Unknown bool
 	Names            []string
 }
 
-// Use is one place where a Pod refers to a source.
+// Use is a reference from a Pod to a source.
 type Use struct {
 	Source
-	// Volume or Container is where.
+	// Volume or Container is the place of the reference.
 	Volume, Container string
-	// Keys are those that must be there; none means that only the source must.
+	// Keys are those that must exist. None means that only the source must exist.
 	Keys []string
 }
 
-// Uses lists where the Pod cannot do without a ConfigMap or a Secret.
+// Uses returns the ConfigMaps and Secrets that the Pod requires.
 func Uses(pod *corev1.Pod) []Use {
 	var out []Use
 	add := func(u Use, optional *bool) {
@@ -73,7 +73,7 @@ func Uses(pod *corev1.Pod) []Use {
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
 		if !mounted(pod, v.Name) {
-			continue // the node leaves it alone
+			continue // the node ignores it
 		}
 		if v.ConfigMap != nil {
 			add(Use{Source{"ConfigMap", v.ConfigMap.Name}, v.Name, "", itemKeys(v.ConfigMap.Items)}, v.ConfigMap.Optional)
@@ -101,7 +101,7 @@ func Uses(pod *corev1.Pod) []Use {
 	return out
 }
 
-// mounted says whether any container mounts the volume.
+// mounted reports whether any container mounts the volume.
 func mounted(pod *corev1.Pod, volume string) bool {
 	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range list {
@@ -143,7 +143,7 @@ func itemKeys(items []corev1.KeyToPath) []string {
 	return out
 }
 
-// ClaimNames are the claims that the Pod's volumes are of.
+// ClaimNames returns the names of the claims that the Pod's volumes use.
 func ClaimNames(pod *corev1.Pod) []string {
 	var out []string
 	for i := range pod.Spec.Volumes {
@@ -157,10 +157,10 @@ func ClaimNames(pod *corev1.Pod) []string {
 	return out
 }
 
-// has says whether the source has the key, as far as is known.
+// has reports whether the source has the key, as far as is known.
 func (k Keys) has(key string) bool { return k.Unknown || slices.Contains(k.Names, key) }
 
-// list names the keys, some of them when there are many.
+// list formats the keys, shortened if there are many.
 func (k Keys) list() string {
 	const most = 8
 	switch {

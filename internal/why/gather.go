@@ -24,13 +24,13 @@ type Reader struct {
 	Client kubernetes.Interface
 	Clock  clock.PassiveClock
 
-	// nodes and pods are read once, however many Pods are asked about.
+	// nodes and pods are read once, however many Pods are explained.
 	nodes []corev1.Node
 	pods  []corev1.Pod
 }
 
-// Pod reads what there is to know of a Pod; also of one that is not there, from events. Only a Pod that may
-// not be read is an error: whatever else may not is named in Unread.
+// Pod reads the facts about a Pod. For a Pod that does not exist it reads events. It returns an error only if
+// the Pod itself cannot be read; anything else that cannot be read is listed in Unread.
 func (r *Reader) Pod(ctx context.Context, namespace, name string) (*Facts, error) {
 	pod, err := r.Client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
 	switch {
@@ -42,7 +42,7 @@ func (r *Reader) Pod(ctx context.Context, namespace, name string) (*Facts, error
 	return r.about(ctx, pod), nil
 }
 
-// about reads what has to do with a Pod.
+// about reads what concerns a Pod.
 func (r *Reader) about(ctx context.Context, pod *corev1.Pod) *Facts {
 	f := &Facts{Now: r.Clock.Now(), Namespace: pod.Namespace, Name: pod.Name, Pod: pod}
 	f.Events = r.events(ctx, f, pod.Namespace, fields.OneTermEqualSelector("involvedObject.uid", string(pod.UID)))
@@ -58,7 +58,7 @@ func (r *Reader) about(ctx context.Context, pod *corev1.Pod) *Facts {
 	return f
 }
 
-// note remembers what could not be read; it answers true when it could. What is not there is no fault.
+// note records a failed read and reports whether it succeeded. An object that does not exist is not recorded.
 func (f *Facts) note(what string, err error) bool {
 	if err != nil && !apierrors.IsNotFound(err) {
 		f.Unread = append(f.Unread, fmt.Sprintf("%s: %v", what, err))
@@ -98,7 +98,7 @@ func (r *Reader) claims(ctx context.Context, f *Facts) {
 	}
 }
 
-// source reads a source's keys. Its values are not kept.
+// source reads the keys of a source. The values are dropped.
 func (r *Reader) source(ctx context.Context, f *Facts, s Source) Keys {
 	var keys Keys
 	var err error
@@ -126,7 +126,7 @@ func (r *Reader) source(ctx context.Context, f *Facts, s Source) Keys {
 	return keys
 }
 
-// cluster reads what a decision on the Pod depends on.
+// cluster reads what a scheduling decision on the Pod depends on.
 func (r *Reader) cluster(ctx context.Context, f *Facts) {
 	if r.nodes == nil && !r.all(ctx, f) {
 		return
@@ -142,7 +142,7 @@ func (r *Reader) cluster(ctx context.Context, f *Facts) {
 	}
 }
 
-// all reads all nodes and the Pods that hold something of them.
+// all reads all nodes and the Pods that take something from them.
 func (r *Reader) all(ctx context.Context, f *Facts) bool {
 	nodes, err := r.Client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if !f.note("nodes", err) {
@@ -159,7 +159,7 @@ func (r *Reader) all(ctx context.Context, f *Facts) bool {
 	return true
 }
 
-// selectsNamespaces says whether the Pod's anti-affinity, which binds others too, selects namespaces.
+// selectsNamespaces reports whether the Pod's anti-affinity, which also affects other Pods, selects namespaces.
 func selectsNamespaces(pod corev1.Pod) bool {
 	if pod.Spec.Affinity == nil || pod.Spec.Affinity.PodAntiAffinity == nil {
 		return false
@@ -169,8 +169,8 @@ func selectsNamespaces(pod corev1.Pod) bool {
 	})
 }
 
-// storage reads what stands behind the Pod's claims, and behind those of others on the nodes, which count
-// against the nodes' limits.
+// storage reads the objects behind the Pod's claims, and behind those of the other Pods on the nodes, which
+// count against the nodes' limits.
 func (r *Reader) storage(ctx context.Context, f *Facts) {
 	c := f.Cluster
 	if all, err := r.Client.CoreV1().PersistentVolumeClaims(metav1.NamespaceAll).List(ctx, metav1.ListOptions{}); f.note("claims of all namespaces", err) {
@@ -201,7 +201,7 @@ func (r *Reader) storage(ctx context.Context, f *Facts) {
 	}
 }
 
-// gone reads what events tell of a Pod that is not there: of itself, or of somebody who could not make it.
+// gone reads the events about a Pod that does not exist: its own, or those of an owner that could not make it.
 func (r *Reader) gone(ctx context.Context, namespace, name string) *Facts {
 	f := &Facts{Now: r.Clock.Now(), Namespace: namespace, Name: name}
 	for _, e := range r.events(ctx, f, namespace, fields.Everything()) {
@@ -217,7 +217,7 @@ func (r *Reader) gone(ctx context.Context, namespace, name string) *Facts {
 	return f
 }
 
-// rules reads what the namespace allows.
+// rules reads the quotas and limit ranges of the namespace.
 func (r *Reader) rules(ctx context.Context, f *Facts) {
 	if all, err := r.Client.CoreV1().ResourceQuotas(f.Namespace).List(ctx, metav1.ListOptions{}); f.note("quotas", err) {
 		f.Quotas = all.Items
@@ -227,11 +227,11 @@ func (r *Reader) rules(ctx context.Context, f *Facts) {
 	}
 }
 
-// podsOfOwner bounds the Pods of an owner that are looked into.
+// podsOfOwner bounds the Pods of an owner that are read.
 const podsOfOwner = 50
 
-// Owner reads what there is to know of what makes Pods: of itself, of what it made for that (the ReplicaSets
-// of a Deployment, the Jobs of a CronJob), and of their Pods.
+// Owner reads the facts about an object that makes Pods: about itself, about the objects it made for that
+// purpose (the ReplicaSets of a Deployment, the Jobs of a CronJob), and about their Pods.
 func (r *Reader) Owner(ctx context.Context, owner *unstructured.Unstructured) (*Facts, error) {
 	f := &Facts{Now: r.Clock.Now(), Namespace: owner.GetNamespace(), Name: owner.GetName(), Owner: owner}
 	makers := map[types.UID]bool{owner.GetUID(): true}
@@ -268,7 +268,7 @@ func (r *Reader) Owner(ctx context.Context, owner *unstructured.Unstructured) (*
 	return f, nil
 }
 
-// adopt adds an object to the makers when one of them controls it.
+// adopt adds an object to the makers if one of them controls it.
 func adopt(makers map[types.UID]bool, o metav1.Object) {
 	if c := metav1.GetControllerOf(o); c != nil && makers[c.UID] {
 		makers[o.GetUID()] = true

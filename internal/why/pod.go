@@ -7,7 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// explainPod goes along a Pod's life and says what is in the way at each station.
+// explainPod follows a Pod's life cycle and collects what is in the way at each stage.
 func explainPod(f *Facts) Explanation {
 	pod := f.Pod
 	out := Explanation{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, Phase: pod.Status.Phase, Unread: f.Unread}
@@ -26,7 +26,7 @@ func explainPod(f *Facts) Explanation {
 	return out
 }
 
-// onNode says what is in the way of a Pod that has a node.
+// onNode returns what is in the way of a Pod that has a node.
 func onNode(f *Facts) []Finding {
 	var out []Finding
 	out = append(out, nodeTrouble(f)...)
@@ -39,7 +39,7 @@ func onNode(f *Facts) []Finding {
 	return out
 }
 
-// nodeTrouble says what is wrong with the Pod's node.
+// nodeTrouble returns what is wrong with the Pod's node.
 func nodeTrouble(f *Facts) []Finding {
 	name := f.Pod.Spec.NodeName
 	if f.Node == nil {
@@ -48,26 +48,26 @@ func nodeTrouble(f *Facts) []Finding {
 		}
 		return []Finding{{
 			About: AboutNode, Object: name, Reason: "NodeNotFound", Message: fmt.Sprintf("the Pod is bound to node %s, which does not exist", name),
-			Mend: "delete the Pod, or start the node again under this name",
+			Fix: "delete the Pod, or start the node again under this name",
 		}}
 	}
 	for _, c := range f.Node.Status.Conditions {
 		if c.Type != corev1.NodeReady || c.Status == corev1.ConditionTrue {
 			continue
 		}
-		mend := "mend what the message says; the node's log says more"
+		fix := "fix what the message reports; the node's log has the details"
 		if c.Status == corev1.ConditionUnknown {
-			mend = "the node agent does not answer: start it, or delete the Pod with --force --grace-period=0 when the machine is gone for good"
+			fix = "the node agent has stopped reporting: start it, or delete the Pod with --force --grace-period=0 if the machine is gone for good"
 		}
 		return []Finding{{
 			About: AboutNode, Object: name, Reason: c.Reason, Message: "the node is not ready: " + c.Message,
-			Since: since(c.LastTransitionTime), Mend: mend,
+			Since: since(c.LastTransitionTime), Fix: fix,
 		}}
 	}
 	return nil
 }
 
-// sandbox says why the Pod has no sandbox.
+// sandbox explains why the Pod has no sandbox.
 func sandbox(f *Facts) []Finding {
 	if c := condition(f.Pod, corev1.PodReadyToStartContainers); c == nil || c.Status == corev1.ConditionTrue {
 		return nil
@@ -76,17 +76,17 @@ func sandbox(f *Facts) []Finding {
 	if len(all) == 0 {
 		return nil
 	}
-	e, mend := &all[0], "see the node's log for the step that failed"
+	e, fix := &all[0], "check the node's log for the step that failed"
 	switch {
 	case strings.Contains(e.Message, "cni"), strings.Contains(e.Message, "network"):
-		mend = "mend the network plugin or its configuration on the node"
+		fix = "fix the network plugin or its configuration on the node"
 	case strings.Contains(e.Message, "handler") || strings.Contains(e.Message, "RuntimeClass"):
-		mend = "name a RuntimeClass that the node's runtime has a handler for, or none"
+		fix = "use a RuntimeClass whose handler the node's runtime has, or none"
 	}
-	return []Finding{{About: AboutSandbox, Reason: e.Reason, Message: e.Message, Since: seen(e), Mend: mend}}
+	return []Finding{{About: AboutSandbox, Reason: e.Reason, Message: e.Message, Since: seen(e), Fix: fix}}
 }
 
-// conditions says what conditions of the Pod tell besides its containers' states.
+// conditions returns findings from the Pod's conditions that its containers' states do not cover.
 func conditions(f *Facts) []Finding {
 	var out []Finding
 	for _, gate := range f.Pod.Spec.ReadinessGates {
@@ -97,7 +97,7 @@ func conditions(f *Facts) []Finding {
 		finding := Finding{
 			About: AboutPod, Object: string(gate.ConditionType), Reason: "ReadinessGatesNotReady",
 			Message: fmt.Sprintf("the readiness gate's condition %s is not set", gate.ConditionType),
-			Mend:    "whoever owns this condition must set it to True in the Pod's status",
+			Fix:     "the owner of this condition must set it to True in the Pod's status",
 		}
 		if c != nil {
 			finding.Message = fmt.Sprintf("the readiness gate's condition %s is %s: %s", gate.ConditionType, c.Status, c.Message)
@@ -106,11 +106,11 @@ func conditions(f *Facts) []Finding {
 		out = append(out, finding)
 	}
 	if c := condition(f.Pod, corev1.PodResizePending); c != nil && c.Status == corev1.ConditionTrue {
-		mend := "the node can never give that much: ask for less"
+		fix := "the node can never provide that much: request less"
 		if c.Reason == corev1.PodReasonDeferred {
-			mend = "it is granted as soon as other Pods of the node give room; delete or shrink some, or ask for less"
+			fix = "it is granted as soon as other Pods on the node free enough; delete or shrink some, or request less"
 		}
-		out = append(out, Finding{About: AboutLimit, Object: "resize", Reason: c.Reason, Message: c.Message, Since: since(c.LastTransitionTime), Mend: mend})
+		out = append(out, Finding{About: AboutLimit, Object: "resize", Reason: c.Reason, Message: c.Message, Since: since(c.LastTransitionTime), Fix: fix})
 	}
 	if c := condition(f.Pod, corev1.PodResizeInProgress); c != nil && c.Status == corev1.ConditionTrue && c.Message != "" {
 		out = append(out, Finding{About: AboutLimit, Object: "resize", Reason: c.Reason, Message: c.Message, Since: since(c.LastTransitionTime)})
@@ -118,7 +118,7 @@ func conditions(f *Facts) []Finding {
 	return out
 }
 
-// verdict is the answer in a sentence.
+// verdict summarizes the explanation in a sentence.
 func verdict(f *Facts, e *Explanation) string {
 	pod := f.Pod
 	ready := condition(pod, corev1.PodReady)
@@ -126,9 +126,9 @@ func verdict(f *Facts, e *Explanation) string {
 	case pod.DeletionTimestamp != nil:
 		return "it is being deleted"
 	case pod.Status.Phase == corev1.PodSucceeded:
-		return "its containers have all ended with success"
+		return "all its containers have succeeded"
 	case pod.Status.Phase == corev1.PodFailed:
-		return "it has failed and does not run again"
+		return "it has failed and is not restarted"
 	case pod.Spec.NodeName == "" && len(pod.Spec.SchedulingGates) > 0:
 		return "it is held back by its scheduling gates"
 	case pod.Spec.NodeName == "":
@@ -136,7 +136,7 @@ func verdict(f *Facts, e *Explanation) string {
 	case ready != nil && ready.Status == corev1.ConditionTrue && len(e.Findings) == 0:
 		return fmt.Sprintf("it runs on node %s and is ready: nothing is in its way", pod.Spec.NodeName)
 	case ready != nil && ready.Status == corev1.ConditionTrue:
-		return fmt.Sprintf("it runs on node %s and is ready; but see below", pod.Spec.NodeName)
+		return fmt.Sprintf("it runs on node %s and is ready, with findings", pod.Spec.NodeName)
 	case pod.Status.Phase == corev1.PodRunning:
 		return fmt.Sprintf("it runs on node %s and is not ready", pod.Spec.NodeName)
 	case len(e.Findings) > 0:
@@ -144,7 +144,7 @@ func verdict(f *Facts, e *Explanation) string {
 	}
 	text := fmt.Sprintf("it is being started on node %s", pod.Spec.NodeName)
 	if last := f.events(); len(last) > 0 {
-		text += "; the last that was done: " + last[0].Message
+		text += "; the last step: " + last[0].Message
 	}
 	return text
 }

@@ -7,16 +7,16 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// probed says which probes of a running container keep it from being ready, or have had it restarted, and
-// what they were answered last.
+// probed returns the probes of a running container that keep it from being ready or have caused restarts, with
+// their last result.
 func (f *Facts) probed(c *corev1.ContainerStatus, spec *corev1.Container) []Finding {
 	var out []Finding
 	switch {
 	case c.Started != nil && !*c.Started && spec.StartupProbe != nil:
 		out = append(out, f.failing(c, "Startup", spec.StartupProbe,
-			"the other probes do not begin before it succeeds; raise failureThreshold × periodSeconds if the program needs longer to start"))
+			"the other probes do not start before it succeeds; raise failureThreshold × periodSeconds if the program needs longer to start"))
 	case !c.Ready && spec.ReadinessProbe != nil:
-		out = append(out, f.failing(c, "Readiness", spec.ReadinessProbe, "no traffic is sent to it before it succeeds; its log says what it waits for"))
+		out = append(out, f.failing(c, "Readiness", spec.ReadinessProbe, "no traffic is sent to it before it succeeds; the container's log may show what it waits for"))
 	}
 	if spec.LivenessProbe == nil {
 		return out
@@ -27,19 +27,19 @@ func (f *Facts) probed(c *corev1.ContainerStatus, spec *corev1.Container) []Find
 		if c.RestartCount > 0 {
 			finding.Message += fmt.Sprintf(" (%s so far)", plural(int(c.RestartCount), "restart", "restarts"))
 		}
-		finding.Mend = "have the program answer in time, raise timeoutSeconds or failureThreshold, or give it a startupProbe when it needs long to start"
+		finding.Fix = "make the program respond in time, raise timeoutSeconds or failureThreshold, or add a startupProbe if it needs long to start"
 		out = append(out, finding)
 	}
 	return out
 }
 
-// failing is what is known of a probe that does not succeed.
-func (f *Facts) failing(c *corev1.ContainerStatus, kind string, p *corev1.Probe, mend string) Finding {
-	out := Finding{About: AboutProbe, Object: c.Name, Reason: "Unhealthy", Mend: mend}
+// failing returns the finding about a probe that does not succeed.
+func (f *Facts) failing(c *corev1.ContainerStatus, kind string, p *corev1.Probe, fix string) Finding {
+	out := Finding{About: AboutProbe, Object: c.Name, Reason: "Unhealthy", Fix: fix}
 	out.Message = fmt.Sprintf("its %s probe (%s) has not succeeded", strings.ToLower(kind), describeProbe(p))
 	e := f.answer(c.Name, kind)
 	if e == nil {
-		out.Message += "; no answer of it is known yet"
+		out.Message += "; it has no result yet"
 		if c.State.Running != nil {
 			out.Since = since(c.State.Running.StartedAt)
 		}
@@ -49,7 +49,7 @@ func (f *Facts) failing(c *corev1.ContainerStatus, kind string, p *corev1.Probe,
 	if !ok {
 		text = e.Message
 	}
-	out.Message += "; the last answer: " + strings.TrimSpace(text)
+	out.Message += "; the last result: " + strings.TrimSpace(text)
 	if e.Count > 1 {
 		out.Message += fmt.Sprintf(" (%d times)", e.Count)
 	}
@@ -57,7 +57,7 @@ func (f *Facts) failing(c *corev1.ContainerStatus, kind string, p *corev1.Probe,
 	return out
 }
 
-// answer is the latest event about a probe of this kind of the container, nil for none.
+// answer returns the latest event about a probe of this kind of the container, or nil if there is none.
 func (f *Facts) answer(container, kind string) *corev1.Event {
 	for _, e := range f.events("Unhealthy") {
 		path := e.InvolvedObject.FieldPath
@@ -68,7 +68,7 @@ func (f *Facts) answer(container, kind string) *corev1.Event {
 	return nil
 }
 
-// describeProbe says what a probe asks and how often.
+// describeProbe describes what a probe does and how often.
 func describeProbe(p *corev1.Probe) string {
 	what := "exec"
 	switch h := p.ProbeHandler; {
@@ -89,5 +89,5 @@ func describeProbe(p *corev1.Probe) string {
 	case h.Exec != nil:
 		what = "exec " + strings.Join(h.Exec.Command, " ")
 	}
-	return fmt.Sprintf("%s every %ds, %ds to answer", what, max(p.PeriodSeconds, 1), max(p.TimeoutSeconds, 1))
+	return fmt.Sprintf("%s every %ds, timeout %ds", what, max(p.PeriodSeconds, 1), max(p.TimeoutSeconds, 1))
 }

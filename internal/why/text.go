@@ -11,10 +11,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 )
 
-// nodesInText bounds the nodes that the text names; the others are counted.
+// nodesInText bounds the nodes that the text names. The others are counted.
 const nodesInText = 12
 
-// Write puts an explanation into text. now is the present, for ages.
+// Write writes an explanation as text. now is the present time, for ages.
 func Write(w io.Writer, e Explanation, now time.Time) error {
 	var b strings.Builder
 	write(&b, e, now, "")
@@ -36,7 +36,7 @@ func write(b *strings.Builder, e Explanation, now time.Time, indent string) {
 		write(b, p, now, indent+"  ")
 	}
 	for _, u := range e.Unread {
-		fmt.Fprintf(b, "%s  not looked at: %s\n", indent, u)
+		fmt.Fprintf(b, "%s  not read: %s\n", indent, u)
 	}
 }
 
@@ -60,12 +60,12 @@ func writeFinding(b *strings.Builder, f Finding, now time.Time, indent string) {
 	}
 	fmt.Fprintf(b, "%s%s\n", indent, head)
 	lines(b, f.Message, indent+"  ")
-	if f.Mend != "" {
-		lines(b, "mend: "+f.Mend, indent+"  ")
+	if f.Fix != "" {
+		lines(b, "fix: "+f.Fix, indent+"  ")
 	}
 }
 
-// lines writes a text of possibly several lines with an indent.
+// lines writes a text of one or more lines with an indent.
 func lines(b *strings.Builder, text, indent string) {
 	for line := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {
 		fmt.Fprintf(b, "%s%s\n", indent, line)
@@ -83,7 +83,7 @@ func due(t *metav1.Time, now time.Time) string {
 	return "next is due"
 }
 
-// writeNodes writes what keeps the Pod off each node. Nodes of which the same holds are written once.
+// writeNodes writes what keeps the Pod off each node. Nodes with the same text are written once.
 func writeNodes(b *strings.Builder, nodes []Node, indent string) {
 	var texts []string
 	names := map[string][]string{}
@@ -97,7 +97,7 @@ func writeNodes(b *strings.Builder, nodes []Node, indent string) {
 	told := 0
 	for i, text := range texts {
 		if i == nodesInText {
-			fmt.Fprintf(b, "%sand %s; -o json has all\n", indent, plural(len(nodes)-told, "further node", "further nodes"))
+			fmt.Fprintf(b, "%sand %s; use -o json for all\n", indent, plural(len(nodes)-told, "further node", "further nodes"))
 			return
 		}
 		fmt.Fprintf(b, "%snode %s\n%s", indent, enumerate(names[text]), text)
@@ -120,14 +120,14 @@ func refusals(n Node, indent string) string {
 	}
 	for _, r := range n.Refused {
 		fmt.Fprintf(&b, "%s%s%s\n", indent, r.Message, holders(r))
-		if r.Mend != "" {
-			fmt.Fprintf(&b, "%s  mend: %s\n", indent, r.Mend)
+		if r.Fix != "" {
+			fmt.Fprintf(&b, "%s  fix: %s\n", indent, r.Fix)
 		}
 	}
 	return b.String()
 }
 
-// holders names who holds what is short.
+// holders names the Pods that hold what is short.
 func holders(r Refusal) string {
 	if len(r.Holders) == 0 {
 		return ""

@@ -9,7 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// sources says which ConfigMaps, Secrets and keys of such are missing.
+// sources returns the ConfigMaps, Secrets and keys that are missing.
 func sources(f *Facts) []Finding {
 	var out []Finding
 	for _, use := range Uses(f.Pod) {
@@ -30,7 +30,7 @@ func sources(f *Facts) []Finding {
 		if keys.Missing {
 			finding.Reason = use.Kind + "NotFound"
 			finding.Message = fmt.Sprintf("%s needs %s %s, which does not exist", where, use.Kind, use.Name)
-			finding.Mend = fmt.Sprintf("kubectl create %s %s -n %s --from-literal=KEY=VALUE, or set optional: true; the Pod goes on by itself", verb, use.Name, f.Pod.Namespace)
+			finding.Fix = fmt.Sprintf("kubectl create %s %s -n %s --from-literal=KEY=VALUE, or set optional: true; the Pod then continues by itself", verb, use.Name, f.Pod.Namespace)
 			if !slices.ContainsFunc(out, func(o Finding) bool { return o.Message == finding.Message }) {
 				out = append(out, finding)
 			}
@@ -42,14 +42,15 @@ func sources(f *Facts) []Finding {
 			}
 			finding.Reason = use.Kind + "KeyNotFound"
 			finding.Message = fmt.Sprintf("%s needs key %q of %s %s, which has: %s", where, key, use.Kind, use.Name, keys.list())
-			finding.Mend = "put the key in, or correct it in the Pod; the Pod goes on by itself"
+			finding.Fix = "add the key, or correct it in the Pod; the Pod then continues by itself"
 			out = append(out, finding)
 		}
 	}
 	return out
 }
 
-// past says whether the use is behind the Pod: the volume is mounted, the container has been started.
+// past reports whether the reference is already resolved: the volume is mounted, or the container has been
+// started.
 func (f *Facts) past(use Use) bool {
 	for _, list := range [][]corev1.ContainerStatus{f.Pod.Status.InitContainerStatuses, f.Pod.Status.ContainerStatuses} {
 		for _, c := range list {
@@ -62,7 +63,7 @@ func (f *Facts) past(use Use) bool {
 	return false
 }
 
-// claims says which claims of a Pod that has a node are not bound.
+// claims returns the claims that are not bound, of a Pod that has a node.
 func claims(f *Facts) []Finding {
 	if started(f.Pod) {
 		return nil
@@ -75,20 +76,20 @@ func claims(f *Facts) []Finding {
 		case i < 0:
 			out = append(out, Finding{
 				About: AboutVolume, Object: name, Reason: "ClaimNotFound", Message: fmt.Sprintf("the PersistentVolumeClaim %s does not exist", name),
-				Mend: "make it, or correct its name in the Pod",
+				Fix: "create it, or correct its name in the Pod",
 			})
 		case f.Claims[i].Status.Phase != corev1.ClaimBound:
 			out = append(out, Finding{
 				About: AboutVolume, Object: name, Reason: "ClaimNotBound",
 				Message: fmt.Sprintf("the PersistentVolumeClaim %s is %s, not Bound", name, f.Claims[i].Status.Phase),
-				Mend:    "make a PersistentVolume that it matches, or have its StorageClass provisioned",
+				Fix:     "create a PersistentVolume that matches it, or have its StorageClass provision one",
 			})
 		}
 	}
 	return out
 }
 
-// started says whether any container of the Pod has been started, so that its volumes are there.
+// started reports whether any container of the Pod has been started, which means that its volumes are mounted.
 func started(pod *corev1.Pod) bool {
 	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
 		for _, c := range list {
@@ -102,7 +103,7 @@ func started(pod *corev1.Pod) bool {
 
 var volumeOfEvent = regexp.MustCompile(`for volume "([^"]+)"`)
 
-// mounts says what events tell of volumes that could not be mounted, the latest of each volume.
+// mounts returns the events about volumes that could not be mounted, the latest of each volume.
 func mounts(f *Facts) []Finding {
 	if started(f.Pod) {
 		return nil
@@ -116,19 +117,19 @@ func mounts(f *Facts) []Finding {
 		if slices.ContainsFunc(out, func(o Finding) bool { return o.Object == volume }) {
 			continue
 		}
-		out = append(out, Finding{About: AboutVolume, Object: volume, Reason: e.Reason, Message: e.Message, Since: seen(&e), Mend: mendOfMount(e.Message)})
+		out = append(out, Finding{About: AboutVolume, Object: volume, Reason: e.Reason, Message: e.Message, Since: seen(&e), Fix: fixForMount(e.Message)})
 	}
 	return out
 }
 
-func mendOfMount(message string) string {
+func fixForMount(message string) string {
 	switch {
 	case strings.Contains(message, "hostPath type check failed"):
-		return "make that path on the node, of that type, or correct hostPath.type"
+		return "create that path with that type on the node, or correct hostPath.type"
 	case strings.Contains(message, "configmap") || strings.Contains(message, "secret"):
-		return "make the object or the key, or set optional: true; it is tried again by itself"
+		return "create the object or the key, or set optional: true; the mount is retried automatically"
 	case strings.Contains(message, "permission denied"):
-		return "the node may not read it: correct its rights"
+		return "the node is not permitted to read it: correct the permissions"
 	}
-	return "mend what the message names; it is tried again by itself"
+	return "fix what the message reports; the mount is retried automatically"
 }

@@ -1,8 +1,7 @@
-// Package why says why a Pod does not run, is not ready, or was never made, and what would mend it.
+// Package why explains why a Pod does not run, is not ready or was never created, and suggests a fix.
 //
-// Gather reads the objects through the ordinary API, with the rights of whoever asks; Explain works the answer
-// out from them and from nothing else; Write puts it into words. The reasons and the messages that are cited
-// are Kubernetes' own.
+// Reader reads the objects through the API, with the caller's rights. Explain derives the explanation from them
+// and from nothing else. Write formats it as text. Reasons and cited messages are those of Kubernetes.
 package why
 
 import (
@@ -29,42 +28,42 @@ const (
 	AboutPod        = "pod"
 )
 
-// Explanation is the answer.
+// Explanation is the result of Explain.
 type Explanation struct {
 	Kind      string `json:"kind"`
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
-	// Phase is the Pod's, "" for what is no Pod.
+	// Phase is the Pod's phase, or "" if the object is not a Pod.
 	Phase corev1.PodPhase `json:"phase,omitempty"`
-	// Verdict is the answer in a sentence.
+	// Verdict summarizes the explanation in a sentence.
 	Verdict string `json:"verdict"`
-	// Findings are what is in the way, the most telling first.
+	// Findings are what is in the way, the most significant first.
 	Findings []Finding `json:"findings,omitempty"`
-	// Nodes say for each node what keeps a Pod without a node off it, the nearest to fitting first.
+	// Nodes list, for a Pod without a node, what keeps it off each node. The node closest to fitting is first.
 	Nodes []Node `json:"nodes,omitempty"`
-	// Pods are those of an owner that do not run.
+	// Pods are the Pods of an owner that do not run.
 	Pods []Explanation `json:"pods,omitempty"`
-	// Unread is what could not be looked at, and so is not part of the answer.
+	// Unread lists what could not be read and is therefore not considered.
 	Unread []string `json:"unread,omitempty"`
 }
 
-// Finding is one thing that is in the way.
+// Finding is one obstacle.
 type Finding struct {
-	// About is the area, Object the container, volume or other thing of it.
+	// About is the area. Object is the container, volume or other object in it.
 	About  string `json:"about"`
 	Object string `json:"object,omitempty"`
-	// Reason is Kubernetes' word for it.
+	// Reason is Kubernetes' reason.
 	Reason string `json:"reason,omitempty"`
-	// Message says what is the matter, with amounts.
+	// Message describes the obstacle, with amounts.
 	Message string `json:"message"`
-	// Since is when it began or was last seen, Next when it is tried again.
+	// Since is when it began or was last seen, Next when it is retried.
 	Since *metav1.Time `json:"since,omitempty"`
 	Next  *metav1.Time `json:"next,omitempty"`
-	// Mend is what would help, "" when only waiting does.
-	Mend string `json:"mend,omitempty"`
+	// Fix is what would help, or "" if only waiting does.
+	Fix string `json:"fix,omitempty"`
 }
 
-// Node is what keeps the Pod off a node; nothing, when it would fit now.
+// Node is what keeps the Pod off a node. It has no refusals if the Pod would fit now.
 type Node struct {
 	Name    string    `json:"name"`
 	Refused []Refusal `json:"refused,omitempty"`
@@ -72,26 +71,26 @@ type Node struct {
 
 // Refusal is one rule that keeps the Pod off a node.
 type Refusal struct {
-	// Plugin is the scheduler's rule, Reason its word as it is counted in the Pod's condition.
+	// Plugin is the scheduler's plugin, Reason its reason as counted in the Pod's condition.
 	Plugin string `json:"plugin"`
 	Reason string `json:"reason"`
-	// Message is the reason with amounts and names. The amounts are also given each, for resources.
+	// Message is the reason with amounts and names. For resources, the amounts are also given separately.
 	Message  string   `json:"message"`
 	Resource string   `json:"resource,omitempty"`
 	Needs    string   `json:"needs,omitempty"`
 	Free     string   `json:"free,omitempty"`
 	Of       string   `json:"of,omitempty"`
 	Holders  []Holder `json:"holders,omitempty"`
-	Mend     string   `json:"mend,omitempty"`
+	Fix      string   `json:"fix,omitempty"`
 }
 
-// Holder is a Pod that holds what is short, and how much of it.
+// Holder is a Pod that holds some of what is short, and the amount.
 type Holder struct {
 	Pod    string `json:"pod"`
 	Amount string `json:"amount,omitempty"`
 }
 
-// Explain says why what was asked about does not run.
+// Explain explains why the object does not run.
 func Explain(f *Facts) Explanation {
 	switch {
 	case f.Pod != nil:
@@ -102,7 +101,7 @@ func Explain(f *Facts) Explanation {
 	return explainGone(f)
 }
 
-// events answers with the events about an object that have one of the reasons, the latest first.
+// events returns the events about an object that have one of the reasons, the latest first.
 func (f *Facts) events(reasons ...string) []corev1.Event {
 	var out []corev1.Event
 	for _, e := range f.Events {
@@ -114,7 +113,7 @@ func (f *Facts) events(reasons ...string) []corev1.Event {
 	return out
 }
 
-// lastSeen is when an event last happened.
+// lastSeen returns when an event last occurred.
 func lastSeen(e *corev1.Event) time.Time {
 	at := e.CreationTimestamp.Time
 	for _, t := range []time.Time{e.LastTimestamp.Time, e.EventTime.Time} {
@@ -128,13 +127,13 @@ func lastSeen(e *corev1.Event) time.Time {
 	return at
 }
 
-// seen is lastSeen for a finding.
+// seen returns lastSeen in the form that findings use.
 func seen(e *corev1.Event) *metav1.Time {
 	t := metav1.NewTime(lastSeen(e))
 	return &t
 }
 
-// since is a time for a finding; nil for none.
+// since converts a time for a finding. The zero time becomes nil.
 func since(t metav1.Time) *metav1.Time {
 	if t.IsZero() {
 		return nil
@@ -151,7 +150,7 @@ func condition(pod *corev1.Pod, kind corev1.PodConditionType) *corev1.PodConditi
 	return nil
 }
 
-// plural counts things in English.
+// plural formats a count with its noun.
 func plural(n int, one, many string) string {
 	if n == 1 {
 		return "1 " + one

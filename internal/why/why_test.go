@@ -19,7 +19,7 @@ var now = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 
 func ago(d time.Duration) metav1.Time { return metav1.NewTime(now.Add(-d)) }
 
-// podOf is a Pod on node n whose one container c is as the state says.
+// podOf returns a Pod on node n with one container c, which the options change.
 func podOf(change ...func(*corev1.Pod)) *corev1.Pod {
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "web", CreationTimestamp: ago(time.Hour)},
@@ -92,8 +92,7 @@ func holder(name, node, cpu, memory string) corev1.Pod {
 	return *p
 }
 
-// TestExplain holds the text of an answer against what it must say. A part that begins with ! must not be
-// there.
+// TestExplain checks the text of explanations. A part that starts with ! must not be in it.
 func TestExplain(t *testing.T) {
 	ready := nodeOf("n", "4", "8Gi")
 	down := nodeOf("n", "4", "8Gi", func(n *corev1.Node) {
@@ -113,7 +112,7 @@ func TestExplain(t *testing.T) {
 			}},
 			[]string{"it has no node: none of 2 fits", "scheduling: Unschedulable (60s ago)", "0/2 nodes are available: …",
 				"memory: needs 300Mi, 120Mi free of 512Mi; largest holder: shop/db 292Mi, shop/cache 100Mi",
-				"mend: free 180Mi of memory on the node, or request at most 120Mi",
+				"fix: free 180Mi of memory on the node, or request at most 120Mi",
 				"taint gpu=yes:NoSchedule is not tolerated", "!cpu:"},
 		},
 		"too large for any": {
@@ -149,11 +148,11 @@ func TestExplain(t *testing.T) {
 			Facts{Pod: unplacedPod("1", "1Gi", func(p *corev1.Pod) {
 				p.Spec.Volumes = []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "disk"}}}}
 			}), Cluster: &scheduler.Cluster{Nodes: []corev1.Node{ready}}},
-			[]string{`persistentvolumeclaim "disk" not found`, "mend: make the claim"},
+			[]string{`persistentvolumeclaim "disk" not found`, "fix: create the claim"},
 		},
 		"image not found": {
 			Facts{Node: &ready, Pod: podOf(state(waiting("ImagePullBackOff", `Back-off pulling image "registry.test/web:1": ErrImagePull: registry.test/web:1: not found`)))},
-			[]string{"it has node n and does not start", "image c: ImagePullBackOff", "not found", "mend: the registry has no such image"},
+			[]string{"it has node n and does not start", "image c: ImagePullBackOff", "not found", "fix: the registry has no such image"},
 		},
 		"image refused": {
 			Facts{Node: &ready, Pod: podOf(state(waiting("ErrImagePull", `failed to authorize: 401 Unauthorized`)))},
@@ -165,7 +164,7 @@ func TestExplain(t *testing.T) {
 		},
 		"crash loop": {
 			Facts{Node: &ready, Pod: podOf(state(waiting("CrashLoopBackOff", "back-off 40s restarting failed container=c pod=web"), exit(3, "Error", "no database")))},
-			[]string{"container c: CrashLoopBackOff (30s ago, next in 10s)", "it ended with exit code 3 and was restarted 3 times; it had run for 1m0s", "no database", "the back-off is 40s", "kubectl logs web -n shop -c c --previous"},
+			[]string{"container c: CrashLoopBackOff (30s ago, next in 10s)", "it ended with exit code 3 and was restarted 3 times; it ran for 1m0s", "no database", "the back-off is 40s", "kubectl logs web -n shop -c c --previous"},
 		},
 		"out of memory": {
 			Facts{Node: &ready, Pod: podOf(func(p *corev1.Pod) {
@@ -190,7 +189,7 @@ func TestExplain(t *testing.T) {
 					p.Status.Phase = corev1.PodRunning
 					p.Spec.Containers[0].ReadinessProbe = &corev1.Probe{PeriodSeconds: 5, ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/ready", Port: intstr.FromInt32(80)}}}
 				})},
-			[]string{"it runs on node n and is not ready", "probe c: Unhealthy", "readiness probe (GET http://:80/ready every 5s, 1s to answer)", "the last answer: HTTP probe failed with statuscode: 503 (4 times)"},
+			[]string{"it runs on node n and is not ready", "probe c: Unhealthy", "readiness probe (GET http://:80/ready every 5s, timeout 1s)", "the last result: HTTP probe failed with statuscode: 503 (4 times)"},
 		},
 		"node is gone": {Facts{Node: &down, Pod: podOf(state(running()))}, []string{"node n: NodeStatusUnknown", "Kubelet stopped posting node status.", "--force"}},
 		"finalizer": {
@@ -226,7 +225,7 @@ func TestExplain(t *testing.T) {
 				Quotas: []corev1.ResourceQuota{{ObjectMeta: metav1.ObjectMeta{Name: "small"}, Status: corev1.ResourceQuotaStatus{
 					Hard: corev1.ResourceList{corev1.ResourcePods: resource.MustParse("2")}, Used: corev1.ResourceList{corev1.ResourcePods: resource.MustParse("2")},
 				}}}},
-			[]string{"it was never made", "quota small: FailedCreate", "pods: 2 used of 2"},
+			[]string{"it was never created", "quota small: FailedCreate", "pods: 2 used of 2"},
 		},
 		"owner over a limit range": {
 			Facts{Owner: &unstructured.Unstructured{Object: map[string]any{
@@ -253,7 +252,7 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// A node that many others are like is told of once.
+// Many equal nodes are reported once.
 func TestManyNodes(t *testing.T) {
 	c := &scheduler.Cluster{}
 	for i := range 100 {

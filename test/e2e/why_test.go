@@ -38,13 +38,13 @@ func TestWhy(t *testing.T) {
 		s.create(p)
 	}
 	for name, want := range map[string][]string{
-		"huge":     {"it has no node", "1 Insufficient memory", "node " + s.node.name(), "needs 100Ti, ", "mend: the node is too small even when empty"},
+		"huge":     {"it has no node", "1 Insufficient memory", "node " + s.node.name(), "needs 100Ti, ", "fix: the node is too small even when empty"},
 		"gated":    {"SchedulingGated", "test.dev/gate"},
 		"no-map":   {"volume cfg needs ConfigMap settings, which does not exist", "kubectl create configmap settings -n " + s.ns},
-		"no-image": {"image c0: ", "connection refused", "mend: the registry is not reached"},
+		"no-image": {"image c0: ", "connection refused", "fix: the registry cannot be reached"},
 		"crash":    {"CrashLoopBackOff", "exit code 3", "next "},
 		"oom":      {"limit c0: OOMKilled", "memory limit of 20Mi", "peak "},
-		"unready":  {"probe c0: Unhealthy", "the last answer: not yet"},
+		"unready":  {"probe c0: Unhealthy", "the last result: not yet"},
 		"nobody":   {"it does not exist"},
 	} {
 		s.eventually("podium why "+name, func() error { return s.why(name, want...) })
@@ -75,7 +75,7 @@ spec:
 	s.eventually("podium why rs/rs", func() error {
 		return s.why("rs/rs", "3 wanted, 1 Pod is there", "quota small: FailedCreate", "exceeded quota: small", "pods: 1 used of 1")
 	})
-	s.eventually("podium why rs-none", func() error { return s.why("rs-none", "it was never made", "exceeded quota: small") })
+	s.eventually("podium why rs-none", func() error { return s.why("rs-none", "it was never created", "exceeded quota: small") })
 	s.kubectl("delete", "rs", "rs", "--wait=true")
 }
 

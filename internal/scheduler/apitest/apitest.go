@@ -1,6 +1,6 @@
-// Package apitest gives the tests of a package an API server: Podium's own, started once in the test's
-// process on an empty store, or the one that an environment variable names, so that the same tests can be
-// held against another.
+// Package apitest gives the tests of a package an API server: Podium's own, started once in the test's process
+// on an empty store, or the server that an environment variable names, so that the same tests can run against
+// another implementation.
 package apitest
 
 import (
@@ -22,8 +22,8 @@ import (
 	"podium.dev/podium/internal/store"
 )
 
-// Variable names a kubeconfig of an API server without controllers and scheduler of its own, to be used
-// instead.
+// Variable is the environment variable that names a kubeconfig of an API server to use instead. That server
+// must run without controllers and without a scheduler.
 const Variable = "PODIUM_TEST_KUBECONFIG"
 
 // shared is the server of this process.
@@ -33,7 +33,7 @@ var shared struct {
 	stop   func() error
 }
 
-// Main runs a package's tests and then ends the server, if one was started. Call it from TestMain.
+// Main runs a package's tests, ends the server if one was started, and exits. Call it from TestMain.
 func Main(m *testing.M) {
 	code := m.Run()
 	shared.Lock()
@@ -47,7 +47,7 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// Config answers with an admin's way to the API server, which it starts when it is the first to ask.
+// Config returns an admin's client configuration for the API server. The first call starts the server.
 func Config(t testing.TB) *rest.Config {
 	t.Helper()
 	shared.Lock()
@@ -72,7 +72,7 @@ func Config(t testing.TB) *rest.Config {
 
 // Server is an API server and its store in this process.
 type Server struct {
-	// Config is an admin's way to it, Kubeconfig the same for another process.
+	// Config is an admin's client configuration, Kubeconfig the same as a file's content for another process.
 	Config     *rest.Config
 	Kubeconfig []byte
 

@@ -1,10 +1,10 @@
-// Package cache keeps what the scheduler knows of nodes and of the Pods on them, and gives a snapshot of it
+// Package cache keeps what the scheduler knows about nodes and the Pods on them, and provides a snapshot of it
 // for each decision.
 //
-// A Pod for which a node was found counts as being there from that moment (it is assumed), long before the
-// API server has confirmed the binding, so that the next decision does not give the same room away again.
-// Snapshots share their nodes with the cache: a node is cloned before it is changed, and a snapshot is
-// brought up to date by replacing the nodes that changed since.
+// A Pod counts as being on its node from the moment the decision is made (it is assumed), long before the API
+// server confirms the binding, so that the next decision does not give the same room away again. Snapshots
+// share their nodes with the cache: a node is cloned before it is changed, and updating a snapshot replaces the
+// nodes that changed since the last update.
 package cache
 
 import (
@@ -24,21 +24,21 @@ type Cache struct {
 	nodes map[string]*node
 	pods  map[types.UID]*placed
 	order order
-	// images counts the nodes that have each image; when shared with a snapshot, it must be cloned before
+	// images counts the nodes that have each image. When it is shared with a snapshot it must be cloned before
 	// it is changed.
 	images       map[string]int
 	imagesShared bool
-	// changed are the nodes that the snapshot does not have in their newest state; reordered says that it
-	// has not the right nodes, or not in the right order.
+	// changed are the nodes whose newest state the snapshot does not have. reordered is set when the snapshot
+	// holds the wrong nodes, or holds them in the wrong order.
 	changed   map[string]bool
 	reordered bool
 }
 
-// node is a node, or what is left of one: Pods may be known before their node and outlive it. Such a node
+// node is a node, or what is left of one: Pods may be known before their node and may outlive it. Such a node
 // has no Node and is in no snapshot.
 type node struct {
 	info *framework.NodeInfo
-	// shared: the snapshot has this info, so it must be cloned before it is changed.
+	// shared is set when the snapshot has this info; it must then be cloned before it is changed.
 	shared bool
 }
 
@@ -49,7 +49,7 @@ type placed struct {
 	assumed bool
 }
 
-// New makes an empty cache. It serves one snapshot.
+// New returns an empty cache. It serves one snapshot.
 func New() *Cache {
 	return &Cache{
 		nodes: map[string]*node{}, pods: map[types.UID]*placed{},
@@ -57,38 +57,38 @@ func New() *Cache {
 	}
 }
 
-// SetNode takes in a node's newest state.
+// SetNode records a node's newest state.
 func (c *Cache) SetNode(n *corev1.Node) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	info := c.writable(n.Name)
+	info := c.writableLocked(n.Name)
 	before := info.Images
 	if c.order.set(n) {
 		c.reordered = true
 	}
 	if info.SetNode(n) {
-		c.countImages(before, -1)
-		c.countImages(info.Images, 1)
+		c.countImagesLocked(before, -1)
+		c.countImagesLocked(info.Images, 1)
 	}
 }
 
-// RemoveNode takes a node out. Its Pods stay known until they are removed themselves.
+// RemoveNode removes a node. Its Pods stay known until they are removed themselves.
 func (c *Cache) RemoveNode(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.nodes[name] == nil {
 		return
 	}
-	info := c.writable(name)
-	c.countImages(info.Images, -1)
+	info := c.writableLocked(name)
+	c.countImagesLocked(info.Images, -1)
 	info.Node, info.Images = nil, nil
 	c.order.remove(name)
 	c.reordered = true
-	c.drop(name)
+	c.dropLocked(name)
 }
 
-// SetPod takes in the newest state of a Pod that is on a node. It confirms one that was assumed there, and
-// corrects one that was assumed elsewhere. It answers with the state before, nil when there was none.
+// SetPod records the newest state of a Pod that is on a node. It confirms a Pod that was assumed there, and
+// corrects one that was assumed elsewhere. It returns the previous state, or nil if there was none.
 func (c *Cache) SetPod(p *framework.PodInfo) *framework.PodInfo {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -97,31 +97,31 @@ func (c *Cache) SetPod(p *framework.PodInfo) *framework.PodInfo {
 		have.assumed = false
 		return have.info
 	}
-	before := c.unplace(p.Pod.UID)
-	c.place(p, p.Pod.Spec.NodeName, false)
+	before := c.unplaceLocked(p.Pod.UID)
+	c.placeLocked(p, p.Pod.Spec.NodeName, false)
 	return before
 }
 
-// RemovePod takes out a Pod that is gone or has ended, and answers with its last state, nil when it was on no
-// node.
+// RemovePod removes a Pod that was deleted or has ended. It returns the Pod's last state, or nil if it was on
+// no node.
 func (c *Cache) RemovePod(uid types.UID) *framework.PodInfo {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.unplace(uid)
+	return c.unplaceLocked(uid)
 }
 
-// Assume counts a Pod as being on the node. It fails for a Pod that is on a node already.
+// Assume counts a Pod as being on the node. It returns an error if the Pod is on a node already.
 func (c *Cache) Assume(p *framework.PodInfo, nodeName string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if have := c.pods[p.Pod.UID]; have != nil {
-		return fmt.Errorf("assume pod %s on node %s: it is on node %s already", p.Name(), nodeName, have.node)
+		return fmt.Errorf("assume pod %s on node %s: it is already on node %s", p.Name(), nodeName, have.node)
 	}
-	c.place(p, nodeName, true)
+	c.placeLocked(p, nodeName, true)
 	return nil
 }
 
-// Forget takes back an Assume. A Pod that was confirmed in the meantime stays, which the answer false says.
+// Forget undoes an Assume. It reports false for a Pod that was confirmed in the meantime, which stays.
 func (c *Cache) Forget(uid types.UID) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,11 +129,11 @@ func (c *Cache) Forget(uid types.UID) bool {
 	if have == nil || !have.assumed {
 		return false
 	}
-	c.unplace(uid)
+	c.unplaceLocked(uid)
 	return true
 }
 
-// NodeOf answers with the node that a Pod is on or assumed to be on, "" for none.
+// NodeOf returns the node that a Pod is on or assumed to be on, or "" if there is none.
 func (c *Cache) NodeOf(uid types.UID) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -143,8 +143,8 @@ func (c *Cache) NodeOf(uid types.UID) string {
 	return ""
 }
 
-// Update brings the snapshot up to date. It is always the same snapshot; the caller must not use it in two
-// decisions at a time.
+// Update brings the snapshot up to date. It must always be given the same snapshot, and the caller must not use
+// that snapshot in two decisions at a time.
 func (c *Cache) Update(s *framework.Snapshot) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -152,13 +152,13 @@ func (c *Cache) Update(s *framework.Snapshot) {
 		names := c.order.names()
 		all := make([]*framework.NodeInfo, 0, len(names))
 		for _, name := range names {
-			all = append(all, c.share(name))
+			all = append(all, c.shareLocked(name))
 		}
 		s.SetAll(all)
 	} else {
 		for name := range c.changed {
 			if i, ok := s.Index[name]; ok {
-				s.Set(i, c.share(name))
+				s.Set(i, c.shareLocked(name))
 			}
 		}
 	}
@@ -167,7 +167,7 @@ func (c *Cache) Update(s *framework.Snapshot) {
 	clear(c.changed)
 }
 
-// Copy answers with a snapshot of its own, for a reader other than the one that Update serves.
+// Copy returns a new snapshot, for a reader other than the one that Update serves.
 func (c *Cache) Copy() *framework.Snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -175,22 +175,22 @@ func (c *Cache) Copy() *framework.Snapshot {
 	names := c.order.names()
 	all := make([]*framework.NodeInfo, 0, len(names))
 	for _, name := range names {
-		all = append(all, c.share(name))
+		all = append(all, c.shareLocked(name))
 	}
 	s.SetAll(all)
 	s.ImageNodes, c.imagesShared = c.images, true
 	return s
 }
 
-// share answers with a node's info, which must from now on be cloned before it is changed.
-func (c *Cache) share(name string) *framework.NodeInfo {
+// shareLocked returns a node's info. From now on it must be cloned before it is changed.
+func (c *Cache) shareLocked(name string) *framework.NodeInfo {
 	n := c.nodes[name]
 	n.shared = true
 	return n.info
 }
 
-// writable answers with a node's info for a change, and makes it known as changed.
-func (c *Cache) writable(name string) *framework.NodeInfo {
+// writableLocked returns a node's info for a change and marks the node as changed.
+func (c *Cache) writableLocked(name string) *framework.NodeInfo {
 	n := c.nodes[name]
 	if n == nil {
 		n = &node{info: framework.NewNodeInfo()}
@@ -203,32 +203,32 @@ func (c *Cache) writable(name string) *framework.NodeInfo {
 	return n.info
 }
 
-func (c *Cache) place(p *framework.PodInfo, nodeName string, assumed bool) {
+func (c *Cache) placeLocked(p *framework.PodInfo, nodeName string, assumed bool) {
 	c.pods[p.Pod.UID] = &placed{info: p, node: nodeName, assumed: assumed}
-	c.writable(nodeName).AddPod(p)
+	c.writableLocked(nodeName).AddPod(p)
 }
 
-func (c *Cache) unplace(uid types.UID) *framework.PodInfo {
+func (c *Cache) unplaceLocked(uid types.UID) *framework.PodInfo {
 	have := c.pods[uid]
 	if have == nil {
 		return nil
 	}
 	delete(c.pods, uid)
-	c.writable(have.node).RemovePod(uid)
-	c.drop(have.node)
+	c.writableLocked(have.node).RemovePod(uid)
+	c.dropLocked(have.node)
 	return have.info
 }
 
-// drop forgets a node that is gone and has no Pods any more.
-func (c *Cache) drop(name string) {
+// dropLocked forgets a node that was deleted and has no Pods left.
+func (c *Cache) dropLocked(name string) {
 	if info := c.nodes[name].info; info.Node == nil && len(info.Pods) == 0 {
 		delete(c.nodes, name)
 		delete(c.changed, name)
 	}
 }
 
-// countImages counts the images of one node in or out.
-func (c *Cache) countImages(names map[string]int64, sign int) {
+// countImagesLocked adds (sign 1) or removes (sign -1) the images of one node.
+func (c *Cache) countImagesLocked(names map[string]int64, sign int) {
 	if len(names) == 0 {
 		return
 	}

@@ -83,7 +83,7 @@ func TestAssume(t *testing.T) {
 	}
 }
 
-// TestRandomHistories compares each snapshot, after random changes, with one made from nothing.
+// TestRandomHistories compares the snapshot after each random change with one built from scratch.
 func TestRandomHistories(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

@@ -6,8 +6,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// order is the order of the nodes: one of each zone in turn, so that looking at the first hundred nodes is a
-// look at all zones.
+// order is the order of the nodes. It takes one node of each zone in turn, so that the first hundred nodes
+// cover all zones.
 type order struct {
 	zones  []string
 	byZone map[string][]string
@@ -18,7 +18,7 @@ func newOrder() order {
 	return order{byZone: map[string][]string{}, zoneOf: map[string]string{}}
 }
 
-// set puts a node in, and says whether that changed the order.
+// set adds a node and reports whether the order changed.
 func (o *order) set(n *corev1.Node) bool {
 	zone := zoneKey(n)
 	if have, ok := o.zoneOf[n.Name]; ok {
@@ -48,7 +48,7 @@ func (o *order) remove(name string) {
 	}
 }
 
-// names lists the nodes in order.
+// names returns the nodes in order.
 func (o *order) names() []string {
 	out := make([]string, 0, len(o.zoneOf))
 	for round := 0; len(out) < len(o.zoneOf); round++ {
@@ -61,7 +61,7 @@ func (o *order) names() []string {
 	return out
 }
 
-// zoneKey is the node's region and zone, "" when it has neither.
+// zoneKey returns the node's region and zone, or "" if it has neither.
 func zoneKey(n *corev1.Node) string {
 	label := func(names ...string) string {
 		for _, name := range names {

@@ -15,12 +15,12 @@ import (
 	"podium.dev/podium/internal/scheduler/profile"
 )
 
-// absent are plugins of Kubernetes that have nothing to decide here: a configuration may disable them, and
+// absent are plugins of Kubernetes that have nothing to decide in Podium. A configuration may disable them but
 // need not.
 var absent = []string{"DynamicResources", "GangScheduling", "DeferredPodScheduling"}
 
-// Read reads a configuration, in YAML or JSON. Unknown fields are an error, and so is what cannot be done
-// here; the error names the field.
+// Read reads a configuration in YAML or JSON. Unknown fields and settings that are not supported are errors;
+// the error names the field.
 func Read(data []byte) (scheduler.Options, error) {
 	var out scheduler.Options
 	in, err := decode(data)
@@ -28,7 +28,7 @@ func Read(data []byte) (scheduler.Options, error) {
 		return out, fmt.Errorf("read the scheduler's configuration: %w", err)
 	}
 	if len(in.Extenders) > 0 {
-		return out, errors.New("extenders: scheduler extenders are not supported; take them out")
+		return out, errors.New("extenders: scheduler extenders are not supported; remove the field")
 	}
 	if in.PercentageOfNodesToScore != nil {
 		out.PercentageOfNodesToScore = int(*in.PercentageOfNodesToScore)
@@ -57,7 +57,7 @@ func Read(data []byte) (scheduler.Options, error) {
 
 func percentage(n int) error {
 	if n < 0 || n > 100 {
-		return fmt.Errorf("percentageOfNodesToScore: %d is not in the range of 0 to 100", n)
+		return fmt.Errorf("percentageOfNodesToScore: %d is not in the range 0 to 100", n)
 	}
 	return nil
 }
@@ -74,7 +74,7 @@ func decode(data []byte) (*configv1.KubeSchedulerConfiguration, error) {
 	}
 	in, ok := object.(*configv1.KubeSchedulerConfiguration)
 	if !ok {
-		return nil, fmt.Errorf("it is a %T, not a KubeSchedulerConfiguration", object)
+		return nil, fmt.Errorf("the object is a %T, want a KubeSchedulerConfiguration", object)
 	}
 	return in, in.DecodeNestedObjects(decoder)
 }
@@ -110,15 +110,15 @@ func readProfile(in *configv1.KubeSchedulerProfile) (scheduler.ProfileOptions, e
 	return out, nil
 }
 
-// pointSet is what a configuration says of one point.
+// pointSet is the part of a configuration that is about one extension point.
 type pointSet struct {
 	name  string
-	point profile.Point // 0: nothing there can be turned on or off here
+	point profile.Point // 0: no plugin can be turned on or off at this point
 	set   *configv1.PluginSet
 }
 
-// merge brings a configuration's plugins into the default ones: first those for all points, then those for
-// single points.
+// merge merges a configuration's plugins into the default ones: first those of multiPoint, then those of single
+// points.
 func merge(all []scheduler.PluginOptions, in *configv1.Plugins) ([]scheduler.PluginOptions, error) {
 	var err error
 	if all, err = mergeAll(all, &in.MultiPoint); err != nil {
@@ -183,14 +183,14 @@ func mergePoint(all []scheduler.PluginOptions, p pointSet) ([]scheduler.PluginOp
 	return all, nil
 }
 
-// enabled reads a plugin that is to be used; its weight is 1 when none is given.
+// enabled reads a plugin that a configuration enables. Its weight is 1 if none is given.
 func enabled(e configv1.Plugin) (scheduler.PluginOptions, error) {
 	if slices.Contains(absent, e.Name) {
-		return scheduler.PluginOptions{}, fmt.Errorf("plugin %q has nothing to decide here and cannot be enabled; take it out", e.Name)
+		return scheduler.PluginOptions{}, fmt.Errorf("plugin %q cannot be enabled: Podium has nothing for it to decide; remove it", e.Name)
 	}
 	known := slices.ContainsFunc(scheduler.DefaultPlugins(), func(p scheduler.PluginOptions) bool { return p.Name == e.Name })
 	if !known {
-		return scheduler.PluginOptions{}, fmt.Errorf("there is no scheduler plugin %q", e.Name)
+		return scheduler.PluginOptions{}, fmt.Errorf("unknown scheduler plugin %q", e.Name)
 	}
 	out := scheduler.PluginOptions{Name: e.Name, Weight: 1}
 	if e.Weight != nil {

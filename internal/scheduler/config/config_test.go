@@ -81,8 +81,8 @@ func TestErrorsNameTheField(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"unknown field", "podMaxBackoff: 3\n", `unknown field "podMaxBackoff"`},
 		{"wrong kind", "", "no kind"},
-		{"unknown plugin", "profiles: [{plugins: {score: {enabled: [{name: Nonsense}]}}}]\n", `profiles[0].plugins.score.enabled[0]: there is no scheduler plugin "Nonsense"`},
-		{"plugin that is not here", "profiles: [{plugins: {multiPoint: {enabled: [{name: DynamicResources}]}}}]\n", `profiles[0].plugins.multiPoint.enabled[0]: plugin "DynamicResources" has nothing to decide here`},
+		{"unknown plugin", "profiles: [{plugins: {score: {enabled: [{name: Nonsense}]}}}]\n", `profiles[0].plugins.score.enabled[0]: unknown scheduler plugin "Nonsense"`},
+		{"plugin that is not here", "profiles: [{plugins: {multiPoint: {enabled: [{name: DynamicResources}]}}}]\n", `profiles[0].plugins.multiPoint.enabled[0]: plugin "DynamicResources" cannot be enabled`},
 		{"percentage", "percentageOfNodesToScore: 101\n", "percentageOfNodesToScore: 101 is not in the range"},
 		{"back-off", "podInitialBackoffSeconds: 5\npodMaxBackoffSeconds: 2\n", "podMaxBackoffSeconds: must be at least"},
 		{"extenders", "extenders: [{urlPrefix: http://x}]\n", "extenders: scheduler extenders are not supported"},

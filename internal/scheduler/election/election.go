@@ -1,9 +1,9 @@
-// Package election has one of several processes lead at a time: the one that holds a lease.
+// Package election elects one leader among several processes: the holder of a lease.
 //
-// A leader renews its lease every RetryPeriod. When it has not been able to for RenewDeadline it stops
-// leading, and what it has under way must end within the time that is left until LeaseDuration, because then
-// the others, who have seen the lease unchanged for that long, may take it. A leader that ends in good order
-// gives the lease back, so that another can go on at once.
+// A leader renews its lease every RetryPeriod. If it cannot renew it for RenewDeadline, it stops leading. What
+// it has under way must end before LeaseDuration is over, because then the other processes, which have seen the
+// lease unchanged for that long, may take it. A leader that stops in good order releases the lease, so that
+// another process can take over at once.
 package election
 
 import (
@@ -19,21 +19,20 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Config says who is elected, and for what.
+// Config configures an election.
 type Config struct {
 	Client kubernetes.Interface
 	Clock  clock.Clock
-	// Identity tells this process from the others.
+	// Identity identifies this process among the candidates.
 	Identity string
-	// Namespace and Name are those of the lease.
+	// Namespace and Name name the lease.
 	Namespace, Name string
-	// LeaseDuration is how long a leader that has fallen silent is waited for, RenewDeadline how long a
-	// leader tries to renew its lease before it stops, RetryPeriod the time between tries. Zero means 15 s,
-	// 10 s and 2 s.
+	// LeaseDuration is how long candidates wait for a silent leader, RenewDeadline how long a leader tries to
+	// renew its lease before it stops, and RetryPeriod the time between tries. Zero means 15 s, 10 s and 2 s.
 	LeaseDuration, RenewDeadline, RetryPeriod time.Duration
 }
 
-// Margin is how long what a leader has under way may take after it stopped leading.
+// Margin returns how long work that a leader has under way may take after it stopped leading.
 func (c *Config) Margin() time.Duration {
 	c.complete()
 	return (c.LeaseDuration - c.RenewDeadline) / 2
@@ -53,8 +52,9 @@ func (c *Config) complete() {
 	}
 }
 
-// Run calls lead whenever this process is the leader. lead's context ends when it is not any more, or when
-// ctx ends; lead must return then. Run returns when ctx has ended, or with lead's error.
+// Run calls lead whenever this process becomes the leader. The context passed to lead ends when the process
+// loses the lease or ctx ends; lead must then return. Run returns when ctx has ended, or with the error of
+// lead.
 func Run(ctx context.Context, config Config, lead func(context.Context) error) error {
 	config.complete()
 	e := &elector{Config: config}
@@ -62,9 +62,9 @@ func Run(ctx context.Context, config Config, lead func(context.Context) error) e
 		if !e.acquire(ctx) {
 			return nil
 		}
-		klog.InfoS("Leading", "lease", e.Name, "identity", e.Identity)
+		klog.FromContext(ctx).Info("Acquired the lease, leading", "lease", e.Name, "identity", e.Identity)
 		err := e.lead(ctx, lead)
-		e.giveBack()
+		e.release(ctx)
 		if err != nil || ctx.Err() != nil {
 			return err
 		}
@@ -74,14 +74,14 @@ func Run(ctx context.Context, config Config, lead func(context.Context) error) e
 // elector is one process in the election.
 type elector struct {
 	Config
-	// seen is the lease as it was last seen to change, and when.
+	// seen is the lease as it was when it last changed, seenAt is when this process observed that.
 	seen   coordv1.LeaseSpec
 	seenAt time.Time
-	// renewed is when the lease was last renewed by this process.
+	// renewed is when this process last renewed the lease.
 	renewed time.Time
 }
 
-// acquire tries to take the lease until it has it; it answers false when ctx ends before.
+// acquire tries to take the lease until it succeeds. It returns false if ctx ends first.
 func (e *elector) acquire(ctx context.Context) bool {
 	for {
 		held, err := e.try(ctx)
@@ -89,7 +89,7 @@ func (e *elector) acquire(ctx context.Context) bool {
 			return true
 		}
 		if err != nil && ctx.Err() == nil {
-			klog.ErrorS(err, "Could not ask for the lease, will try again", "lease", e.Name)
+			klog.FromContext(ctx).Error(err, "Failed to acquire the lease, will retry", "lease", e.Name)
 		}
 		if !e.pause(ctx) {
 			return false
@@ -97,7 +97,7 @@ func (e *elector) acquire(ctx context.Context) bool {
 	}
 }
 
-// pause waits for the next try; it answers false when ctx ends before.
+// pause waits for the next try. It returns false if ctx ends first.
 func (e *elector) pause(ctx context.Context) bool {
 	t := e.Clock.NewTimer(e.RetryPeriod)
 	defer t.Stop()
@@ -109,7 +109,7 @@ func (e *elector) pause(ctx context.Context) bool {
 	}
 }
 
-// lead leads, and renews the lease beside, until one of the two ends.
+// lead runs lead and renews the lease in the background until one of the two ends.
 func (e *elector) lead(ctx context.Context, lead func(context.Context) error) error {
 	leading, stop := context.WithCancel(ctx)
 	defer stop()
@@ -127,14 +127,14 @@ func (e *elector) lead(ctx context.Context, lead func(context.Context) error) er
 		held, err := e.try(try)
 		cancel()
 		if !held && (err == nil || e.Clock.Since(e.renewed) >= e.RenewDeadline) {
-			klog.ErrorS(err, "Lost the lease; not leading any more", "lease", e.Name, "identity", e.Identity)
+			klog.FromContext(ctx).Error(err, "Lost the lease, stopped leading", "lease", e.Name, "identity", e.Identity)
 			stop()
 			return <-ended
 		}
 	}
 }
 
-// try takes or renews the lease. It answers false without an error when another holds it.
+// try takes or renews the lease. It returns false and no error when another process holds it.
 func (e *elector) try(ctx context.Context) (bool, error) {
 	now := e.Clock.Now()
 	leases := e.Client.CoordinationV1().Leases(e.Namespace)
@@ -156,7 +156,7 @@ func (e *elector) try(ctx context.Context) (bool, error) {
 	lease.Spec = e.spec(lease.Spec, now)
 	_, err = leases.Update(ctx, lease, metav1.UpdateOptions{})
 	if apierrors.IsConflict(err) {
-		return false, fmt.Errorf("somebody else wrote lease %s/%s: %w", e.Namespace, e.Name, err)
+		return false, fmt.Errorf("lease %s/%s was written by another process: %w", e.Namespace, e.Name, err)
 	}
 	if err != nil {
 		return false, fmt.Errorf("write lease %s/%s: %w", e.Namespace, e.Name, err)
@@ -165,8 +165,8 @@ func (e *elector) try(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// mayTake says whether the lease is this process's, nobody's, or its holder has been silent for too long. The
-// silence is measured by this process's own clock, from when it saw the lease change.
+// mayTake reports whether this process may take the lease: it holds it, nobody does, or the holder has been
+// silent for too long. Silence is measured by this process's own clock, from when it saw the lease change.
 func (e *elector) mayTake(s coordv1.LeaseSpec, now time.Time) bool {
 	if s.HolderIdentity == nil || *s.HolderIdentity == "" || *s.HolderIdentity == e.Identity {
 		return true
@@ -185,7 +185,7 @@ func same(a, b coordv1.LeaseSpec) bool {
 	return a.RenewTime != nil && b.RenewTime != nil && a.RenewTime.Equal(b.RenewTime) && *a.HolderIdentity == *b.HolderIdentity
 }
 
-// spec is the lease when this process holds it.
+// spec returns the spec of the lease as held by this process.
 func (e *elector) spec(before coordv1.LeaseSpec, now time.Time) coordv1.LeaseSpec {
 	at, seconds := metav1.NewMicroTime(now), int32((e.LeaseDuration+time.Second-1)/time.Second)
 	out := coordv1.LeaseSpec{HolderIdentity: &e.Identity, LeaseDurationSeconds: &seconds, RenewTime: &at, AcquireTime: before.AcquireTime, LeaseTransitions: before.LeaseTransitions}
@@ -199,17 +199,17 @@ func (e *elector) spec(before coordv1.LeaseSpec, now time.Time) coordv1.LeaseSpe
 	return out
 }
 
-// giveBack gives up the lease if it is still held.
-func (e *elector) giveBack() {
-	ctx, cancel := context.WithTimeout(context.Background(), e.RetryPeriod)
+// release gives up the lease if this process still holds it. It does so even after ctx ended.
+func (e *elector) release(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.RetryPeriod)
 	defer cancel()
 	leases := e.Client.CoordinationV1().Leases(e.Namespace)
 	lease, err := leases.Get(ctx, e.Name, metav1.GetOptions{})
 	if err != nil || lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity != e.Identity {
-		return // the others will wait until it runs out
+		return // the others wait until it expires
 	}
 	lease.Spec.HolderIdentity = new(string)
 	if _, err := leases.Update(ctx, lease, metav1.UpdateOptions{}); err != nil {
-		klog.ErrorS(err, "Could not give the lease back; the others will wait until it runs out", "lease", e.Name)
+		klog.FromContext(ctx).Error(err, "Failed to release the lease, other candidates wait until it expires", "lease", e.Name)
 	}
 }

@@ -26,7 +26,7 @@ func config(client kubernetes.Interface, who string) Config {
 }
 
 func TestOneLeadsAtATime(t *testing.T) {
-	client, err := kubernetes.NewForConfig(apitest.Config(t)) // which, unlike a fake, lets only one of two writers win
+	client, err := kubernetes.NewForConfig(apitest.Config(t)) // unlike a fake, it lets only one of two concurrent writers win
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestTakesOverFromASilentLeader(t *testing.T) {
 	if took := time.Since(start); err != nil || took < 300*time.Millisecond {
 		t.Errorf("took over after %v: %v", took, err)
 	}
-	if held, err := old.try(t.Context()); !held || err != nil { // it was given back
+	if held, err := old.try(t.Context()); !held || err != nil { // it was released
 		t.Errorf("the lease was not given back: %v %v", held, err)
 	}
 }

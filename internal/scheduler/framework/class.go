@@ -15,27 +15,27 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 )
 
-// Class is what Pods have in common that no rule about other Pods can tell apart: the same namespace, labels
-// and terms about other Pods, and being deleted or not. The thousand Pods of a workload are one class, so
-// that a rule is held against it once and not a thousand times, and its selectors are read once.
+// Class is the part of a Pod that rules about other Pods look at: namespace, labels, terms about other Pods,
+// and whether the Pod is being deleted. The thousand Pods of a workload are one class, so that a rule is
+// evaluated once and not a thousand times, and its selectors are parsed once.
 //
-// Classes are shared: two Pods are of the same class when they have the same *Class.
+// Classes are shared: two Pods are of the same class if they have the same *Class.
 type Class struct {
 	Namespace string
 	Labels    labels.Set
-	// Deleted: the Pods have a deletionTimestamp.
+	// Deleted is set when the Pods have a deletionTimestamp.
 	Deleted bool
-	// Affinity and AntiAffinity are the required terms about other Pods, the others the preferred ones.
+	// Affinity and AntiAffinity are the required terms about other Pods; the other two are the preferred ones.
 	Affinity, AntiAffinity                   []PodTerm
 	PreferredAffinity, PreferredAntiAffinity []WeightedPodTerm
-	// Bad is set when a selector cannot be read; such a Pod fits nowhere.
+	// Bad is set when a selector cannot be parsed. Such a Pod fits no node.
 	Bad error
 }
 
-// PodTerm is one term of affinity or anti-affinity between Pods.
+// PodTerm is one term of pod affinity or anti-affinity.
 type PodTerm struct {
 	Namespaces sets.Set[string]
-	// NamespaceSelector selects further namespaces by their labels; nil selects none.
+	// NamespaceSelector selects further namespaces by their labels. Nil selects none.
 	NamespaceSelector labels.Selector
 	Selector          labels.Selector
 	TopologyKey       string
@@ -47,12 +47,12 @@ type WeightedPodTerm struct {
 	Weight int64
 }
 
-// HasAffinity says whether there is any term about other Pods.
+// HasAffinity reports whether the Pods have any term about other Pods.
 func (c *Class) HasAffinity() bool {
 	return len(c.Affinity)+len(c.AntiAffinity)+len(c.PreferredAffinity)+len(c.PreferredAntiAffinity) > 0
 }
 
-// Matches says whether the term is about the Pods of a class.
+// Matches reports whether the term selects the Pods of a class.
 func (t *PodTerm) Matches(c *Class, namespaces Namespaces) bool {
 	if !t.Namespaces.Has(c.Namespace) && (t.NamespaceSelector == nil || !t.NamespaceSelector.Matches(namespaces.Labels(c.Namespace))) {
 		return false
@@ -60,13 +60,13 @@ func (t *PodTerm) Matches(c *Class, namespaces Namespaces) bool {
 	return t.Selector.Matches(c.Labels)
 }
 
-// classes are those in use. One that no Pod is of any more is forgotten by and by.
+// classes holds the classes in use. An entry is removed after its class was garbage collected.
 var classes = struct {
 	sync.Mutex
 	all map[string]weak.Pointer[Class]
 }{all: map[string]weak.Pointer[Class]{}}
 
-// classOf answers with the class of a Pod.
+// classOf returns the class of a Pod.
 func classOf(pod *corev1.Pod) *Class {
 	key := classKey(pod)
 	classes.Lock()
@@ -80,7 +80,7 @@ func classOf(pod *corev1.Pod) *Class {
 	return c
 }
 
-// forgetClass drops a key whose class is gone, unless it has a new one.
+// forgetClass removes a key whose class was collected, unless the key has a new class.
 func forgetClass(key string) {
 	classes.Lock()
 	defer classes.Unlock()
@@ -89,7 +89,7 @@ func forgetClass(key string) {
 	}
 }
 
-// classKey is the same for Pods of the same class, and for no others.
+// classKey returns a key that is equal for two Pods exactly if they are of the same class.
 func classKey(pod *corev1.Pod) string {
 	var b strings.Builder
 	b.WriteString(pod.Namespace)
@@ -103,7 +103,7 @@ func classKey(pod *corev1.Pod) string {
 		b.WriteString(pod.Labels[key])
 	}
 	if a := pod.Spec.Affinity; a != nil && (a.PodAffinity != nil || a.PodAntiAffinity != nil) {
-		// The wire form holds everything, in one order. Writing it into memory does not fail.
+		// The wire form holds everything in a fixed order. Marshaling into memory does not fail.
 		terms, _ := (&corev1.Affinity{PodAffinity: a.PodAffinity, PodAntiAffinity: a.PodAntiAffinity}).Marshal()
 		b.WriteByte('\n')
 		b.Write(terms)
@@ -142,8 +142,8 @@ func (c *Class) weighted(in []corev1.WeightedPodAffinityTerm) []WeightedPodTerm 
 	return out
 }
 
-// term reads one term. A term that names no namespaces means the Pod's own. The API server has merged
-// matchLabelKeys into the selector.
+// term parses one term. A term without namespaces means the Pod's own namespace. The API server has already
+// merged matchLabelKeys into the selector.
 func (c *Class) term(in *corev1.PodAffinityTerm) PodTerm {
 	t := PodTerm{TopologyKey: in.TopologyKey, Namespaces: sets.New(in.Namespaces...)}
 	if len(in.Namespaces) == 0 && in.NamespaceSelector == nil {

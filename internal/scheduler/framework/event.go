@@ -11,38 +11,38 @@ const (
 	NodeTaints
 	NodeSchedulable // spec.unschedulable
 	NodeFeatures    // status.declaredFeatures
-	// PodPlaced: a Pod was bound, or is about to be.
+	// PodPlaced: a Pod was bound or is about to be bound.
 	PodPlaced
 	// PodLabels: the labels of a placed Pod changed.
 	PodLabels
-	// PodShrunk: a placed Pod requests less.
+	// PodShrunk: a placed Pod requests less than before.
 	PodShrunk
-	// PodGone: a placed Pod is deleted or has ended.
+	// PodGone: a placed Pod was deleted or has ended.
 	PodGone
-	// OwnLabels, OwnTolerations, OwnGates, OwnShrunk, OwnSpec: the waiting Pod itself changed. OwnSpec goes
-	// with any of them.
+	// OwnLabels, OwnTolerations, OwnGates, OwnShrunk and OwnSpec: the waiting Pod itself changed. OwnSpec
+	// accompanies each of the others.
 	OwnLabels
 	OwnTolerations
 	OwnGates
 	OwnShrunk
 	OwnSpec
 	NamespaceLabels
-	// ClaimChange: a persistent volume claim was made or changed.
+	// ClaimChange: a persistent volume claim was created or changed.
 	ClaimChange
-	// ForceRetry wakes every Pod, whatever refused it.
+	// ForceRetry wakes every Pod, whichever plugin refused it.
 	ForceRetry
 )
 
-// Event is a change in the cluster. Old and New are *corev1.Node, *PodInfo or *corev1.Namespace, nil before
-// an addition and after a removal.
+// Event is a change in the cluster. Old and New are *corev1.Node, *PodInfo or *corev1.Namespace. Old is nil for
+// an addition, New for a removal.
 type Event struct {
 	Kinds    EventKind
 	Old, New any
 }
 
-// Hint says which events may make a Pod fit that the plugin refused.
+// Hint names the events that may make a Pod fit that the plugin refused.
 type Hint struct {
 	Kinds EventKind
-	// Helps says whether this very event may; nil says that each may.
+	// Helps reports whether this particular event may help. Nil means that every event of these kinds may.
 	Helps func(pod *PodInfo, e Event) bool
 }

@@ -7,35 +7,35 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// NodeInfo is a node and what is on it. What a snapshot holds is never changed: a change is made on a clone.
+// NodeInfo is a node and what is on it. A NodeInfo in a snapshot is never changed: changes are made to a clone.
 type NodeInfo struct {
 	Node *corev1.Node
-	// Pods are those on the node, bound or about to be.
+	// Pods are the Pods on the node, bound or about to be bound.
 	Pods []*PodInfo
 	// Classes counts the Pods by class.
 	Classes []ClassCount
-	// Affinity counts the Pods that have any term about other Pods, AntiAffinity those with required
+	// Affinity counts the Pods that have any term about other Pods, AntiAffinity those that have required
 	// anti-affinity.
 	Affinity, AntiAffinity int
-	// Allocatable is what the node has to give, Requested what its Pods take of it. ScoreRequested is what
-	// they count for in scores.
+	// Allocatable is what the node offers, Requested the sum of the Pods' requests. ScoreRequested is the sum
+	// that scores use.
 	Allocatable, Requested, ScoreRequested Resource
-	// HostPorts are those taken.
+	// HostPorts are the ports in use.
 	HostPorts []HostPort
-	// Images are the sizes in bytes of the images on the node, by each of their names.
+	// Images maps each name of an image on the node to the image's size in bytes.
 	Images map[string]int64
 }
 
-// ClassCount is how many Pods are of a class.
+// ClassCount is the number of Pods of a class.
 type ClassCount struct {
 	Class *Class
 	N     int
 }
 
-// NewNodeInfo makes an empty node.
+// NewNodeInfo returns an empty node.
 func NewNodeInfo() *NodeInfo { return &NodeInfo{} }
 
-// SetNode takes in the node's newest state, and says whether its images are others than before.
+// SetNode records the node's newest state and reports whether its images changed.
 func (n *NodeInfo) SetNode(node *corev1.Node) (newImages bool) {
 	newImages = n.Images == nil || !slices.EqualFunc(n.Node.Status.Images, node.Status.Images, sameImage)
 	if newImages {
@@ -46,7 +46,7 @@ func (n *NodeInfo) SetNode(node *corev1.Node) (newImages bool) {
 	return newImages
 }
 
-// Clone answers with a copy whose Pods can be changed.
+// Clone returns a copy whose Pods can be changed.
 func (n *NodeInfo) Clone() *NodeInfo {
 	c := *n
 	c.Pods = slices.Clone(n.Pods)
@@ -56,7 +56,7 @@ func (n *NodeInfo) Clone() *NodeInfo {
 	return &c
 }
 
-// AddPod puts a Pod on the node.
+// AddPod adds a Pod to the node.
 func (n *NodeInfo) AddPod(p *PodInfo) {
 	n.Pods = append(n.Pods, p)
 	n.count(p.Class, 1)
@@ -65,7 +65,7 @@ func (n *NodeInfo) AddPod(p *PodInfo) {
 	n.ScoreRequested.Add(&p.ScoreRequest, 1)
 }
 
-// RemovePod takes a Pod off the node and says whether it was there.
+// RemovePod removes a Pod from the node and reports whether it was there.
 func (n *NodeInfo) RemovePod(uid types.UID) bool {
 	i := slices.IndexFunc(n.Pods, hasUID(uid))
 	if i < 0 {
@@ -87,7 +87,7 @@ func (n *NodeInfo) RemovePod(uid types.UID) bool {
 	return true
 }
 
-// count counts a Pod of the class in (1) or out (-1).
+// count adds (sign 1) or removes (sign -1) one Pod of the class.
 func (n *NodeInfo) count(c *Class, sign int) {
 	if c.HasAffinity() {
 		n.Affinity += sign

@@ -10,15 +10,15 @@ import (
 	"k8s.io/apimachinery/pkg/selection"
 )
 
-// NodeSelector is a Pod's node selector and required node affinity, read once so that holding it against
-// thousands of nodes costs no memory.
+// NodeSelector is a Pod's node selector and required node affinity, parsed once so that matching it against
+// thousands of nodes allocates nothing.
 type NodeSelector struct {
 	labels map[string]string
 	terms  []NodeTerm
 	any    bool // there are no terms to satisfy
 }
 
-// NodeTerm is one term: all of its requirements must hold. An empty term selects nothing.
+// NodeTerm is one node selector term. All of its requirements must hold. An empty term selects nothing.
 type NodeTerm struct {
 	labels labels.Requirements
 	names  []nameRequirement
@@ -30,7 +30,8 @@ type nameRequirement struct {
 	not   bool
 }
 
-// NewNodeSelector reads a Pod's. The error says what cannot be read.
+// NewNodeSelector parses a Pod's node selector and node affinity. It returns an error for a requirement that
+// cannot be parsed.
 func NewNodeSelector(pod *corev1.Pod) (NodeSelector, error) {
 	s := NodeSelector{labels: pod.Spec.NodeSelector, any: true}
 	if a := pod.Spec.Affinity; a != nil && a.NodeAffinity != nil && a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution != nil {
@@ -46,7 +47,7 @@ func NewNodeSelector(pod *corev1.Pod) (NodeSelector, error) {
 	return s, nil
 }
 
-// Matches says whether the node is selected.
+// Matches reports whether the selector selects the node.
 func (s *NodeSelector) Matches(node *corev1.Node) bool {
 	for key, value := range s.labels {
 		if have, ok := node.Labels[key]; !ok || have != value {
@@ -64,7 +65,7 @@ func (s *NodeSelector) Matches(node *corev1.Node) bool {
 	return false
 }
 
-// operators are what a term may ask of a label.
+// operators maps the operators of a node selector term to those of label selectors.
 var operators = map[corev1.NodeSelectorOperator]selection.Operator{
 	corev1.NodeSelectorOpIn:           selection.In,
 	corev1.NodeSelectorOpNotIn:        selection.NotIn,
@@ -74,7 +75,7 @@ var operators = map[corev1.NodeSelectorOperator]selection.Operator{
 	corev1.NodeSelectorOpLt:           selection.LessThan,
 }
 
-// NewNodeTerm reads a term.
+// NewNodeTerm parses a term.
 func NewNodeTerm(in *corev1.NodeSelectorTerm) (NodeTerm, error) {
 	var t NodeTerm
 	for _, e := range in.MatchExpressions {
@@ -87,14 +88,14 @@ func NewNodeTerm(in *corev1.NodeSelectorTerm) (NodeTerm, error) {
 	for _, f := range in.MatchFields {
 		not := f.Operator == corev1.NodeSelectorOpNotIn
 		if f.Key != metav1.ObjectNameField || !not && f.Operator != corev1.NodeSelectorOpIn {
-			return t, fmt.Errorf("requirement on field %q: only %s In and NotIn can be asked for", f.Key, metav1.ObjectNameField)
+			return t, fmt.Errorf("requirement on field %q: only %s with In or NotIn is supported", f.Key, metav1.ObjectNameField)
 		}
 		t.names = append(t.names, nameRequirement{f.Values, not})
 	}
 	return t, nil
 }
 
-// Matches says whether the node is selected.
+// Matches reports whether the term selects the node.
 func (t *NodeTerm) Matches(node *corev1.Node) bool {
 	for i := range t.labels {
 		if !t.labels[i].Matches(labels.Set(node.Labels)) {

@@ -7,33 +7,33 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// PodInfo is a Pod with what decisions need of it. It is never changed once made.
+// PodInfo is a Pod together with what decisions need of it. It is immutable.
 type PodInfo struct {
 	Pod *corev1.Pod
-	// Request is what the Pod takes of a node.
+	// Request is the sum of what the Pod takes from a node.
 	Request Resource
-	// ScoreRequest is Request with a small amount of CPU and memory for containers that request none.
+	// ScoreRequest is Request with a small default of CPU and memory for containers that request none.
 	ScoreRequest Resource
-	// HostPorts are the ports of the node that the Pod takes.
+	// HostPorts are the host ports that the Pod uses.
 	HostPorts []HostPort
-	// Class is what other Pods' rules see of it, and its own rules about other Pods.
+	// Class is the part of the Pod that rules about other Pods look at, with the Pod's own rules about others.
 	Class *Class
 	// Nodes is the node selector and the required node affinity.
 	Nodes NodeSelector
-	// Priority is the Pod's priority, 0 when it has none.
+	// Priority is the Pod's priority, or 0 if it has none.
 	Priority int32
-	// Bad is set when a selector cannot be read; such a Pod fits nowhere.
+	// Bad is set when a selector cannot be parsed. Such a Pod fits no node.
 	Bad error
 }
 
-// HostPort is a port of a node that a container takes.
+// HostPort is a port of the host that a container uses.
 type HostPort struct {
 	IP       string // "0.0.0.0" for every address
 	Protocol corev1.Protocol
 	Port     int32
 }
 
-// NewPodInfo reads a Pod.
+// NewPodInfo computes what decisions need of a Pod.
 func NewPodInfo(pod *corev1.Pod) *PodInfo {
 	requests := podRequests(pod)
 	p := &PodInfo{
@@ -53,25 +53,25 @@ func NewPodInfo(pod *corev1.Pod) *PodInfo {
 	return p
 }
 
-// Name is the Pod's namespace and name.
+// Name returns the Pod's namespace and name.
 func (p *PodInfo) Name() types.NamespacedName {
 	return types.NamespacedName{Namespace: p.Pod.Namespace, Name: p.Pod.Name}
 }
 
-// SameOnNode says whether two states of a Pod that is on a node are the same to every decision, so that the
-// older may stand for the newer. Most of what a node agent reports of a running Pod changes nothing.
+// SameOnNode reports whether two states of a placed Pod are equal to every decision, so that the older one can
+// be kept. Most status updates of a running Pod change nothing here.
 func SameOnNode(a, b *PodInfo) bool {
 	return a.Class == b.Class && a.Priority == b.Priority &&
 		a.Request.equal(&b.Request) && a.ScoreRequest.equal(&b.ScoreRequest) && slices.Equal(a.HostPorts, b.HostPorts) &&
 		a.Pod.Status.StartTime.Equal(b.Pod.Status.StartTime) && disrupted(a.Pod) == disrupted(b.Pod)
 }
 
-// Preempted says whether the Pod is ending because the scheduler preempted it.
+// Preempted reports whether the Pod is terminating because the scheduler preempted it.
 func Preempted(pod *corev1.Pod) bool {
 	return pod.DeletionTimestamp != nil && disrupted(pod) == corev1.PodReasonPreemptionByScheduler
 }
 
-// disrupted says why the Pod is about to go, "" when it is not.
+// disrupted returns the reason of the Pod's DisruptionTarget condition, or "" if it is not true.
 func disrupted(pod *corev1.Pod) string {
 	for i := range pod.Status.Conditions {
 		if c := &pod.Status.Conditions[i]; c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue {
@@ -81,8 +81,8 @@ func disrupted(pod *corev1.Pod) string {
 	return ""
 }
 
-// hostPorts lists the node's ports that the Pod's containers take. Ordinary init containers take theirs one
-// after the other, before the others start, and are not counted; sidecars are.
+// hostPorts lists the host ports of the Pod's containers. Ordinary init containers run one after the other
+// before the main containers start and are not counted; sidecars are.
 func hostPorts(pod *corev1.Pod) []HostPort {
 	var out []HostPort
 	add := func(c *corev1.Container) {
@@ -114,7 +114,7 @@ func hostPorts(pod *corev1.Pod) []HostPort {
 // anyIP stands for every address of a node.
 const anyIP = "0.0.0.0"
 
-// Conflicts says whether two ports cannot both be taken on one node.
+// Conflicts reports whether two ports cannot both be used on one node.
 func (h HostPort) Conflicts(o HostPort) bool {
 	return h.Port == o.Port && h.Protocol == o.Protocol && (h.IP == o.IP || h.IP == anyIP || o.IP == anyIP)
 }

@@ -9,23 +9,24 @@ import (
 	resourcehelper "k8s.io/component-helpers/resource"
 )
 
-// What a container that requests nothing counts for when nodes are scored, so that such Pods are spread too.
+// What a container without requests counts for in scores, so that such Pods are spread too. The numbers are
+// those of Kubernetes (pkg/scheduler/util, DefaultMilliCPURequest and DefaultMemoryRequest).
 const (
 	defaultMilliCPU = 100
 	defaultMemory   = 200 * 1024 * 1024
 )
 
-// Resource is an amount of each resource: what a Pod requests, what of a node is requested, what it has.
+// Resource is an amount of each resource: what a Pod requests, or what a node has or has given away.
 type Resource struct {
 	MilliCPU         int64
 	Memory           int64 // bytes
 	EphemeralStorage int64 // bytes
 	Pods             int64
-	// Scalar holds the extended resources and huge pages; nil when there are none.
+	// Scalar holds extended resources and huge pages. It is nil if there are none.
 	Scalar map[corev1.ResourceName]int64
 }
 
-// NewResource reads a list. Names that the scheduler does not count are left out.
+// NewResource reads a resource list. Names that the scheduler does not count are left out.
 func NewResource(list corev1.ResourceList) Resource {
 	var r Resource
 	for name, q := range list {
@@ -68,14 +69,14 @@ func (r *Resource) equal(o *Resource) bool {
 	return r.MilliCPU == o.MilliCPU && r.Memory == o.Memory && r.EphemeralStorage == o.EphemeralStorage && maps.Equal(r.Scalar, o.Scalar)
 }
 
-// Clone answers with a copy that shares nothing.
+// Clone returns a deep copy.
 func (r *Resource) Clone() Resource {
 	c := *r
 	c.Scalar = maps.Clone(r.Scalar)
 	return c
 }
 
-// Of answers with the amount of one resource; CPU in thousandths.
+// Of returns the amount of one resource. CPU is in thousandths of a core.
 func (r *Resource) Of(name corev1.ResourceName) int64 {
 	switch name {
 	case corev1.ResourceCPU:
@@ -90,7 +91,7 @@ func (r *Resource) Of(name corev1.ResourceName) int64 {
 	return r.Scalar[name]
 }
 
-// Quantity puts an amount of a resource into Kubernetes' notation.
+// Quantity formats an amount of a resource in Kubernetes' notation.
 func Quantity(name corev1.ResourceName, n int64) string {
 	switch {
 	case name == corev1.ResourceCPU:
@@ -101,7 +102,7 @@ func Quantity(name corev1.ResourceName, n int64) string {
 	return resource.NewQuantity(n, resource.DecimalSI).String()
 }
 
-// IsScalar says whether the scheduler counts a resource that has no field of its own: extended resources,
+// IsScalar reports whether the scheduler counts a resource that has no field of its own: extended resources,
 // huge pages, attachable volumes and prefixed native resources.
 func IsScalar(name corev1.ResourceName) bool {
 	s := string(name)
@@ -109,21 +110,21 @@ func IsScalar(name corev1.ResourceName) bool {
 		strings.HasPrefix(s, corev1.ResourceAttachableVolumesPrefix) || strings.Contains(s, corev1.ResourceDefaultNamespacePrefix)
 }
 
-// IsExtended says whether the name is of an extended resource: in a domain that is not Kubernetes' own, and
-// not of a quota.
+// IsExtended reports whether the name is that of an extended resource: its domain is not one of Kubernetes, and
+// it is not a quota name.
 func IsExtended(name corev1.ResourceName) bool {
 	s := string(name)
 	return strings.Contains(s, "/") && !strings.Contains(s, corev1.ResourceDefaultNamespacePrefix) &&
 		!strings.HasPrefix(s, corev1.DefaultResourceRequestsPrefix)
 }
 
-// podRequests answers with what the Pod takes of a node: the larger of what its containers take while it
-// runs and while it initializes, Pod-level requests where they are set, and its overhead.
+// podRequests returns what the Pod takes from a node: the larger of what its containers take while running and
+// while initializing, Pod-level requests where they are set, and the overhead.
 func podRequests(pod *corev1.Pod) Resource {
 	return NewResource(resourcehelper.PodRequests(pod, requestOptions(nil)))
 }
 
-// podRequestsForScore is podRequests, which is given, with a small amount in place of nothing.
+// podRequestsForScore returns requests, as podRequests computed them, with a small amount in place of nothing.
 func podRequestsForScore(pod *corev1.Pod, requests Resource) Resource {
 	if requestsBoth(pod.Spec.Containers) && requestsBoth(pod.Spec.InitContainers) {
 		return requests
@@ -131,7 +132,7 @@ func podRequestsForScore(pod *corev1.Pod, requests Resource) Resource {
 	return NewResource(resourcehelper.PodRequests(pod, requestOptions(inPlaceOfNothing)))
 }
 
-// requestsBoth says whether each container says how much CPU and memory it requests.
+// requestsBoth reports whether every container requests both CPU and memory.
 func requestsBoth(containers []corev1.Container) bool {
 	for i := range containers {
 		r := containers[i].Resources.Requests
@@ -149,7 +150,7 @@ var inPlaceOfNothing = corev1.ResourceList{
 	corev1.ResourceMemory: *resource.NewQuantity(defaultMemory, resource.DecimalSI),
 }
 
-// requestOptions counts a running Pod that is being resized by the larger of what it has and what it wants.
+// requestOptions counts a running Pod that is being resized by the larger of what it has and what it requests.
 func requestOptions(missing corev1.ResourceList) resourcehelper.PodResourcesOptions {
 	return resourcehelper.PodResourcesOptions{
 		UseStatusResources: true,

@@ -1,24 +1,24 @@
 package framework
 
-// Snapshot is the cluster at one moment: what one decision sees. It is filled by the cache and not changed
-// while a decision uses it.
+// Snapshot is the cluster at one moment, as one decision sees it. The cache fills it; it does not change during
+// a decision.
 type Snapshot struct {
-	// Nodes are in an order that takes from each zone in turn.
+	// Nodes are ordered so that zones take turns.
 	Nodes []*NodeInfo
-	// Index is the place of each node in Nodes, by name.
+	// Index maps a node's name to its place in Nodes.
 	Index map[string]int
-	// ImageNodes says on how many nodes an image is, by name.
+	// ImageNodes counts the nodes that have an image, by the image's name.
 	ImageNodes map[string]int
-	// affinity and antiAffinity count the nodes with such Pods.
+	// affinity and antiAffinity count the nodes with Pods of these kinds.
 	affinity, antiAffinity int
 }
 
-// NewSnapshot makes an empty one.
+// NewSnapshot returns an empty snapshot.
 func NewSnapshot() *Snapshot {
 	return &Snapshot{Index: map[string]int{}, ImageNodes: map[string]int{}}
 }
 
-// Get answers with a node, or nil.
+// Get returns a node, or nil if it is not in the snapshot.
 func (s *Snapshot) Get(name string) *NodeInfo {
 	if i, ok := s.Index[name]; ok {
 		return s.Nodes[i]
@@ -26,7 +26,7 @@ func (s *Snapshot) Get(name string) *NodeInfo {
 	return nil
 }
 
-// Set replaces a node that is in the snapshot.
+// Set replaces the i-th node.
 func (s *Snapshot) Set(i int, n *NodeInfo) {
 	s.count(s.Nodes[i], -1)
 	s.count(n, 1)
@@ -56,7 +56,7 @@ func (s *Snapshot) count(n *NodeInfo, sign int) {
 	}
 }
 
-// AnyAffinity says whether some Pod of some node has a term about other Pods, AnyAntiAffinity whether some
-// Pod has required anti-affinity.
+// AnyAffinity reports whether any Pod on any node has a term about other Pods, AnyAntiAffinity whether any Pod
+// has required anti-affinity.
 func (s *Snapshot) AnyAffinity() bool     { return s.affinity > 0 }
 func (s *Snapshot) AnyAntiAffinity() bool { return s.antiAffinity > 0 }

@@ -6,39 +6,40 @@ import (
 	"strings"
 )
 
-// Code says what kind of answer a plugin gave.
+// Code is the kind of a plugin's negative result.
 type Code int
 
 const (
-	// Unschedulable: no; but preempting Pods could make it yes.
+	// Unschedulable means that the Pod does not fit, but preempting other Pods could change that.
 	Unschedulable Code = iota
-	// Unresolvable: no, and no preemption would help.
+	// Unresolvable means that the Pod does not fit and preemption would not help.
 	Unresolvable
-	// Pending: not yet; the plugin will say when by an event of its own.
+	// Pending means that the Pod cannot be decided on yet. The plugin sends an event when it can.
 	Pending
-	// Failed: the plugin could not tell. Err says why.
+	// Failed means that the plugin could not decide. Err has the reason.
 	Failed
 )
 
-// Status is a plugin's refusal or failure; nil means yes. It is shared and must not be changed.
+// Status is a plugin's refusal or failure; nil means that the Pod fits. A Status is shared and must not be
+// changed.
 type Status struct {
 	Code    Code
 	Plugin  string
-	Reasons []string // in Kubernetes' words, as they are counted in messages
+	Reasons []string // in Kubernetes' words, as messages count them
 	Err     error
 }
 
-// Refuse makes a refusal that preemption could lift.
+// Refuse returns a refusal that preemption could lift.
 func Refuse(plugin string, reasons ...string) *Status {
 	return &Status{Code: Unschedulable, Plugin: plugin, Reasons: reasons}
 }
 
-// RefuseForGood makes a refusal that preemption cannot lift.
+// RefuseForGood returns a refusal that preemption cannot lift.
 func RefuseForGood(plugin string, reasons ...string) *Status {
 	return &Status{Code: Unresolvable, Plugin: plugin, Reasons: reasons}
 }
 
-// Fail makes the answer of a plugin that could not tell.
+// Fail returns the status of a plugin that could not decide.
 func Fail(plugin string, err error) *Status {
 	return &Status{Code: Failed, Plugin: plugin, Reasons: []string{err.Error()}, Err: err}
 }
@@ -51,7 +52,7 @@ func (s *Status) Message() string {
 	return strings.Join(s.Reasons, ", ")
 }
 
-// NoneAvailable says, as Kubernetes does, that none of the nodes is available, and for how many of them each
+// NoneAvailable formats, as Kubernetes does, that none of the nodes is available, and for how many of them each
 // reason holds.
 func NoneAvailable(nodes int, reasons map[string]int) string {
 	all := make([]string, 0, len(reasons))
@@ -66,21 +67,21 @@ func NoneAvailable(nodes int, reasons map[string]int) string {
 	return out
 }
 
-// Detail explains a refusal in numbers or names, for people. The amounts are set for resources only.
+// Detail explains a refusal to a person, in numbers or names. The amounts are set for resources only.
 type Detail struct {
 	// Plugin and Reason are those of the refusal.
 	Plugin, Reason string
-	// Text says what is in the way, such as "taint gpu=yes:NoSchedule is not tolerated".
+	// Text names the obstacle, for example "taint gpu=yes:NoSchedule is not tolerated".
 	Text string
-	// Resource is what is short; Needs, Free and Of are in Kubernetes' notation.
+	// Resource is what is short. Needs, Free and Of are in Kubernetes' notation.
 	Resource, Needs, Free, Of string
-	// Holders are who takes most of the resource, the largest first.
+	// Holders are the Pods that take most of the resource, the largest first.
 	Holders []Holder
-	// Mend says what would lift the refusal.
-	Mend string
+	// Fix describes what would lift the refusal.
+	Fix string
 }
 
-// Holder is a Pod and how much it takes.
+// Holder is a Pod and the amount it takes.
 type Holder struct {
 	Pod    string // NAMESPACE/NAME
 	Amount string

@@ -1,6 +1,6 @@
-// Package oracletest holds what tests hold the scheduler against: an oracle that says by brute force, straight from
-// the objects and without any of the scheduler's code, whether a Pod may go to a node; and makers of random nodes
-// and Pods to ask it about.
+// Package oracletest checks the scheduler's decisions independently. An oracle decides by brute force, directly
+// on the objects and without any of the scheduler's code, whether a Pod may go to a node. Generators make
+// random nodes and Pods to ask it about.
 package oracletest
 
 import (
@@ -14,7 +14,7 @@ import (
 // Oracle knows a cluster.
 type Oracle struct {
 	Nodes      map[string]*corev1.Node
-	Pods       map[string]*corev1.Pod // placed ones, by a name that is theirs alone
+	Pods       map[string]*corev1.Pod // placed Pods, by a unique name
 	Namespaces map[string]labels.Set
 }
 
@@ -28,13 +28,14 @@ func (o *Oracle) on(node string) []*corev1.Pod {
 	return out
 }
 
-// Fits says whether the Pod may go to the node.
+// Fits reports whether the Pod may go to the node.
 func (o *Oracle) Fits(p *corev1.Pod, node *corev1.Node) bool {
 	return o.Broken(p, node) == "" && o.affinity(p, node) && o.spread(p, node)
 }
 
-// Broken names a rule that the Pod would break on the node, "" for none, of those rules that the end of other Pods
-// cannot break: what a decision has found to be so is so still when it is carried out.
+// Broken returns the name of a rule that the Pod would break on the node, or "" if there is none. It covers the
+// rules that the end of other Pods cannot break: a placement that obeyed them when it was decided still does
+// when it is carried out.
 func (o *Oracle) Broken(p *corev1.Pod, node *corev1.Node) string {
 	cordoned := node.Spec.Unschedulable && !tolerated(p, corev1.Taint{Key: "node.kubernetes.io/unschedulable", Effect: "NoSchedule"})
 	switch {
@@ -114,7 +115,7 @@ func tolerated(p *corev1.Pod, taint corev1.Taint) bool {
 	})
 }
 
-// keepsOff says whether a taint keeps the Pod off.
+// keepsOff reports whether a taint keeps the Pod off the node.
 func keepsOff(p *corev1.Pod, node *corev1.Node) bool {
 	return slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Effect != "PreferNoSchedule" && !tolerated(p, t) })
 }
@@ -152,7 +153,7 @@ func selected(p *corev1.Pod, node *corev1.Node) bool {
 	return false
 }
 
-// about says whether a term of owner's is about the other Pod.
+// about reports whether a term of owner selects the other Pod.
 func (o *Oracle) about(owner *corev1.Pod, t corev1.PodAffinityTerm, other *corev1.Pod) bool {
 	in := slices.Contains(t.Namespaces, other.Namespace) || len(t.Namespaces) == 0 && t.NamespaceSelector == nil && owner.Namespace == other.Namespace
 	if t.NamespaceSelector != nil {

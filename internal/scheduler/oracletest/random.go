@@ -14,13 +14,13 @@ import (
 // Random makes random nodes and Pods.
 type Random struct{ *rand.Rand }
 
-// Chance answers true in so many of a hundred cases.
+// Chance returns true with the given probability in percent.
 func (r Random) Chance(percent int) bool { return r.IntN(100) < percent }
 
-// PickOf answers with one of them.
+// PickOf returns one of the values.
 func PickOf[T any](r Random, all ...T) T { return all[r.IntN(len(all))] }
 
-// Node makes a node.
+// Node returns a random node.
 func (r Random) Node(name string) *corev1.Node {
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name}}}
 	if r.Chance(85) {
@@ -67,7 +67,7 @@ func (r Random) term() corev1.PodAffinityTerm {
 	return t
 }
 
-// Pod makes a Pod of namespace s or t.
+// Pod returns a random Pod of namespace s or t.
 func (r Random) Pod(name string) *corev1.Pod {
 	priority := int32(r.IntN(3))
 	p := &corev1.Pod{
@@ -116,7 +116,7 @@ func (r Random) Pod(name string) *corev1.Pod {
 	return p
 }
 
-// requestsOf requests CPU in thousandths and bytes of memory; of what is 0 nothing is said.
+// requestsOf returns requests of CPU in thousandths and memory in bytes. An amount of 0 is left out.
 func requestsOf(cpu, memory int64) corev1.ResourceRequirements {
 	list := corev1.ResourceList{}
 	if cpu > 0 {

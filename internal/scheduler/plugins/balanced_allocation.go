@@ -6,8 +6,8 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// BalancedAllocation prefers nodes whose resources the Pod would leave taken in equal shares, so that no
-// resource runs out while much of another is left.
+// BalancedAllocation prefers nodes on which the Pod leaves the resources used in equal shares, so that no
+// resource runs out while much of another is free.
 type BalancedAllocation struct {
 	Resources []Weighted
 }
@@ -25,15 +25,15 @@ func (b BalancedAllocation) PreScore(pod *framework.PodInfo, _ *framework.Snapsh
 	return framework.PreScore{Skip: true}
 }
 
-// Score implements framework.Scorer: half the range for the balance that the Pod leaves as it is, more for
-// one that it betters.
+// Score implements framework.Scorer: half the range if the Pod leaves the balance as it is, more if it improves
+// it.
 func (b BalancedAllocation) Score(_ any, pod *framework.PodInfo, _ *framework.Snapshot, node *framework.NodeInfo) int64 {
 	with, without := b.balance(pod, node, true), b.balance(pod, node, false)
 	const half = framework.MaxScore / 2
 	return half + (half+with-without)/2
 }
 
-// balance is MaxScore when all resources are taken in equal shares, and less the more the shares deviate.
+// balance returns MaxScore if all resources are used in equal shares, and less the more the shares deviate.
 func (b BalancedAllocation) balance(pod *framework.PodInfo, node *framework.NodeInfo, with bool) int64 {
 	var shares [8]float64
 	n, sum := 0, 0.0

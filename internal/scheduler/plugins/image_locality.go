@@ -6,15 +6,15 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// Images that together are smaller than the first bound do not draw a Pod to a node; for each container more
-// than the second makes no difference.
+// Images below the lower bound in total do not attract a Pod to a node; beyond the upper bound per container
+// more makes no difference.
 const (
 	imagesTooSmall     = 23 << 20
 	imagesPerContainer = 1000 << 20
 )
 
-// ImageLocality prefers nodes that have the Pod's images already: the larger they are, the more; and the
-// more nodes have an image, the more it counts, so that one node with a rare image is not flooded.
+// ImageLocality prefers nodes that already have the Pod's images: the larger the image, the more it counts. An
+// image counts more if more nodes have it, so that the one node with a rare image is not flooded.
 type ImageLocality struct{}
 
 // Name implements framework.Plugin.
@@ -38,7 +38,7 @@ func (ImageLocality) PreScore(pod *framework.PodInfo, _ *framework.Snapshot, _ [
 	return framework.PreScore{State: images}
 }
 
-// tagged adds the tag that an image without one means.
+// tagged appends the implied tag to an image without one.
 func tagged(image string) string {
 	if strings.LastIndex(image, ":") <= strings.LastIndex(image, "/") {
 		return image + ":latest"

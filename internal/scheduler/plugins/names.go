@@ -1,7 +1,7 @@
-// Package plugins holds the scheduler's rules, one in each file: which nodes a Pod may go to, and which of
-// them is best.
+// Package plugins holds the scheduler's rules, one per file: which nodes a Pod may go to, and which of them is
+// best.
 //
-// Names, rules and words are those of Kubernetes v1.37's plugins of the same names.
+// Names, rules and messages are those of the Kubernetes v1.37 plugins of the same names.
 package plugins
 
 // The names of the plugins, as configuration files use them.

@@ -13,16 +13,15 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// NodeAffinity keeps a Pod to the nodes that its node selector and its required node affinity select, and
-// draws it to those that its preferred affinity does.
+// NodeAffinity restricts a Pod to the nodes that its node selector and required node affinity select, and
+// prefers those that its preferred affinity selects.
 type NodeAffinity struct {
-	// Added and AddedPreferred are an affinity that the scheduler's configuration adds to every Pod; nil
-	// for none.
+	// Added and AddedPreferred are an affinity that the scheduler's configuration adds to every Pod, or nil.
 	Added          *framework.NodeSelector
 	AddedPreferred []PreferredTerm
 }
 
-// PreferredTerm is a term and the weight of the nodes that it selects.
+// PreferredTerm is a term and the weight of the nodes it selects.
 type PreferredTerm struct {
 	framework.NodeTerm
 	Weight int64
@@ -37,7 +36,7 @@ var (
 // Name implements framework.Plugin.
 func (NodeAffinity) Name() string { return NodeAffinityName }
 
-// PreFilter implements framework.PreFilterer: terms that all name nodes leave only those.
+// PreFilter implements framework.PreFilterer. If every term names nodes, only those are considered.
 func (n NodeAffinity) PreFilter(pod *framework.PodInfo, _ *framework.Snapshot) framework.PreFilter {
 	required := requiredNodeAffinity(pod.Pod)
 	if required == nil {
@@ -67,7 +66,7 @@ func requiredNodeAffinity(pod *corev1.Pod) *corev1.NodeSelector {
 	return nil
 }
 
-// namedNodes answers with the nodes that a term names, or that it names none in particular.
+// namedNodes returns the nodes that a term names; all is true if the term does not name nodes.
 func namedNodes(term *corev1.NodeSelectorTerm) (names sets.Set[string], all bool) {
 	for _, f := range term.MatchFields {
 		if f.Key != metav1.ObjectNameField || f.Operator != corev1.NodeSelectorOpIn {
@@ -93,20 +92,20 @@ func (n NodeAffinity) Filter(_ framework.State, pod *framework.PodInfo, node *fr
 	return nil
 }
 
-// PreScore implements framework.PreScorer: it reads the Pod's preferred terms.
+// PreScore implements framework.PreScorer: it parses the Pod's preferred terms.
 func (n NodeAffinity) PreScore(pod *framework.PodInfo, _ *framework.Snapshot, _ []*framework.NodeInfo) framework.PreScore {
 	terms := n.AddedPreferred
 	if a := pod.Pod.Spec.Affinity; a != nil && a.NodeAffinity != nil {
 		own, err := ReadPreferred(a.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution)
 		if err != nil {
-			return framework.PreScore{Skip: true} // validation keeps such out
+			return framework.PreScore{Skip: true} // validation rejects such terms
 		}
 		terms = slices.Concat(terms, own)
 	}
 	return framework.PreScore{State: terms, Skip: len(terms) == 0}
 }
 
-// ReadPreferred reads preferred terms. Those of weight 0 and those that are empty count for nothing.
+// ReadPreferred parses preferred terms. Terms of weight 0 and empty terms are dropped.
 func ReadPreferred(in []corev1.PreferredSchedulingTerm) ([]PreferredTerm, error) {
 	var out []PreferredTerm
 	for i := range in {
@@ -172,11 +171,11 @@ func (n NodeAffinity) Explain(state framework.State, pod *framework.PodInfo, nod
 		} else if have != want {
 			missing = append(missing, fmt.Sprintf("the node has %s=%s (nodeSelector wants %s=%s)", key, have, key, want))
 		}
-		d.Mend = "label the node, or change the pod's nodeSelector"
+		d.Fix = "label the node, or change the pod's nodeSelector"
 	}
 	if len(missing) == 0 {
 		missing = append(missing, "no term of the pod's required node affinity selects the node")
-		d.Mend = "label the node, or change the pod's node affinity"
+		d.Fix = "label the node, or change the pod's node affinity"
 	}
 	d.Text = strings.Join(missing, "; ")
 	return []framework.Detail{d}

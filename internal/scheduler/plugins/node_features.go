@@ -12,10 +12,10 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// NodeDeclaredFeatures keeps a Pod off nodes that do not declare a feature that its spec makes use of.
+// NodeDeclaredFeatures keeps a Pod off nodes that do not declare a feature that its spec uses (KEP-5328).
 type NodeDeclaredFeatures struct{}
 
-// kubernetesVersion is the version by which it is known which features a Pod needs.
+// kubernetesVersion is the version that decides which features a Pod needs.
 var kubernetesVersion = version.MustParseGeneric("1.37.0")
 
 var refusedFeatures = framework.RefuseForGood(NodeDeclaredFeaturesName, "node(s) didn't match Pod's required features")
@@ -23,7 +23,7 @@ var refusedFeatures = framework.RefuseForGood(NodeDeclaredFeaturesName, "node(s)
 // Name implements framework.Plugin.
 func (NodeDeclaredFeatures) Name() string { return NodeDeclaredFeaturesName }
 
-// neededFeatures are those that the Pod needs.
+// neededFeatures are the features that a Pod needs.
 type neededFeatures []string
 
 // Clone implements framework.State; nothing in it changes.
@@ -58,7 +58,7 @@ func (NodeDeclaredFeatures) Filter(state framework.State, _ *framework.PodInfo, 
 	return nil
 }
 
-// missing are the features that the node does not declare.
+// missing returns the features that the node does not declare.
 func (f neededFeatures) missing(node *corev1.Node) []string {
 	var out []string
 	for _, name := range f {
@@ -80,6 +80,6 @@ func (NodeDeclaredFeatures) Explain(state framework.State, _ *framework.PodInfo,
 	missing := strings.Join(needed.missing(node.Node), ", ")
 	return []framework.Detail{{
 		Plugin: NodeDeclaredFeaturesName, Reason: refusedFeatures.Message(),
-		Text: "the node does not declare " + missing, Mend: "add a node of a version that has it, or do without",
+		Text: "the node does not declare " + missing, Fix: "add a node of a version that has the feature, or do not use it",
 	}}
 }

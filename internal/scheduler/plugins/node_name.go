@@ -6,7 +6,7 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// NodeName keeps a Pod that names its node to it.
+// NodeName restricts a Pod that names a node to that node.
 type NodeName struct{}
 
 var refusedNodeName = framework.RefuseForGood(NodeNameName, "node(s) didn't match the requested node name")

@@ -7,7 +7,7 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// NodePorts keeps a Pod off nodes where a port of the node that it takes is taken.
+// NodePorts keeps a Pod off nodes where one of its host ports is in use.
 type NodePorts struct{}
 
 var refusedPorts = framework.Refuse(NodePortsName, "node(s) didn't have free ports for the requested pod ports")
@@ -53,9 +53,9 @@ func (NodePorts) Explain(_ framework.State, pod *framework.PodInfo, node *framew
 			}
 			out = append(out, framework.Detail{
 				Plugin: NodePortsName, Reason: refusedPorts.Message(),
-				Text:    fmt.Sprintf("host port %d/%s is taken", want.Port, want.Protocol),
+				Text:    fmt.Sprintf("host port %d/%s is in use", want.Port, want.Protocol),
 				Holders: []framework.Holder{{Pod: other.Name().String()}},
-				Mend:    "take another hostPort, or none",
+				Fix:     "use another hostPort, or none",
 			})
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// NodeUnschedulable keeps Pods off nodes that are cordoned, unless they tolerate that.
+// NodeUnschedulable keeps Pods off cordoned nodes unless they tolerate the cordon's taint.
 type NodeUnschedulable struct{}
 
 var (
@@ -41,7 +41,7 @@ func (NodeUnschedulable) Hints() []framework.Hint {
 func (NodeUnschedulable) Explain(framework.State, *framework.PodInfo, *framework.NodeInfo) []framework.Detail {
 	return []framework.Detail{{
 		Plugin: NodeUnschedulableName, Reason: refusedUnschedulable.Message(),
-		Text: "the node is cordoned", Mend: "kubectl uncordon it",
+		Text: "the node is cordoned", Fix: "uncordon it with kubectl uncordon",
 	}}
 }
 
@@ -54,5 +54,5 @@ func tolerates(tolerations []corev1.Toleration, taint *corev1.Taint) bool {
 	return false
 }
 
-// quiet is for library calls that want a logger for trouble that validation has ruled out.
+// quiet is passed to library calls that log problems which validation has ruled out.
 var quiet = klog.Background()

@@ -9,14 +9,14 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// InterPodAffinity keeps a Pod to nodes of domains where Pods run that its required affinity is about, and
-// off those where Pods run that its anti-affinity is about, or whose anti-affinity is about it; preferred
-// terms draw and repel. A domain is all nodes with one value of a label.
+// InterPodAffinity restricts a Pod to the domains of the Pods that its required affinity selects. It keeps it
+// out of the domains of the Pods that its anti-affinity selects and of those whose anti-affinity selects it.
+// Preferred terms attract and repel in the same way. A domain is the set of nodes with one value of a label.
 type InterPodAffinity struct {
 	Namespaces framework.Namespaces
-	// HardWeight is the weight, in scores, of the required affinity of Pods that run to this one.
+	// HardWeight is the weight, in scores, of the required affinity of running Pods towards this one.
 	HardWeight int64
-	// IgnoreExisting leaves the preferred terms of running Pods out of scores, when the Pod has none itself.
+	// IgnoreExisting leaves the preferred terms of running Pods out of the scores if the Pod has none itself.
 	IgnoreExisting bool
 }
 
@@ -29,13 +29,13 @@ var (
 // Name implements framework.Plugin.
 func (*InterPodAffinity) Name() string { return InterPodAffinityName }
 
-// domain is all nodes that have a label with this value.
+// domain is the set of nodes that have a label with this value.
 type domain struct{ key, value string }
 
-// counts is how many Pods of a domain something holds for.
+// counts is a number of Pods for each domain.
 type counts map[domain]int
 
-// add counts n Pods of the node in, or out when n is negative.
+// add adds n Pods of the node; n may be negative.
 func (c counts) add(node *corev1.Node, key string, n int) {
 	value, ok := node.Labels[key]
 	if !ok {
@@ -47,20 +47,21 @@ func (c counts) add(node *corev1.Node, key string, n int) {
 	}
 }
 
-// affinityState is what one decision knows of the Pods that run.
+// affinityState is what one decision knows about the running Pods.
 type affinityState struct {
-	// others counts Pods whose anti-affinity is about this one, affinity those that all its affinity terms
-	// are about, anti those that an anti-affinity term is about, in the domains of the terms' keys.
+	// others counts the Pods whose anti-affinity selects this one, affinity those that all its affinity terms
+	// select, and anti those that one of its anti-affinity terms selects, each in the domains of the terms'
+	// keys.
 	others, affinity, anti counts
-	// relation remembers what each class has to do with the Pod.
+	// relation caches how each class relates to the Pod.
 	relation map[*framework.Class]relation
 }
 
-// relation is what the Pods of a class have to do with the Pod that is decided on.
+// relation is how the Pods of a class relate to the Pod that is being decided on.
 type relation struct {
-	repels   []string // keys of the class's anti-affinity terms that are about the Pod
-	attracts bool     // every affinity term of the Pod is about the class
-	repelled []string // keys of the Pod's anti-affinity terms that are about the class
+	repels   []string // keys of the class's anti-affinity terms that select the Pod
+	attracts bool     // every affinity term of the Pod selects the class
+	repelled []string // keys of the Pod's anti-affinity terms that select the class
 }
 
 // Clone implements framework.State.
@@ -91,7 +92,7 @@ func (a *InterPodAffinity) PreFilter(pod *framework.PodInfo, snapshot *framework
 	return framework.PreFilter{State: s}
 }
 
-// count counts n Pods of the class on the node.
+// count adds n Pods of the class on the node; n may be negative.
 func (a *InterPodAffinity) count(s *affinityState, pod *framework.PodInfo, class *framework.Class, node *corev1.Node, n int) {
 	r, ok := s.relation[class]
 	if !ok {
@@ -127,7 +128,7 @@ func (a *InterPodAffinity) relate(pod *framework.PodInfo, class *framework.Class
 	return r
 }
 
-// matchesAll says whether there are terms, and every one is about the class.
+// matchesAll reports whether there are terms and every one selects the class.
 func (a *InterPodAffinity) matchesAll(terms []framework.PodTerm, class *framework.Class) bool {
 	for i := range terms {
 		if !terms[i].Matches(class, a.Namespaces) {
@@ -137,7 +138,7 @@ func (a *InterPodAffinity) matchesAll(terms []framework.PodTerm, class *framewor
 	return len(terms) > 0
 }
 
-// matchesAny says whether some term is about the class.
+// matchesAny reports whether some term selects the class.
 func (a *InterPodAffinity) matchesAny(terms []framework.PodTerm, class *framework.Class) bool {
 	for i := range terms {
 		if terms[i].Matches(class, a.Namespaces) {
@@ -181,9 +182,9 @@ func (a *InterPodAffinity) Filter(state framework.State, pod *framework.PodInfo,
 	return nil
 }
 
-// attracted says whether in every domain that the Pod's affinity names there is a Pod that all its terms are
-// about. When there is none in the whole cluster, and the terms are about the Pod itself, it may be the
-// first of its group, anywhere where the domains exist.
+// attracted reports whether every domain that the Pod's affinity names has a Pod that all its terms select. If
+// the whole cluster has none, and the terms select the Pod itself, the Pod may be the first of its group and go
+// anywhere where the domains exist.
 func (a *InterPodAffinity) attracted(s *affinityState, pod *framework.PodInfo, node *corev1.Node) bool {
 	found := true
 	for i := range pod.Class.Affinity {
@@ -201,7 +202,7 @@ func (c counts) has(node *corev1.Node, key string) bool {
 	return ok && c[domain{key, value}] > 0
 }
 
-// hasAny says whether the node is in any of the domains.
+// hasAny reports whether the node is in any of the domains.
 func (c counts) hasAny(node *corev1.Node) bool {
 	for key, value := range node.Labels {
 		if c[domain{key, value}] > 0 {
@@ -220,8 +221,8 @@ func (a *InterPodAffinity) Hints() []framework.Hint {
 	}
 }
 
-// podHelps says whether a Pod that came, changed or went may help: one that attracts came, or one that
-// repels went.
+// podHelps reports whether a Pod that was added, changed or removed may help: one that attracts was added, or
+// one that repels was removed.
 func (a *InterPodAffinity) podHelps(pod *framework.PodInfo, e framework.Event) bool {
 	old, _ := e.Old.(*framework.PodInfo)
 	now, _ := e.New.(*framework.PodInfo)
@@ -232,8 +233,8 @@ func (a *InterPodAffinity) podHelps(pod *framework.PodInfo, e framework.Event) b
 	return attracted(now) && !attracted(old) || repelled(old) && !repelled(now)
 }
 
-// nodeHelps says whether a node that came or changed its labels may help. Changed labels always may: the
-// terms of any running Pod may be about them.
+// nodeHelps reports whether a node that was added or changed its labels may help. Changed labels always may,
+// because the terms of any running Pod may refer to them.
 func (a *InterPodAffinity) nodeHelps(pod *framework.PodInfo, e framework.Event) bool {
 	node, ok := e.New.(*corev1.Node)
 	if !ok || e.Old != nil || len(pod.Class.Affinity) == 0 {
@@ -257,8 +258,8 @@ func (a *InterPodAffinity) Explain(state framework.State, pod *framework.PodInfo
 	if !a.attracted(s, pod, node.Node) {
 		out = append(out, framework.Detail{
 			Plugin: InterPodAffinityName, Reason: refusedAffinity.Message(),
-			Text: "no pod that the required pod affinity is about runs in the node's " + topologyOf(pod.Class.Affinity),
-			Mend: "start such a pod there first, or prefer instead of require",
+			Text: "no pod that the required pod affinity selects runs in the node's " + topologyOf(pod.Class.Affinity),
+			Fix:  "start such a pod there first, or make the affinity preferred",
 		})
 	}
 	for i := range pod.Class.AntiAffinity {
@@ -269,7 +270,7 @@ func (a *InterPodAffinity) Explain(state framework.State, pod *framework.PodInfo
 		d := framework.Detail{
 			Plugin: InterPodAffinityName, Reason: refusedAntiAffinity.Message(),
 			Text: fmt.Sprintf("a pod matching %q runs in %s=%s", t.Selector, t.TopologyKey, node.Node.Labels[t.TopologyKey]),
-			Mend: "add a node in another " + t.TopologyKey + ", or prefer instead of require",
+			Fix:  "add a node in another " + t.TopologyKey + ", or make the anti-affinity preferred",
 		}
 		for _, p := range node.Pods {
 			if t.Matches(p.Class, a.Namespaces) {

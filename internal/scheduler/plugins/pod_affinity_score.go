@@ -8,7 +8,7 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// pull is how strongly the Pods of a domain draw (or, negative, repel) the Pod.
+// pull is how strongly the Pods of a domain attract (or, if negative, repel) the Pod.
 type pull map[domain]int64
 
 func (p pull) add(node *corev1.Node, key string, weight int64) {
@@ -17,7 +17,7 @@ func (p pull) add(node *corev1.Node, key string, weight int64) {
 	}
 }
 
-// draw is a term's key and weight, for the Pods of a class.
+// draw is a term's key and weight for the Pods of a class.
 type draw struct {
 	key    string
 	weight int64
@@ -51,7 +51,7 @@ func (a *InterPodAffinity) PreScore(pod *framework.PodInfo, snapshot *framework.
 	return framework.PreScore{State: total}
 }
 
-// draws lists the terms by which one Pod of the class draws or repels the Pod.
+// draws lists the terms by which a Pod of the class attracts or repels the Pod.
 func (a *InterPodAffinity) draws(pod *framework.PodInfo, class *framework.Class) []draw {
 	var out []draw
 	weighted := func(terms []framework.WeightedPodTerm, about *framework.Class, sign int64) {

@@ -2,7 +2,7 @@ package plugins
 
 import "podium.dev/podium/internal/scheduler/framework"
 
-// PrioritySort decides on the Pods of higher priority first, and among equals on those waiting longest.
+// PrioritySort decides on Pods of higher priority first, and among equals on those that have waited longest.
 type PrioritySort struct{}
 
 // Name implements framework.Plugin.

@@ -16,16 +16,16 @@ type Dependencies struct {
 	Client     kubernetes.Interface
 	Namespaces framework.Namespaces
 	Volumes    Volumes
-	// Siblings answers with what selects the Pods of the same services and owner as the Pod.
+	// Siblings returns a selector of the Pods with the same services and owner as the Pod.
 	Siblings func(*corev1.Pod) labels.Selector
-	// Budgets answers with all disruption budgets.
+	// Budgets returns all disruption budgets.
 	Budgets func() []*policyv1.PodDisruptionBudget
-	// Preempt carries a preemption out, beside the decisions.
+	// Preempt carries out a preemption in the background.
 	Preempt func(Preemption)
 }
 
-// New makes a plugin by its name. args are its settings, of its type in k8s.io/kube-scheduler/config/v1; nil
-// means the default ones.
+// New returns the plugin of the name. args are its settings, of its type in k8s.io/kube-scheduler/config/v1;
+// nil means the defaults.
 func New(name string, args any, d Dependencies) (framework.Plugin, error) {
 	if plugin, err := withSettings(name, args, d); plugin != nil || err != nil {
 		return plugin, err
@@ -59,5 +59,5 @@ func New(name string, args any, d Dependencies) (framework.Plugin, error) {
 	case DefaultBinderName:
 		return DefaultBinder{Client: d.Client}, nil
 	}
-	return nil, fmt.Errorf("there is no scheduler plugin %q", name)
+	return nil, fmt.Errorf("unknown scheduler plugin %q", name)
 }

@@ -14,24 +14,24 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// NodeResourcesFit keeps a Pod off nodes that have less left than it requests, and scores the others by what
-// would be left, in the way of its Strategy.
+// NodeResourcesFit keeps a Pod off nodes that have less free than it requests, and scores the others by what
+// would remain free, according to its Strategy.
 type NodeResourcesFit struct {
 	Strategy Strategy
-	// Ignored are extended resources, IgnoredGroups domains of such, that do not count.
+	// Ignored are extended resources, and IgnoredGroups domains of extended resources, that do not count.
 	Ignored, IgnoredGroups sets.Set[string]
 }
 
 // Name implements framework.Plugin.
 func (NodeResourcesFit) Name() string { return NodeResourcesFitName }
 
-// shortage is a resource of which a node has too little left.
+// shortage is a resource of which a node has too little free.
 type shortage struct {
 	resource         corev1.ResourceName
 	needs, used, has int64
 }
 
-// shortages lists what the node has too little of, each in a call of yield, until that answers false.
+// shortages calls yield for each resource of which the node has too little, until yield returns false.
 func (f NodeResourcesFit) shortages(pod *framework.PodInfo, node *framework.NodeInfo, yield func(shortage) bool) {
 	if n := int64(len(node.Pods)); n+1 > node.Allocatable.Pods {
 		if !yield(shortage{corev1.ResourcePods, 1, n, node.Allocatable.Pods}) {
@@ -76,7 +76,7 @@ func (f NodeResourcesFit) ignores(name corev1.ResourceName) bool {
 	return f.Ignored.Has(string(name)) || f.IgnoredGroups.Has(group)
 }
 
-// reason is the shortage in Kubernetes' words.
+// reason returns the shortage in Kubernetes' words.
 func (s shortage) reason() string {
 	if s.resource == corev1.ResourcePods {
 		return "Too many pods"
@@ -84,12 +84,12 @@ func (s shortage) reason() string {
 	return "Insufficient " + string(s.resource)
 }
 
-// forGood says whether even the empty node would be too small.
+// forGood reports whether even the empty node would be too small.
 func (s shortage) forGood() bool { return s.needs > s.has && s.resource != corev1.ResourcePods }
 
 // Filter implements framework.Filterer.
 func (f NodeResourcesFit) Filter(_ framework.State, pod *framework.PodInfo, node *framework.NodeInfo) *framework.Status {
-	var found [8]shortage // more than any Pod asks for in practice; the rest is not told
+	var found [8]shortage // more than any Pod requests in practice; further ones are not reported
 	n := 0
 	f.shortages(pod, node, func(s shortage) bool {
 		found[n] = s
@@ -102,8 +102,8 @@ func (f NodeResourcesFit) Filter(_ framework.State, pod *framework.PodInfo, node
 	return fitRefusals.of(found[:n])
 }
 
-// refusals keeps one Status for each combination of shortages, since a Pod may be refused by thousands of
-// nodes for the same reasons.
+// refusals keeps one Status for each combination of shortages, because thousands of nodes may refuse a Pod for
+// the same reasons.
 type refusals struct{ known sync.Map }
 
 var fitRefusals refusals
@@ -153,7 +153,7 @@ func (f NodeResourcesFit) Hints() []framework.Hint {
 	}
 }
 
-// givesBack says whether a Pod that shrank gave back something that this one requests.
+// givesBack reports whether a Pod that shrank released something that this one requests.
 func givesBack(pod, old, now *framework.PodInfo) bool {
 	for _, name := range requested(pod) {
 		if now.Request.Of(name) < old.Request.Of(name) {
@@ -178,13 +178,13 @@ func requested(pod *framework.PodInfo) []corev1.ResourceName {
 	return out
 }
 
-// fitsEmpty says whether the Pod would fit the node if nothing else were on it.
+// fitsEmpty reports whether the Pod would fit the node if nothing else were on it.
 func (f NodeResourcesFit) fitsEmpty(pod *framework.PodInfo, node *corev1.Node) bool {
 	empty := &framework.NodeInfo{Node: node, Allocatable: framework.NewResource(node.Status.Allocatable)}
 	return f.Filter(nil, pod, empty) == nil
 }
 
-// grew says whether the node has more than before of something that the Pod requests.
+// grew reports whether the node has more than before of something that the Pod requests.
 func grew(pod *framework.PodInfo, old, now *corev1.Node) bool {
 	had, has := framework.NewResource(old.Status.Allocatable), framework.NewResource(now.Status.Allocatable)
 	if has.Pods > had.Pods {
@@ -206,15 +206,15 @@ func (f NodeResourcesFit) Explain(_ framework.State, pod *framework.PodInfo, nod
 			Plugin: NodeResourcesFitName, Reason: s.reason(), Resource: string(s.resource),
 			Needs: amount(s.needs), Free: amount(free), Of: amount(s.has),
 			Text: fmt.Sprintf("needs %s, %s free of %s", roughly(s.resource, s.needs), roughly(s.resource, free), roughly(s.resource, s.has)),
-			Mend: fmt.Sprintf("free %s of %s on the node, or request at most %s", amount(s.needs-free), s.resource, amount(free)),
+			Fix:  fmt.Sprintf("free %s of %s on the node, or request at most %s", amount(s.needs-free), s.resource, amount(free)),
 		}
 		if s.forGood() {
-			d.Mend = fmt.Sprintf("the node is too small even when empty: request at most %s, or add a larger node", amount(s.has))
+			d.Fix = fmt.Sprintf("the node is too small even when empty: request at most %s, or add a larger node", amount(s.has))
 		}
 		if s.resource != corev1.ResourcePods {
 			d.Holders = holders(node, s.resource)
 		} else {
-			d.Mend = "delete a pod from the node, or raise the node's maxPods"
+			d.Fix = "delete a pod from the node, or raise the node's maxPods"
 		}
 		out = append(out, d)
 		return true
@@ -222,7 +222,7 @@ func (f NodeResourcesFit) Explain(_ framework.State, pod *framework.PodInfo, nod
 	return out
 }
 
-// roughly is an amount for people: bytes that would need more than six digits are rounded to tenths of a unit.
+// roughly formats an amount for people: byte counts of more than six digits are rounded to tenths of a unit.
 func roughly(name corev1.ResourceName, n int64) string {
 	exact := framework.Quantity(name, n)
 	const enough = len("999999Ki")
@@ -237,7 +237,7 @@ func roughly(name corev1.ResourceName, n int64) string {
 	return fmt.Sprintf("%.1f%s", size, units[unit])
 }
 
-// holders answers with the Pods that take most of a resource.
+// holders returns the Pods that take most of a resource.
 func holders(node *framework.NodeInfo, name corev1.ResourceName) []framework.Holder {
 	all := slices.Clone(node.Pods)
 	slices.SortFunc(all, func(a, b *framework.PodInfo) int { return cmp.Compare(b.Request.Of(name), a.Request.Of(name)) })

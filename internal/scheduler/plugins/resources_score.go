@@ -15,14 +15,14 @@ type Weighted struct {
 // cpuAndMemory are the resources that count by default.
 var cpuAndMemory = []Weighted{{corev1.ResourceCPU, 1}, {corev1.ResourceMemory, 1}}
 
-// Strategy says how good it is to have so much of a resource taken.
+// Strategy decides how a used amount of a resource is scored.
 type Strategy struct {
 	Resources []Weighted
-	// Score answers with the score, from 0 to MaxScore, of having `taken` of `has`; has is not 0.
+	// Score returns the score, from 0 to MaxScore, of having `taken` of `has` in use; has is not 0.
 	Score func(taken, has int64) int64
 }
 
-// LeastAllocated prefers nodes on which much is left, so that load spreads.
+// LeastAllocated prefers nodes with much left free, so that load spreads.
 func LeastAllocated(resources []Weighted) Strategy {
 	return Strategy{resources, func(taken, has int64) int64 {
 		if taken > has {
@@ -40,7 +40,7 @@ func MostAllocated(resources []Weighted) Strategy {
 // ShapePoint is the score at a utilization in percent.
 type ShapePoint struct{ Utilization, Score int64 }
 
-// RequestedToCapacityRatio scores by a line through points, which are in order of utilization.
+// RequestedToCapacityRatio scores along a line through points, which are sorted by utilization.
 func RequestedToCapacityRatio(resources []Weighted, shape []ShapePoint) Strategy {
 	return Strategy{resources, func(taken, has int64) int64 {
 		if taken > has {
@@ -81,8 +81,8 @@ func (f NodeResourcesFit) Score(_ any, pod *framework.PodInfo, _ *framework.Snap
 	return sum / weights
 }
 
-// scoreAmounts answers with what the node has, what is taken of it, and what the Pod adds. Pods that request
-// no CPU or memory count for a little.
+// scoreAmounts returns what the node has, what is in use and what the Pod adds. Pods that request no CPU or
+// memory count with a small default.
 func scoreAmounts(name corev1.ResourceName, pod *framework.PodInfo, node *framework.NodeInfo) (has, taken, want int64) {
 	switch name {
 	case corev1.ResourceCPU:

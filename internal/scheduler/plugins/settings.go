@@ -10,32 +10,32 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// withSettings makes a plugin that has settings; nil for any other.
+// withSettings returns a plugin that has settings, or nil for any other plugin.
 func withSettings(name string, args any, d Dependencies) (framework.Plugin, error) {
 	switch name {
 	case NodeResourcesFitName:
-		return settle(name, args, newFit)
+		return configure(name, args, newFit)
 	case BalancedAllocationName:
-		return settle(name, args, newBalanced)
+		return configure(name, args, newBalanced)
 	case NodeAffinityName:
-		return settle(name, args, newNodeAffinity)
+		return configure(name, args, newNodeAffinity)
 	case InterPodAffinityName:
-		return settle(name, args, func(a *configv1.InterPodAffinityArgs) (framework.Plugin, error) {
+		return configure(name, args, func(a *configv1.InterPodAffinityArgs) (framework.Plugin, error) {
 			p := &InterPodAffinity{Namespaces: d.Namespaces, HardWeight: 1, IgnoreExisting: a.IgnorePreferredTermsOfExistingPods}
 			if w := a.HardPodAffinityWeight; w != nil {
 				if *w < 0 || *w > 100 {
-					return nil, fmt.Errorf("hardPodAffinityWeight: %d is not in the range of 0 to 100", *w)
+					return nil, fmt.Errorf("hardPodAffinityWeight: %d is not in the range 0 to 100", *w)
 				}
 				p.HardWeight = int64(*w)
 			}
 			return p, nil
 		})
 	case PodTopologySpreadName:
-		return settle(name, args, func(a *configv1.PodTopologySpreadArgs) (framework.Plugin, error) {
+		return configure(name, args, func(a *configv1.PodTopologySpreadArgs) (framework.Plugin, error) {
 			return newSpread(a, d)
 		})
 	case DefaultPreemptionName:
-		return settle(name, args, func(a *configv1.DefaultPreemptionArgs) (framework.Plugin, error) {
+		return configure(name, args, func(a *configv1.DefaultPreemptionArgs) (framework.Plugin, error) {
 			p := &DefaultPreemption{Budgets: d.Budgets, Carry: d.Preempt}
 			if a.MinCandidateNodesAbsolute != nil {
 				p.Least = int(*a.MinCandidateNodesAbsolute)
@@ -48,21 +48,21 @@ func withSettings(name string, args any, d Dependencies) (framework.Plugin, erro
 			}
 			return p, nil
 		})
-	case VolumeBindingName: // nothing in its settings matters when no claims are bound
-		return settle(name, args, func(*configv1.VolumeBindingArgs) (framework.Plugin, error) {
+	case VolumeBindingName: // its settings concern the binding of claims, which Podium's plugin does not do
+		return configure(name, args, func(*configv1.VolumeBindingArgs) (framework.Plugin, error) {
 			return &VolumeBinding{Volumes: d.Volumes}, nil
 		})
 	}
 	return nil, nil
 }
 
-// settle makes a plugin by settings of type T; the zero T when there are none.
-func settle[T any](name string, args any, build func(*T) (framework.Plugin, error)) (framework.Plugin, error) {
+// configure builds a plugin from settings of type T, or from the zero T if there are none.
+func configure[T any](name string, args any, build func(*T) (framework.Plugin, error)) (framework.Plugin, error) {
 	settings := new(T)
 	if args != nil {
 		var ok bool
 		if settings, ok = args.(*T); !ok {
-			return nil, fmt.Errorf("the settings of scheduler plugin %q are a %T, not a %T", name, args, settings)
+			return nil, fmt.Errorf("the settings of scheduler plugin %q have type %T, want %T", name, args, settings)
 		}
 	}
 	plugin, err := build(settings)
@@ -89,7 +89,7 @@ func newFit(a *configv1.NodeResourcesFitArgs) (framework.Plugin, error) {
 		f.Strategy = MostAllocated(resources)
 	case configv1.RequestedToCapacityRatio:
 		if s.RequestedToCapacityRatio == nil || len(s.RequestedToCapacityRatio.Shape) == 0 {
-			return nil, fmt.Errorf("scoringStrategy.requestedToCapacityRatio.shape: at least one point must be given")
+			return nil, fmt.Errorf("scoringStrategy.requestedToCapacityRatio.shape: at least one point is required")
 		}
 		shape, err := readShape(s.RequestedToCapacityRatio.Shape)
 		if err != nil {
@@ -97,7 +97,7 @@ func newFit(a *configv1.NodeResourcesFitArgs) (framework.Plugin, error) {
 		}
 		f.Strategy = RequestedToCapacityRatio(resources, shape)
 	default:
-		return nil, fmt.Errorf("scoringStrategy.type: there is no strategy %q", s.Type)
+		return nil, fmt.Errorf("scoringStrategy.type: unknown strategy %q", s.Type)
 	}
 	return f, nil
 }
@@ -110,18 +110,18 @@ func readShape(in []configv1.UtilizationShapePoint) ([]ShapePoint, error) {
 	for i, p := range in {
 		switch {
 		case p.Utilization < 0 || p.Utilization > 100:
-			return nil, fmt.Errorf("point %d: utilization %d is not in the range of 0 to 100", i, p.Utilization)
+			return nil, fmt.Errorf("point %d: utilization %d is not in the range 0 to 100", i, p.Utilization)
 		case i > 0 && p.Utilization <= in[i-1].Utilization:
-			return nil, fmt.Errorf("point %d: utilization %d is not larger than that of the point before", i, p.Utilization)
+			return nil, fmt.Errorf("point %d: utilization %d is not larger than that of the previous point", i, p.Utilization)
 		case p.Score < 0 || p.Score > worstToBest:
-			return nil, fmt.Errorf("point %d: score %d is not in the range of 0 to %d", i, p.Score, worstToBest)
+			return nil, fmt.Errorf("point %d: score %d is not in the range 0 to %d", i, p.Score, worstToBest)
 		}
 		out = append(out, ShapePoint{int64(p.Utilization), int64(p.Score) * framework.MaxScore / worstToBest})
 	}
 	return out, nil
 }
 
-// weighted reads resources and weights; none means CPU and memory alike.
+// weighted parses resources and weights. None means CPU and memory with equal weights.
 func weighted(in []configv1.ResourceSpec) ([]Weighted, error) {
 	if len(in) == 0 {
 		return cpuAndMemory, nil
@@ -133,7 +133,7 @@ func weighted(in []configv1.ResourceSpec) ([]Weighted, error) {
 			w = 1
 		}
 		if w < 1 || w > 100 {
-			return nil, fmt.Errorf("weight %d of %s is not in the range of 1 to 100", r.Weight, r.Name)
+			return nil, fmt.Errorf("weight %d of %s is not in the range 1 to 100", r.Weight, r.Name)
 		}
 		out = append(out, Weighted{corev1.ResourceName(r.Name), w})
 	}
@@ -172,7 +172,7 @@ func newSpread(a *configv1.PodTopologySpreadArgs, d Dependencies) (framework.Plu
 	switch a.DefaultingType {
 	case configv1.SystemDefaulting, "":
 		if len(a.DefaultConstraints) > 0 {
-			return nil, fmt.Errorf("defaultConstraints: none may be given when defaultingType is System")
+			return nil, fmt.Errorf("defaultConstraints: must be empty if defaultingType is System")
 		}
 	case configv1.ListDefaulting:
 		for i, c := range a.DefaultConstraints {
@@ -182,7 +182,7 @@ func newSpread(a *configv1.PodTopologySpreadArgs, d Dependencies) (framework.Plu
 		}
 		t.Defaults, t.SystemDefaults = a.DefaultConstraints, false
 	default:
-		return nil, fmt.Errorf("defaultingType: %q is neither System nor List", a.DefaultingType)
+		return nil, fmt.Errorf("defaultingType: %q is not System or List", a.DefaultingType)
 	}
 	return t, nil
 }

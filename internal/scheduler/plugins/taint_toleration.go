@@ -8,8 +8,8 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// TaintToleration keeps Pods off nodes whose taints they do not tolerate, and away from those whose
-// PreferNoSchedule taints they do not tolerate.
+// TaintToleration keeps Pods off nodes whose taints they do not tolerate. It prefers nodes whose
+// PreferNoSchedule taints they tolerate.
 type TaintToleration struct{}
 
 var refusedTaint = framework.RefuseForGood(TaintTolerationName, "node(s) had untolerated taint(s)")
@@ -25,7 +25,7 @@ func (TaintToleration) Filter(_ framework.State, pod *framework.PodInfo, node *f
 	return nil
 }
 
-// untolerated answers with the first taint of the node that keeps the Pod off, or nil.
+// untolerated returns the first taint of the node that keeps the Pod off, or nil if there is none.
 func untolerated(node *corev1.Node, pod *corev1.Pod) *corev1.Taint {
 	for i := range node.Spec.Taints {
 		t := &node.Spec.Taints[i]
@@ -36,7 +36,7 @@ func untolerated(node *corev1.Node, pod *corev1.Pod) *corev1.Taint {
 	return nil
 }
 
-// PreScore implements framework.PreScorer: it keeps the tolerations that may speak of preferences.
+// PreScore implements framework.PreScorer: it keeps the tolerations that can match PreferNoSchedule taints.
 func (TaintToleration) PreScore(pod *framework.PodInfo, _ *framework.Snapshot, fitting []*framework.NodeInfo) framework.PreScore {
 	any := false
 	for _, node := range fitting {
@@ -56,7 +56,7 @@ func (TaintToleration) PreScore(pod *framework.PodInfo, _ *framework.Snapshot, f
 	return framework.PreScore{State: soft}
 }
 
-// Score implements framework.Scorer: the number of preferences against the node.
+// Score implements framework.Scorer: the number of PreferNoSchedule taints that the Pod does not tolerate.
 func (TaintToleration) Score(state any, _ *framework.PodInfo, _ *framework.Snapshot, node *framework.NodeInfo) int64 {
 	soft, _ := state.([]corev1.Toleration)
 	var n int64
@@ -99,31 +99,32 @@ func (TaintToleration) Explain(_ framework.State, pod *framework.PodInfo, node *
 		out = append(out, framework.Detail{
 			Plugin: TaintTolerationName, Reason: refusedTaint.Message(),
 			Text: fmt.Sprintf("taint %s is not tolerated", t.ToString()),
-			Mend: mendOfTaint(t.Key),
+			Fix:  fixForTaint(t.Key),
 		})
 	}
 	return out
 }
 
-// mendOfTaint says what lifts a taint. Those that the node's conditions put on it go with the condition.
-func mendOfTaint(key string) string {
+// fixForTaint describes what lifts a taint. Taints that follow from a node condition disappear with the
+// condition.
+func fixForTaint(key string) string {
 	switch key {
 	case corev1.TaintNodeNotReady, corev1.TaintNodeNetworkUnavailable:
-		return "the node is not ready: its condition Ready says why; the taint goes with it"
+		return "the node is not ready: see its Ready condition; the taint is removed with the cause"
 	case corev1.TaintNodeUnreachable:
-		return "the node's agent does not answer: start it, or delete the node when it is gone for good"
+		return "the node's agent has stopped reporting: start it, or delete the node if it is gone for good"
 	case corev1.TaintNodeMemoryPressure:
-		return "the node is short of memory: end something on it; the taint goes by itself"
+		return "the node is short of memory: delete a pod on it; the taint is then removed"
 	case corev1.TaintNodeDiskPressure:
-		return "the node is short of disk: make room on it; the taint goes by itself"
+		return "the node is short of disk: free some space; the taint is then removed"
 	case corev1.TaintNodePIDPressure:
-		return "the node is short of process IDs: end something on it; the taint goes by itself"
+		return "the node is short of process IDs: delete a pod on it; the taint is then removed"
 	}
-	return "add a toleration for it to the pod, or take the taint off the node"
+	return "add a toleration for it to the pod, or remove the taint from the node"
 }
 
-// normalize brings scores into the range from 0 to MaxScore by the largest of them; reversed, a lower score
-// was better.
+// normalize scales scores into the range from 0 to MaxScore by the largest of them. With reversed, the lowest
+// score becomes the best.
 func normalize(scores []int64, reversed bool) {
 	var most int64
 	for _, s := range scores {

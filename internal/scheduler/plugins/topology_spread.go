@@ -13,15 +13,16 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// PodTopologySpread keeps Pods spread over domains: no domain may have more than a maximal skew of the Pods
-// that the constraint selects above the domain that has fewest.
+// PodTopologySpread keeps Pods spread over domains: no domain may exceed the one with the fewest selected Pods
+// by more than the constraint's maxSkew.
 type PodTopologySpread struct {
-	// Defaults are the constraints of Pods that name none, for the Pods of the same services and owner.
+	// Defaults are the constraints of Pods that have none. They apply to the Pods of the same services and
+	// owner.
 	Defaults []corev1.TopologySpreadConstraint
-	// SystemDefaults says that Defaults are the built-in ones, which do not ask that nodes have all the
-	// labels.
+	// SystemDefaults is set if Defaults are the built-in constraints, which do not require that nodes have all
+	// the labels.
 	SystemDefaults bool
-	// Siblings answers with what selects the Pods of the same services and owner.
+	// Siblings returns a selector of the Pods with the same services and owner.
 	Siblings func(*corev1.Pod) labels.Selector
 }
 
@@ -39,7 +40,7 @@ var (
 // Name implements framework.Plugin.
 func (*PodTopologySpread) Name() string { return PodTopologySpreadName }
 
-// constraint is one constraint, read.
+// constraint is a parsed constraint.
 type constraint struct {
 	key           string
 	maxSkew       int
@@ -47,11 +48,11 @@ type constraint struct {
 	selector      labels.Selector
 	honorAffinity bool
 	honorTaints   bool
-	// self: the constraint selects the Pod itself.
+	// self is set if the constraint selects the Pod itself.
 	self bool
 }
 
-// constraints reads those of the Pod's constraints, or of the defaults, that are of the kind.
+// constraints parses the Pod's constraints of a kind, or the default ones.
 func (t *PodTopologySpread) constraints(pod *framework.PodInfo, kind corev1.UnsatisfiableConstraintAction) ([]constraint, error) {
 	given := pod.Pod.Spec.TopologySpreadConstraints
 	defaults := len(given) == 0
@@ -110,7 +111,8 @@ func readConstraint(in *corev1.TopologySpreadConstraint, pod *corev1.Pod) (const
 	return c, nil
 }
 
-// counts says whether the node's Pods count for the constraint: not when the Pod could not go there anyway.
+// counts reports whether the node's Pods count for the constraint. They do not if the Pod could not go there
+// anyway.
 func (c *constraint) counts(pod *framework.PodInfo, node *corev1.Node) bool {
 	if c.honorAffinity && !pod.Nodes.Matches(node) {
 		return false
@@ -118,12 +120,12 @@ func (c *constraint) counts(pod *framework.PodInfo, node *corev1.Node) bool {
 	return !c.honorTaints || untolerated(node, pod.Pod) == nil
 }
 
-// selects says whether the constraint is about the Pods of the class.
+// selects reports whether the constraint selects the Pods of the class.
 func (c *constraint) selects(pod *framework.PodInfo, class *framework.Class) bool {
 	return class.Namespace == pod.Class.Namespace && !class.Deleted && !c.selector.Empty() && c.selector.Matches(class.Labels)
 }
 
-// matching counts the Pods of a node that the constraint is about. known remembers which classes those are.
+// matching counts the Pods of a node that the constraint selects. known caches the classes that it selects.
 func (c *constraint) matching(pod *framework.PodInfo, node *framework.NodeInfo, known map[*framework.Class]bool) int {
 	n := 0
 	for _, cc := range node.Classes {
@@ -139,11 +141,11 @@ func (c *constraint) matching(pod *framework.PodInfo, node *framework.NodeInfo, 
 	return n
 }
 
-// spreadState is, for each constraint, how many Pods each domain has.
+// spreadState holds, for each constraint, how many Pods each domain has.
 type spreadState struct {
 	all     []constraint
 	domains []map[string]int
-	// fewest caches the smallest count of each constraint; -1 when it must be looked for.
+	// fewest caches the smallest count of each constraint; -1 if it has to be computed.
 	fewest []int
 }
 
@@ -156,8 +158,8 @@ func (s *spreadState) Clone() framework.State {
 	return c
 }
 
-// least answers with the count of the domain that has fewest; 0 when there are fewer domains than there
-// should be, because the missing ones have none.
+// least returns the count of the domain with the fewest Pods. It returns 0 if there are fewer domains than
+// minDomains, because the missing ones have no Pods.
 func (s *spreadState) least(i int) int {
 	if len(s.domains[i]) < s.all[i].minDomains {
 		return 0
@@ -169,8 +171,8 @@ func (s *spreadState) least(i int) int {
 	return least
 }
 
-// settle works out the smallest counts; Filter, which many goroutines call, only reads them.
-func (s *spreadState) settle() {
+// computeFewest computes the smallest counts. Filter, which many goroutines call, only reads them.
+func (s *spreadState) computeFewest() {
 	for i := range s.all {
 		s.fewest[i] = s.least(i)
 	}
@@ -201,7 +203,7 @@ func (t *PodTopologySpread) PreFilter(pod *framework.PodInfo, snapshot *framewor
 			}
 		}
 	}
-	s.settle()
+	s.computeFewest()
 	return framework.PreFilter{State: s}
 }
 
@@ -234,7 +236,7 @@ func (t *PodTopologySpread) adjust(state framework.State, pod, other *framework.
 			s.domains[i][node.Node.Labels[c.key]] += n
 		}
 	}
-	s.settle()
+	s.computeFewest()
 }
 
 // Filter implements framework.Filterer.
@@ -255,7 +257,7 @@ func (t *PodTopologySpread) Filter(state framework.State, pod *framework.PodInfo
 	return nil
 }
 
-// skew is how far the domain would be above the one that has fewest, with the Pod in it.
+// skew returns by how much the domain, with the Pod in it, would exceed the domain with the fewest Pods.
 func (s *spreadState) skew(i int, value string) int {
 	n := s.domains[i][value] - s.fewest[i]
 	if s.all[i].self {
@@ -323,14 +325,14 @@ func (t *PodTopologySpread) Explain(state framework.State, _ *framework.PodInfo,
 		case !ok:
 			out = append(out, framework.Detail{
 				Plugin: PodTopologySpreadName, Reason: refusedSpreadLabel.Message(),
-				Text: "the node has no label " + c.key, Mend: "label the node",
+				Text: "the node has no label " + c.key, Fix: "label the node",
 			})
 		case s.skew(i, value) > c.maxSkew:
 			out = append(out, framework.Detail{
 				Plugin: PodTopologySpreadName, Reason: refusedSpread.Message(),
-				Text: fmt.Sprintf("%s=%s has %d matching pods and another domain %d; with this one the skew would be %d, at most %d is allowed",
+				Text: fmt.Sprintf("%s=%s has %d matching pods and another domain has %d; this pod would make the skew %d, at most %d is allowed",
 					c.key, value, s.domains[i][value], s.fewest[i], s.skew(i, value), c.maxSkew),
-				Mend: "make room in the other domains, or allow more skew",
+				Fix: "make room in the other domains, or raise maxSkew",
 			})
 		}
 	}

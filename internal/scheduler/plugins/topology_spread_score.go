@@ -18,10 +18,10 @@ type spreadScore struct {
 	ignored map[*framework.NodeInfo]bool
 }
 
-// PreScore implements framework.PreScorer: it counts the Pods of the domains that the fitting nodes are in.
+// PreScore implements framework.PreScorer: it counts the Pods in the domains of the fitting nodes.
 func (t *PodTopologySpread) PreScore(pod *framework.PodInfo, snapshot *framework.Snapshot, fitting []*framework.NodeInfo) framework.PreScore {
 	all, err := t.constraints(pod, corev1.ScheduleAnyway)
-	if err != nil || len(all) == 0 { // PreFilter has refused a Pod whose constraints cannot be read
+	if err != nil || len(all) == 0 { // PreFilter has refused a Pod whose constraints cannot be parsed
 		return framework.PreScore{Skip: true}
 	}
 	strict := len(pod.Pod.Spec.TopologySpreadConstraints) > 0 || !t.SystemDefaults
@@ -36,7 +36,7 @@ func (t *PodTopologySpread) PreScore(pod *framework.PodInfo, snapshot *framework
 			continue
 		}
 		for i := range all {
-			if all[i].key != corev1.LabelHostname { // one node each: counted when it is scored
+			if all[i].key != corev1.LabelHostname { // a domain per node: counted when it is scored
 				s.domains[i][node.Node.Labels[all[i].key]] = 0
 			}
 		}
@@ -46,7 +46,7 @@ func (t *PodTopologySpread) PreScore(pod *framework.PodInfo, snapshot *framework
 		if all[i].key == corev1.LabelHostname {
 			n = len(fitting) - len(s.ignored)
 		}
-		// Skews weigh more the more domains there are, since each then has fewer Pods.
+		// Skews weigh more if there are more domains, because each then has fewer Pods.
 		s.weights = append(s.weights, math.Log(float64(n+2)))
 	}
 	s.count(pod, snapshot, strict)
@@ -69,8 +69,8 @@ func (s *spreadScore) count(pod *framework.PodInfo, snapshot *framework.Snapshot
 	}
 }
 
-// Score implements framework.Scorer: the more matching Pods in its domains, the higher, which Normalize turns
-// round.
+// Score implements framework.Scorer. More matching Pods in the node's domains mean a higher score, which
+// Normalize reverses.
 func (t *PodTopologySpread) Score(state any, pod *framework.PodInfo, _ *framework.Snapshot, node *framework.NodeInfo) int64 {
 	s, ok := state.(*spreadScore)
 	if !ok || s.ignored[node] {
@@ -92,7 +92,7 @@ func (t *PodTopologySpread) Score(state any, pod *framework.PodInfo, _ *framewor
 	return int64(math.Round(sum))
 }
 
-// Normalize implements framework.Normalizer: the fewest Pods give MaxScore, ignored nodes get nothing.
+// Normalize implements framework.Normalizer: the fewest Pods get MaxScore, ignored nodes get 0.
 func (t *PodTopologySpread) Normalize(state any, _ *framework.PodInfo, fitting []*framework.NodeInfo, scores []int64) {
 	s, ok := state.(*spreadScore)
 	if !ok {

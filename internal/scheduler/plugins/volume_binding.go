@@ -9,20 +9,21 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// Volumes answers with the objects behind a Pod's persistent volumes; nil for what there is not.
+// Volumes looks up the objects behind a Pod's persistent volumes. Its methods return nil for an object that
+// does not exist.
 type Volumes interface {
 	Claim(namespace, name string) *corev1.PersistentVolumeClaim
 	Volume(name string) *corev1.PersistentVolume
 	Class(name string) *storagev1.StorageClass
-	// Drivers answers with the CSI drivers of a node, Driver with one that the cluster knows.
+	// Drivers returns the CSI drivers of a node, Driver a driver that is registered in the cluster.
 	Drivers(node string) *storagev1.CSINode
 	Driver(name string) *storagev1.CSIDriver
-	// Attachments answers with the volumes that are attached to a node, or about to be.
+	// Attachments returns the volumes that are attached to a node or about to be attached.
 	Attachments(node string) []*storagev1.VolumeAttachment
 }
 
-// VolumeBinding keeps a Pod back until its claims are bound, and then to the nodes that its volumes can be
-// reached from. It binds no claims itself.
+// VolumeBinding holds a Pod back until its claims are bound, and then restricts it to the nodes that can reach
+// its volumes. It does not bind claims itself.
 type VolumeBinding struct {
 	Volumes Volumes
 }
@@ -37,16 +38,16 @@ var (
 // Name implements framework.Plugin.
 func (*VolumeBinding) Name() string { return VolumeBindingName }
 
-// bound is what one decision knows of the Pod's volumes.
+// bound is what one decision knows about the Pod's volumes.
 type bound struct {
-	// reach is where each bound volume can be reached from.
+	// reach lists, for each bound volume, the nodes that can reach it.
 	reach []reach
-	// missing: a claim is bound to a volume that is not there; waiting: a claim waits for the Pod to have a
-	// node before it is bound.
+	// missing is set if a claim is bound to a volume that does not exist, waiting if a claim is bound only once
+	// its Pod has a node.
 	missing, waiting bool
 }
 
-// reach is the nodes that a volume can be reached from: any that a term selects.
+// reach is the set of nodes that can reach a volume: any node that a term selects.
 type reach struct{ terms []framework.NodeTerm }
 
 func (r reach) has(node *corev1.Node) bool {
@@ -102,7 +103,7 @@ func (v *VolumeBinding) PreFilter(pod *framework.PodInfo, _ *framework.Snapshot)
 	return framework.PreFilter{State: b}
 }
 
-// usedClaim is a claim that a Pod uses; ephemeral ones are made for the Pod.
+// usedClaim is a claim that a Pod uses. An ephemeral one is created for the Pod.
 type usedClaim struct {
 	name      string
 	ephemeral bool
@@ -121,7 +122,7 @@ func claimsOf(pod *corev1.Pod) []usedClaim {
 	return out
 }
 
-// unusable says why a claim cannot be used at all, "" when it can.
+// unusable returns why a claim cannot be used at all, or "" if it can.
 func unusable(pod *corev1.Pod, used usedClaim, claim *corev1.PersistentVolumeClaim) string {
 	switch {
 	case claim == nil && used.ephemeral:
@@ -147,7 +148,7 @@ func ownedBy(claim *corev1.PersistentVolumeClaim, pod *corev1.Pod) bool {
 	return false
 }
 
-// waits says whether the claim is of a class whose claims are bound when their Pod has a node.
+// waits reports whether the claim's class binds claims once their Pod has a node (WaitForFirstConsumer).
 func (v *VolumeBinding) waits(claim *corev1.PersistentVolumeClaim) bool {
 	name := classOf(claim)
 	if name == "" {
@@ -192,11 +193,11 @@ func (v *VolumeBinding) Explain(state framework.State, pod *framework.PodInfo, n
 	d := framework.Detail{Plugin: VolumeBindingName, Reason: status.Message()}
 	switch {
 	case b.missing:
-		d.Text, d.Mend = "a claim of the pod is bound to a persistent volume that does not exist", "make the volume again, or the claim"
+		d.Text, d.Fix = "a claim of the pod is bound to a persistent volume that does not exist", "recreate the volume or the claim"
 	case b.waiting:
-		d.Text, d.Mend = "a claim of the pod has no volume yet", "bind the claim to a PersistentVolume by its spec.volumeName: nothing provisions one here"
+		d.Text, d.Fix = "a claim of the pod has no volume yet", "bind the claim to a PersistentVolume by its spec.volumeName: nothing provisions one here"
 	default:
-		d.Text, d.Mend = "a persistent volume of the pod cannot be reached from the node, by the volume's node affinity", "add a node that the volume's node affinity selects"
+		d.Text, d.Fix = "the volume's node affinity excludes the node", "add a node that the volume's node affinity selects"
 	}
 	return []framework.Detail{d}
 }

@@ -11,9 +11,8 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// NodeVolumeLimits keeps a Pod off nodes to which no more volumes of its CSI drivers can be attached, or that have
-// not a driver that asks to be there first. Volumes of the kinds that were in the tree before CSI are not
-// counted: they are of cloud providers.
+// NodeVolumeLimits keeps a Pod off nodes to which no more volumes of its CSI drivers can be attached, and off
+// nodes that lack a driver which Pods must wait for. Volumes of the in-tree cloud providers are not counted.
 type NodeVolumeLimits struct {
 	Volumes Volumes
 }
@@ -23,7 +22,7 @@ var refusedVolumeLimit = framework.Refuse(NodeVolumeLimitsName, "node(s) exceed 
 // Name implements framework.Plugin.
 func (*NodeVolumeLimits) Name() string { return NodeVolumeLimitsName }
 
-// attachable are the CSI volumes that a Pod or a node has: the driver of each, by driver and handle.
+// attachable maps the CSI volumes of a Pod or a node, by driver and handle, to their driver.
 type attachable map[volumeKey]string
 
 type volumeKey struct{ driver, handle string }
@@ -35,15 +34,15 @@ func (a attachable) Clone() framework.State { return a }
 func (l *NodeVolumeLimits) PreFilter(pod *framework.PodInfo, _ *framework.Snapshot) framework.PreFilter {
 	own := attachable{}
 	for _, c := range claimsOf(pod.Pod) {
-		if claim := l.Volumes.Claim(pod.Pod.Namespace, c.name); claim != nil { // VolumeBinding speaks of missing ones
+		if claim := l.Volumes.Claim(pod.Pod.Namespace, c.name); claim != nil { // VolumeBinding reports missing ones
 			l.add(own, claim)
 		}
 	}
 	return framework.PreFilter{State: own, Skip: len(own) == 0}
 }
 
-// add adds the claim's volume, if it is one of a CSI driver. A claim that has no volume yet counts for the one
-// that it is to get.
+// add adds the claim's volume if it belongs to a CSI driver. A claim without a volume counts for the one that
+// will be provisioned.
 func (l *NodeVolumeLimits) add(to attachable, claim *corev1.PersistentVolumeClaim) {
 	if claim.Spec.VolumeName != "" {
 		if volume := l.Volumes.Volume(claim.Spec.VolumeName); volume != nil {
@@ -73,8 +72,8 @@ func (l *NodeVolumeLimits) Filter(state framework.State, _ *framework.PodInfo, n
 	return nil
 }
 
-// missing answers with a driver of the volumes that the node has not, and that wants Pods to wait for it; "" for
-// none.
+// missing returns a driver of the volumes that is not on the node and that Pods must wait for, or "" if there
+// is none.
 func (l *NodeVolumeLimits) missing(own attachable, node *framework.NodeInfo) string {
 	for _, name := range slices.Sorted(maps.Values(own)) {
 		driver := l.Volumes.Driver(name)
@@ -89,13 +88,13 @@ func (l *NodeVolumeLimits) missing(own attachable, node *framework.NodeInfo) str
 	return ""
 }
 
-// overLimit is a driver of which a node has not room for as many more volumes.
+// overLimit is a driver whose limit on a node the volumes would exceed.
 type overLimit struct {
 	driver           string
 	needs, used, has int
 }
 
-// over answers with a driver whose limit the volumes would exceed on the node, nil for none.
+// over returns a driver whose limit the volumes would exceed on the node, or nil if there is none.
 func (l *NodeVolumeLimits) over(own attachable, node *framework.NodeInfo) *overLimit {
 	limits := limitsOf(l.Volumes.Drivers(node.Node.Name))
 	if len(limits) == 0 {
@@ -134,7 +133,8 @@ func (l *NodeVolumeLimits) over(own attachable, node *framework.NodeInfo) *overL
 	return nil
 }
 
-// limitsOf reads how many volumes of each driver can be attached to a node; drivers without a limit are left out.
+// limitsOf returns how many volumes of each driver can be attached to a node. Drivers without a limit are left
+// out.
 func limitsOf(node *storagev1.CSINode) map[string]int {
 	if node == nil {
 		return nil
@@ -165,7 +165,7 @@ func (l *NodeVolumeLimits) Explain(state framework.State, _ *framework.PodInfo, 
 	if driver := l.missing(own, node); driver != "" {
 		return []framework.Detail{{
 			Plugin: NodeVolumeLimitsName, Reason: driver + " CSI driver is not installed on the node",
-			Text: fmt.Sprintf("the CSI driver %s has not registered on the node", driver), Mend: "run the driver there",
+			Text: fmt.Sprintf("the CSI driver %s has not registered on the node", driver), Fix: "run the driver on the node",
 		}}
 	}
 	over := l.over(own, node)
@@ -175,6 +175,6 @@ func (l *NodeVolumeLimits) Explain(state framework.State, _ *framework.PodInfo, 
 	return []framework.Detail{{
 		Plugin: NodeVolumeLimitsName, Reason: refusedVolumeLimit.Message(),
 		Text: fmt.Sprintf("needs %d volumes of %s, %d free of %d", over.needs, over.driver, max(over.has-over.used, 0), over.has),
-		Mend: "delete a pod with such volumes from the node, or add a node",
+		Fix:  "delete a pod with such volumes from the node, or add a node",
 	}}
 }

@@ -10,8 +10,8 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// VolumeRestrictions keeps a Pod off nodes where a disk that it mounts is mounted already by another Pod in a
-// way that excludes it, and off all nodes while a claim of its that only one Pod may use is in use.
+// VolumeRestrictions keeps a Pod off nodes where another Pod mounts one of its disks in a way that excludes
+// sharing. It keeps it off all nodes while another Pod uses one of its ReadWriteOncePod claims.
 type VolumeRestrictions struct {
 	Volumes Volumes
 }
@@ -24,7 +24,7 @@ var (
 // Name implements framework.Plugin.
 func (*VolumeRestrictions) Name() string { return VolumeRestrictionsName }
 
-// soleClaims is how many other Pods use each claim of the Pod's that only one may use.
+// soleClaims counts the other Pods that use each ReadWriteOncePod claim of the Pod.
 type soleClaims struct {
 	users map[string]int
 	disks bool
@@ -98,12 +98,12 @@ func (v *VolumeRestrictions) Filter(state framework.State, pod *framework.PodInf
 	return nil
 }
 
-// exclusive says whether the volume is of a kind that may exclude others.
+// exclusive reports whether the volume is of a kind that may exclude others.
 func exclusive(v corev1.Volume) bool {
 	return v.GCEPersistentDisk != nil || v.AWSElasticBlockStore != nil || v.ISCSI != nil || v.RBD != nil
 }
 
-// disksConflict says whether two Pods mount the same disk, and not both only to read it.
+// disksConflict reports whether two Pods mount the same disk and at least one of them writes to it.
 func disksConflict(a, b *corev1.Pod) bool {
 	for i := range a.Spec.Volumes {
 		if !exclusive(a.Spec.Volumes[i]) {

@@ -34,7 +34,8 @@ func (s *shelf) Attachments(node string) (out []*storagev1.VolumeAttachment) {
 	return out
 }
 
-// stocked has claims a, b and c on volumes of driver csi; volume a is in zone x, and claim late waits for a node.
+// stocked returns a shelf with claims a, b and c on volumes of driver csi. Volume a is in zone x, and claim
+// late waits for a node.
 func stocked() *shelf {
 	s := &shelf{claims: map[string]*corev1.PersistentVolumeClaim{}, volumes: map[string]*corev1.PersistentVolume{}}
 	for _, name := range []string{"a", "b", "c"} {
@@ -64,7 +65,7 @@ func claimant(names ...string) *framework.PodInfo {
 	return framework.NewPodInfo(p)
 }
 
-// ask has a plugin decide, and checks that it explains just what it refuses.
+// ask runs a plugin's filter and checks that the plugin explains exactly what it refuses.
 func ask(t *testing.T, plugin interface {
 	framework.PreFilterer
 	framework.Explainer
@@ -81,7 +82,7 @@ func ask(t *testing.T, plugin interface {
 	if status == nil {
 		return ""
 	}
-	if d := plugin.Explain(pre.State, pod, node); len(d) != 1 || d[0].Reason != status.Message() || d[0].Text == "" || d[0].Mend == "" {
+	if d := plugin.Explain(pre.State, pod, node); len(d) != 1 || d[0].Reason != status.Message() || d[0].Text == "" || d[0].Fix == "" {
 		t.Errorf("%q is explained by %+v", status.Message(), d)
 	}
 	return status.Message()

@@ -11,7 +11,7 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// VolumeZone keeps a Pod to the nodes whose zone and region are those that the labels of its volumes name.
+// VolumeZone restricts a Pod to the nodes in the zones and regions that the labels of its volumes name.
 type VolumeZone struct {
 	Volumes Volumes
 }
@@ -21,7 +21,7 @@ var refusedZone = framework.RefuseForGood(VolumeZoneName, "node(s) had no availa
 // Name implements framework.Plugin.
 func (*VolumeZone) Name() string { return VolumeZoneName }
 
-// zoneLabels are the labels of a volume that speak of places, and the newer names of the old ones.
+// zoneLabels are the labels of a volume that name places, and the newer names of the old labels.
 var (
 	zoneLabels = []string{
 		corev1.LabelFailureDomainBetaZone, corev1.LabelFailureDomainBetaRegion, corev1.LabelTopologyZone, corev1.LabelTopologyRegion,
@@ -31,7 +31,7 @@ var (
 	}
 )
 
-// volumeZones is where the Pod's volumes are.
+// volumeZones holds where the Pod's volumes are.
 type volumeZones []volumeZone
 
 type volumeZone struct {
@@ -58,8 +58,8 @@ func (v *VolumeZone) PreFilter(pod *framework.PodInfo, _ *framework.Snapshot) fr
 	return framework.PreFilter{State: zones, Skip: len(zones) == 0}
 }
 
-// zonesOf answers with where the claim's volume is; none for one that is bound when the Pod has a node. why
-// says what is missing.
+// zonesOf returns where the claim's volume is. It returns nothing for a claim that is bound once the Pod has a
+// node. why is set if an object is missing.
 func (v *VolumeZone) zonesOf(namespace, name string) (zones volumeZones, why string) {
 	claim := v.Volumes.Claim(namespace, name)
 	if claim == nil {
@@ -80,7 +80,7 @@ func (v *VolumeZone) zonesOf(namespace, name string) (zones volumeZones, why str
 	return zones, ""
 }
 
-// unbound says what is wrong with a claim that has no volume, "" when it is to get one with the Pod's node.
+// unbound returns what is wrong with a claim that has no volume, or "" if it gets one once the Pod has a node.
 func (v *VolumeZone) unbound(claim *corev1.PersistentVolumeClaim) string {
 	name := classOf(claim)
 	if name == "" {
@@ -98,7 +98,7 @@ func (v *VolumeZone) unbound(claim *corev1.PersistentVolumeClaim) string {
 	return "PersistentVolume had no name"
 }
 
-// classOf is the name of a claim's storage class, "" for none; the annotation is from before there was a field.
+// classOf returns the name of a claim's storage class, or "" if it has none. The annotation predates the field.
 func classOf(claim *corev1.PersistentVolumeClaim) string {
 	if name, ok := claim.Annotations[corev1.BetaStorageClassAnnotation]; ok {
 		return name
@@ -109,7 +109,7 @@ func classOf(claim *corev1.PersistentVolumeClaim) string {
 	return ""
 }
 
-// Filter implements framework.Filterer. A node that says nothing of places takes every volume.
+// Filter implements framework.Filterer. A node without zone labels accepts every volume.
 func (v *VolumeZone) Filter(state framework.State, _ *framework.PodInfo, node *framework.NodeInfo) *framework.Status {
 	zones, _ := state.(volumeZones)
 	if zones.elsewhere(node.Node) != nil {
@@ -118,7 +118,7 @@ func (v *VolumeZone) Filter(state framework.State, _ *framework.PodInfo, node *f
 	return nil
 }
 
-// elsewhere answers with the first place of a volume in which the node is not, nil when it is in all.
+// elsewhere returns the first place of a volume that the node is not in, or nil if there is none.
 func (z volumeZones) elsewhere(node *corev1.Node) *volumeZone {
 	said := false
 	for _, key := range zoneLabels {
@@ -154,7 +154,7 @@ func (v *VolumeZone) Explain(state framework.State, _ *framework.PodInfo, node *
 	}
 	return []framework.Detail{{
 		Plugin: VolumeZoneName, Reason: refusedZone.Message(),
-		Text: fmt.Sprintf("persistent volume %s is in %s %s, and the node is not", at.volume, at.key, strings.Join(sets.List(at.values), " or ")),
-		Mend: "add a node there, or use a volume that this node can reach",
+		Text: fmt.Sprintf("persistent volume %s is in %s %s, the node is not", at.volume, at.key, strings.Join(sets.List(at.values), " or ")),
+		Fix:  "add a node there, or use a volume that this node can reach",
 	}}
 }

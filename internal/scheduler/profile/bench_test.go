@@ -13,10 +13,11 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// workload is a kind of Pod, after those that scheduler_perf of Kubernetes measures.
+// workload is a kind of Pod, modeled on those that Kubernetes' scheduler_perf measures.
 type workload struct {
 	name string
-	// before is how many Pods of the kind, and how many plain ones, are placed before the clock starts.
+	// before is the number of Pods of the kind, and plain the number of plain Pods, placed before the clock
+	// starts.
 	before, plain int
 	pod           func(*corev1.Pod)
 }
@@ -106,7 +107,7 @@ func (r *rig) schedule(b *testing.B, p *corev1.Pod) {
 	}
 }
 
-// BenchmarkDecision measures the scheduler alone, without an API server: Pods decided on a second.
+// BenchmarkDecision measures the scheduler alone, without an API server, in Pods decided per second.
 func BenchmarkDecision(b *testing.B) {
 	for _, nodes := range []int{100, 1000, 5000} {
 		for _, w := range workloads {
@@ -114,7 +115,7 @@ func BenchmarkDecision(b *testing.B) {
 				g := newRig(b)
 				benchNodes(g, nodes)
 				next := 0
-				// Pods of the kind fill the cluster at most to a half, then it is emptied.
+				// Pods of the kind fill at most half of the cluster; then it is emptied.
 				limit := nodes * 5
 				if w.name == "required-anti-affinity" {
 					limit = nodes * 8 / 10
@@ -182,7 +183,7 @@ func BenchmarkPreemption(b *testing.B) {
 	}
 }
 
-// BenchmarkPodInfo measures the reading of a Pod, which every watch event of one costs.
+// BenchmarkPodInfo measures NewPodInfo, which runs for every watch event of a Pod.
 func BenchmarkPodInfo(b *testing.B) {
 	p := benchPod(1, workloads[3].pod)
 	b.ReportAllocs()

@@ -6,7 +6,7 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// Choose answers with the best of the nodes that fit; among several best, with any.
+// Choose returns the best of the nodes that fit, or any of the best if there are several.
 func (c *Cycle) Choose(fitting []*framework.NodeInfo) *framework.NodeInfo {
 	if len(fitting) == 1 {
 		return fitting[0]
@@ -26,7 +26,7 @@ func (c *Cycle) Choose(fitting []*framework.NodeInfo) *framework.NodeInfo {
 	return fitting[best]
 }
 
-// Scores answers with the weighted sum of all plugins' scores, for each node.
+// Scores returns the weighted sum of all plugins' scores for each node.
 func (c *Cycle) Scores(fitting []*framework.NodeInfo) []int64 {
 	pres := make([]framework.PreScore, len(c.profile.preScores))
 	for i, p := range c.profile.preScores {

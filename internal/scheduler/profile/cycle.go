@@ -17,13 +17,12 @@ type Cycle struct {
 	skip     []bool            // by preFilter
 	only     sets.Set[string]
 	onlyBy   []string
-	// refused holds why a node was refused, by its place in the snapshot; nil when it was not looked at, or
-	// fits.
+	// refused holds why each node was refused, by its place in the snapshot. It is nil for a node that fits or
+	// was not looked at.
 	refused []*framework.Status
 }
 
-// Begin asks the plugins about the Pod and the cluster as a whole. A status other than nil ends the
-// decision.
+// Begin runs the plugins that look at the Pod and the cluster as a whole. A non-nil status ends the decision.
 func (p *Profile) Begin(pod *framework.PodInfo, snapshot *framework.Snapshot) (*Cycle, *framework.Status) {
 	c := &Cycle{
 		profile: p, pod: pod, snapshot: snapshot,
@@ -61,7 +60,7 @@ func (p *Profile) Begin(pod *framework.PodInfo, snapshot *framework.Snapshot) (*
 	return c, nil
 }
 
-// noneLeft is the refusal when the plugins together leave no node to look at.
+// noneLeft returns the refusal for the case that the plugins together leave no node to consider.
 func (c *Cycle) noneLeft() *framework.Status {
 	slices.Sort(c.onlyBy)
 	text := "node(s) didn't satisfy plugin " + c.onlyBy[0]
@@ -71,7 +70,7 @@ func (c *Cycle) noneLeft() *framework.Status {
 	return framework.RefuseForGood(c.onlyBy[0], text)
 }
 
-// filter asks the filters about a node, with the given states.
+// filter runs the filters on a node with the given states.
 func (c *Cycle) filter(states []framework.State, node *framework.NodeInfo) *framework.Status {
 	for i := range c.profile.filters {
 		f := &c.profile.filters[i]
@@ -89,9 +88,9 @@ func (c *Cycle) filter(states []framework.State, node *framework.NodeInfo) *fram
 	return nil
 }
 
-// Fits asks the filters about a node. Pods of at least this priority to which the node is promised count as
-// being there; but as they may end up elsewhere, the Pod must fit without them too, since it may need them
-// for its affinity.
+// Fits runs the filters on a node. Pods of at least this priority that are nominated to the node count as being
+// there. As they may end up elsewhere, and the Pod may need them for its affinity, it must also fit without
+// them.
 func (c *Cycle) Fits(node *framework.NodeInfo) *framework.Status {
 	return c.fits(c.states, node)
 }
@@ -109,7 +108,7 @@ func (c *Cycle) fits(states []framework.State, node *framework.NodeInfo) *framew
 	return c.filter(states, node)
 }
 
-// promised answers with the other Pods that must be counted on the node.
+// promised returns the other Pods that must be counted on the node.
 func (c *Cycle) promised(node string) []*framework.PodInfo {
 	all := c.profile.nominated.On(node)
 	if len(all) == 0 {
@@ -136,7 +135,7 @@ func (c *Cycle) Refused(node int) *framework.Status { return c.refused[node] }
 // Trial implements framework.Decision.
 func (c *Cycle) Trial(node int) framework.Trial { return c.trial(c.states, c.snapshot.Nodes[node]) }
 
-// trial is a node on which Pods are added and removed in thought.
+// trial is a node to which Pods are added and from which Pods are removed hypothetically.
 type trial struct {
 	c      *Cycle
 	node   *framework.NodeInfo

@@ -2,7 +2,7 @@ package profile
 
 import "podium.dev/podium/internal/scheduler/framework"
 
-// Explain says what keeps the Pod off a node: every filter that does is asked, not only the first.
+// Explain returns what keeps the Pod off a node. It runs every filter, not only up to the first refusal.
 func (c *Cycle) Explain(node *framework.NodeInfo) []framework.Detail {
 	var out []framework.Detail
 	for i := range c.profile.filters {

@@ -8,22 +8,22 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// How many nodes that fit are looked for. In a small cluster all; in a larger one a share that falls with
-// its size, since the best of some hundred nodes is hardly worse than the best of all.
+// How many fitting nodes are looked for: all in a small cluster, and in a larger one a share that falls with
+// its size, because the best of some hundred nodes is hardly worse than the best of all.
 const (
 	fewestToFind      = 100
 	smallestShare     = 5
 	nodesPerShareStep = 125
 )
 
-// A search over more nodes than this is shared among goroutines, in portions.
+// A search over more nodes than this is split among goroutines, in portions.
 const (
 	alone   = 256
 	portion = 64
 )
 
-// Find looks for nodes that fit, beginning after those that the last search looked at. A status of Failed
-// means that a plugin could not tell.
+// Find looks for nodes that fit, starting after those that the last search looked at. A status with code Failed
+// means that a plugin could not decide.
 func (c *Cycle) Find() ([]*framework.NodeInfo, *framework.Status) {
 	if len(c.snapshot.Nodes) == 0 {
 		return nil, nil
@@ -44,7 +44,7 @@ func (c *Cycle) Find() ([]*framework.NodeInfo, *framework.Status) {
 	return found, failed
 }
 
-// promisedNode is the node that was promised to the Pod: it is asked first.
+// promisedNode returns the node that the Pod is nominated to, which is tried first.
 func (c *Cycle) promisedNode() *framework.NodeInfo {
 	name := c.pod.Pod.Status.NominatedNodeName
 	if name == "" {
@@ -56,7 +56,7 @@ func (c *Cycle) promisedNode() *framework.NodeInfo {
 	return c.snapshot.Get(name)
 }
 
-// findAmong looks at those nodes only that the plugins left.
+// findAmong looks only at the nodes that the plugins left.
 func (c *Cycle) findAmong() ([]*framework.NodeInfo, *framework.Status) {
 	var found []*framework.NodeInfo
 	for name := range c.only {
@@ -77,7 +77,7 @@ func (c *Cycle) findAmong() ([]*framework.NodeInfo, *framework.Status) {
 	return found, nil
 }
 
-// wanted answers how many fitting nodes are enough.
+// wanted returns how many fitting nodes are enough.
 func wanted(percentage, nodes int) int {
 	if nodes < fewestToFind {
 		return nodes
@@ -88,7 +88,7 @@ func wanted(percentage, nodes int) int {
 	return max(nodes*percentage/100, fewestToFind)
 }
 
-// search is a look at nodes until enough fit.
+// search looks at nodes until enough fit.
 type search struct {
 	c             *Cycle
 	start, total  int
@@ -157,7 +157,7 @@ func (s *search) portions() {
 	}
 }
 
-// look asks about the i-th node of this search.
+// look runs the filters on the i-th node of this search.
 func (s *search) look(i int) (*framework.NodeInfo, *framework.Status) {
 	at := (s.start + i) % s.total
 	node := s.c.snapshot.Nodes[at]

@@ -9,27 +9,27 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// Refusal is why a Pod fits nowhere.
+// Refusal explains why a Pod fits no node.
 type Refusal struct {
 	// Message is in Kubernetes' words: "0/3 nodes are available: 1 Insufficient memory, 2 …".
 	Message string
-	// Plugins are those that refused some node.
+	// Plugins are those that refused at least one node.
 	Plugins []string
-	// Nominated is the node on which room is being made for the Pod, "" for none.
+	// Nominated is the node on which room is being made for the Pod, "" if there is none.
 	Nominated string
-	// Clear says that a node promised before is not any more.
+	// Clear is set if an earlier nomination no longer holds.
 	Clear bool
 }
 
-// PostFilter asks the plugins for a way out when the Pod fits nowhere.
+// PostFilter runs the PostFilter plugin for a Pod that fits no node.
 func (c *Cycle) PostFilter(ctx context.Context) framework.PostFilter {
 	for _, f := range c.profile.postFilters {
-		return f.PostFilter(ctx, c) // one is enough: the first that there is makes room or says why not
+		return f.PostFilter(ctx, c) // one is enough: the first either makes room or returns why it cannot
 	}
 	return framework.PostFilter{Clear: true}
 }
 
-// Refusal puts the answers together. whole is the refusal of the cluster as a whole, nil if there was none.
+// Refusal combines the results of the plugins. whole is the refusal of the cluster as a whole, or nil.
 func (c *Cycle) Refusal(whole *framework.Status, post framework.PostFilter) Refusal {
 	r := Refusal{Nominated: post.Nominated, Clear: post.Clear}
 	if whole != nil {
@@ -73,5 +73,5 @@ func (c *Cycle) blame(whole *framework.Status) []string {
 	return []string{whole.Plugin}
 }
 
-// bracketed writes a list as Kubernetes' messages do.
+// bracketed formats a list as Kubernetes' messages do.
 func bracketed(names []string) string { return "[" + strings.Join(names, " ") + "]" }

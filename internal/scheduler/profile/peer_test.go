@@ -21,12 +21,12 @@ import (
 	"podium.dev/podium/internal/scheduler/profile"
 )
 
-// peerVariable names a kubeconfig of an API server with Kubernetes' own scheduler, and nothing else, at work.
+// peerVariable names a kubeconfig of an API server on which only Kubernetes' own scheduler is at work.
 const peerVariable = "PODIUM_PEER_KUBECONFIG"
 
-// TestDecisionsAgreeWithKubernetes has Kubernetes' scheduler decide on random Pods in random clusters, and
-// holds each decision against ours: the node it chose must be among those of our best score, and where it
-// found none the message must be the same.
+// TestDecisionsAgreeWithKubernetes has Kubernetes' scheduler decide on random Pods in random clusters and
+// compares each decision with ours: the node it chose must be among those of our best score, and if it found
+// none the message must be the same.
 func TestDecisionsAgreeWithKubernetes(t *testing.T) {
 	path := os.Getenv(peerVariable)
 	if path == "" {
@@ -58,7 +58,7 @@ type peer struct {
 	placed, refused, preempted int
 }
 
-// prepare makes the namespaces and priority classes that random Pods use.
+// prepare creates the namespaces and priority classes that random Pods use.
 func (p *peer) prepare() {
 	ctx := p.Context()
 	for ns, team := range map[string]string{"s": "red", "t": "blue"} {
@@ -113,8 +113,8 @@ func (p *peer) round(round int) {
 	}
 }
 
-// compare has the Pod decided on and compares; the first of a round is not judged, since the scheduler may not
-// have seen all nodes yet.
+// compare has the Pod decided on and compares the results. The first Pod of a round is not judged, because the
+// scheduler may not have seen all nodes yet.
 func (p *peer) compare(pod *corev1.Pod, judge bool) {
 	ctx := p.Context()
 	g, err := p.mirror(ctx)
@@ -155,7 +155,7 @@ func (p *peer) compare(pod *corev1.Pod, judge bool) {
 	default:
 		p.refused++
 	}
-	// What is refused goes, so that it does not come back into later decisions.
+	// Delete a refused Pod so that it does not come back into later decisions.
 	zero := int64(0)
 	_ = p.client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &zero})
 }
@@ -178,7 +178,7 @@ func (p *peer) samePlace(decided *corev1.Pod, cycle *profile.Cycle, fitting []*f
 	p.placed++
 }
 
-// mirror makes a rig of the cluster as it is.
+// mirror builds a rig of the cluster's present state.
 func (p *peer) mirror(ctx context.Context) (*rig, error) {
 	g := newRig(p)
 	nodes, err := p.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})

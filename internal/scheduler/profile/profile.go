@@ -1,5 +1,5 @@
-// Package profile runs the plugins of one scheduler profile: it asks them, in order, about a Pod and the
-// nodes, and makes one answer of theirs.
+// Package profile runs the plugins of one scheduler profile on a Pod and the nodes, in order, and combines
+// their results.
 package profile
 
 import (
@@ -9,7 +9,7 @@ import (
 	"podium.dev/podium/internal/scheduler/queue"
 )
 
-// Enabled is a plugin that is part of a profile, and the weight of its scores.
+// Enabled is a plugin of a profile and the weight of its scores.
 type Enabled struct {
 	Plugin framework.Plugin
 	Weight int64
@@ -17,7 +17,7 @@ type Enabled struct {
 	Without Point
 }
 
-// Point is a set of points of a decision at which plugins take part.
+// Point is a set of the points of a decision at which plugins take part.
 type Point int
 
 const (
@@ -30,15 +30,15 @@ const (
 	Score
 	Reserve
 	Bind
-	// Everywhere is all of them.
+	// Everywhere is the set of all points.
 	Everywhere Point = 1<<iota - 1
 )
 
-// Profile is what decides on the Pods of one scheduler name.
+// Profile decides on the Pods of one scheduler name.
 type Profile struct {
 	// Name is the schedulerName of the Pods.
 	Name string
-	// Percentage is how many of the nodes that fit are scored; 0 chooses by the size of the cluster.
+	// Percentage is the percentage of fitting nodes to score. 0 chooses by the size of the cluster.
 	Percentage int
 
 	gates       []framework.PreEnqueuer
@@ -52,31 +52,31 @@ type Profile struct {
 	binder      framework.Binder
 	hints       map[string][]framework.Hint
 	nominated   *queue.Nominated
-	start       int // the node that the next search begins with
+	start       int // the node that the next search starts with
 }
 
-// filter is a Filterer, and where among the preFilters it is (-1: it is none).
+// filter is a Filterer and its index among the preFilters, or -1 if it is not one.
 type filter struct {
 	framework.Filterer
 	pre int
 }
 
-// score is a Scorer, and where among the preScores it is (-1: it is none).
+// score is a Scorer and its index among the preScores, or -1 if it is not one.
 type score struct {
 	framework.Scorer
 	weight int64
 	pre    int
 }
 
-// New puts a profile together. The order of the plugins is the order in which they are asked. It must have
-// one QueueSorter and one Binder.
+// New builds a profile. Plugins run in the given order. It returns an error unless there is a QueueSorter and a
+// Binder.
 func New(name string, percentage int, nominated *queue.Nominated, plugins []Enabled) (*Profile, error) {
 	p := &Profile{Name: name, Percentage: percentage, nominated: nominated, hints: map[string][]framework.Hint{}}
 	for _, e := range plugins {
 		p.add(e)
 	}
 	if p.sorter == nil || p.binder == nil {
-		return nil, fmt.Errorf("profile %q: it needs a plugin that sorts the queue and one that binds", name)
+		return nil, fmt.Errorf("profile %q: a plugin that sorts the queue and one that binds are required", name)
 	}
 	return p, nil
 }
@@ -120,7 +120,7 @@ func (p *Profile) add(e Enabled) {
 	}
 }
 
-// Gate asks whether the Pod may wait for a decision at all.
+// Gate decides whether the Pod may wait for a decision at all.
 func (p *Profile) Gate(pod *framework.PodInfo) *framework.Status {
 	for _, g := range p.gates {
 		if s := g.PreEnqueue(pod); s != nil {
@@ -133,10 +133,10 @@ func (p *Profile) Gate(pod *framework.PodInfo) *framework.Status {
 // Less orders waiting Pods.
 func (p *Profile) Less(a, b framework.Waiting) bool { return p.sorter.Less(a, b) }
 
-// Binder is the plugin that binds.
+// Binder returns the plugin that binds.
 func (p *Profile) Binder() framework.Binder { return p.binder }
 
-// Hints gathers the hints of the plugins named.
+// Hints returns the hints of the named plugins.
 func (p *Profile) Hints(plugins []string) []framework.Hint {
 	if len(plugins) == 1 {
 		return p.hints[plugins[0]]
@@ -148,8 +148,7 @@ func (p *Profile) Hints(plugins []string) []framework.Hint {
 	return out
 }
 
-// Reserve has every plugin take account of the decision. When one refuses, those before it give back what
-// they took.
+// Reserve lets every plugin account for the decision. If one refuses, those before it give back what they took.
 func (p *Profile) Reserve(pod *framework.PodInfo, node string) *framework.Status {
 	for _, r := range p.reservers {
 		if s := r.Reserve(pod, node); s != nil {
@@ -160,7 +159,7 @@ func (p *Profile) Reserve(pod *framework.PodInfo, node string) *framework.Status
 	return nil
 }
 
-// Unreserve has every plugin give back what it took for the decision, the last one first.
+// Unreserve makes every plugin give back what it took for the decision, in reverse order.
 func (p *Profile) Unreserve(pod *framework.PodInfo, node string) {
 	for i := len(p.reservers) - 1; i >= 0; i-- {
 		p.reservers[i].Unreserve(pod, node)

@@ -21,7 +21,7 @@ import (
 	"podium.dev/podium/internal/scheduler/queue"
 )
 
-// seedVariable names the seed of a run to be repeated.
+// seedVariable names the environment variable with the seed of a run to repeat.
 const seedVariable = "PODIUM_TEST_SEED"
 
 type namespaceLabels map[string]labels.Set
@@ -87,7 +87,7 @@ func (r *rig) remove(name string) {
 	delete(r.Pods, name)
 }
 
-// decide makes a decision and holds it against the oracle, on every node.
+// decide makes a decision and checks it against the oracle, on every node.
 func (r *rig) decide(p *corev1.Pod) (*profile.Cycle, *framework.Status, []*framework.NodeInfo, error) {
 	r.cache.Update(r.snapshot)
 	cycle, whole := r.profile.Begin(framework.NewPodInfo(p), r.snapshot)
@@ -160,7 +160,7 @@ func TestDecisionsAgreeWithTheOracle(t *testing.T) {
 	t.Logf("%d decisions, %d placed, %d preemptions", decisions, placed, preemptions)
 }
 
-// preempt asks for a way out, and checks that a preemption, carried out, makes the Pod fit.
+// preempt runs the PostFilter and checks that the preemption, once carried out, makes the Pod fit.
 func (r *rig) preempt(cycle *profile.Cycle, whole *framework.Status, p *corev1.Pod) (int, error) {
 	r.preempted = nil
 	post := cycle.PostFilter(context.Background())

@@ -1,6 +1,6 @@
 package queue
 
-// itemHeap is a heap of items that know their place in it.
+// itemHeap is a heap of items that know their index.
 type itemHeap struct {
 	items []*Item
 	less  func(a, b *Item) bool

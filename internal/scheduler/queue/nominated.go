@@ -10,8 +10,8 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// Nominated remembers which waiting Pods have been promised a node on which room is being made. Those Pods
-// count as being there when a Pod of no higher priority looks for room.
+// Nominated records which waiting Pods are nominated to a node on which room is being made. Those Pods count as
+// being there when a Pod of no higher priority is decided on.
 type Nominated struct {
 	any    atomic.Bool
 	mu     sync.RWMutex
@@ -19,16 +19,16 @@ type Nominated struct {
 	nodeOf map[types.UID]string
 }
 
-// NewNominated makes an empty one.
+// NewNominated returns an empty Nominated.
 func NewNominated() *Nominated {
 	return &Nominated{byNode: map[string][]*framework.PodInfo{}, nodeOf: map[types.UID]string{}}
 }
 
-// Set promises the node to the Pod; "" takes the promise back.
+// Set nominates the Pod to the node. "" removes the nomination.
 func (n *Nominated) Set(p *framework.PodInfo, node string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.remove(p.Pod.UID)
+	n.removeLocked(p.Pod.UID)
 	if node != "" {
 		n.byNode[node] = append(n.byNode[node], p)
 		n.nodeOf[p.Pod.UID] = node
@@ -36,18 +36,18 @@ func (n *Nominated) Set(p *framework.PodInfo, node string) {
 	n.any.Store(len(n.nodeOf) > 0)
 }
 
-// Remove takes the promise to a Pod back, whatever it was.
+// Remove removes the nomination of a Pod, if it has one.
 func (n *Nominated) Remove(uid types.UID) {
 	if !n.any.Load() {
 		return
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.remove(uid)
+	n.removeLocked(uid)
 	n.any.Store(len(n.nodeOf) > 0)
 }
 
-func (n *Nominated) remove(uid types.UID) {
+func (n *Nominated) removeLocked(uid types.UID) {
 	node, ok := n.nodeOf[uid]
 	if !ok {
 		return
@@ -61,14 +61,14 @@ func (n *Nominated) remove(uid types.UID) {
 	n.byNode[node] = left
 }
 
-// NodeOf answers with the node promised to the Pod, "" for none.
+// NodeOf returns the node that the Pod is nominated to, or "" if there is none.
 func (n *Nominated) NodeOf(uid types.UID) string {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	return n.nodeOf[uid]
 }
 
-// On answers with the Pods to which the node is promised. The answer must not be changed.
+// On returns the Pods that are nominated to the node. The result must not be changed.
 func (n *Nominated) On(node string) []*framework.PodInfo {
 	if !n.any.Load() {
 		return nil

@@ -10,10 +10,10 @@
 //	   is waiting          │      event      pool ── event that can help ──▶ back-off ◀┘
 //	                       └─────────────────────────────────────────────────┘
 //
-// The pool is woken only by events that can help: each plugin that refused a Pod has said which those are.
-// Events that come while a decision is under way are remembered and held against its outcome, so that none
-// falls between. A Pod that has been refused waits out a back-off that grows from one second to ten before
-// it is active again, unless nothing else is waiting: then it may as well be tried now.
+// The pool is woken only by events that can help: each plugin that refused a Pod names them. Events that arrive
+// during a decision are kept and checked against its outcome, so that none is lost. A refused Pod waits out a
+// back-off that grows from one second to ten before it becomes active again. If nothing else is waiting, it is
+// tried at once instead.
 package queue
 
 import (
@@ -30,26 +30,26 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// The back-off after the first, second, … refusal, and the longest stay in the pool: a safety net should an
-// event that could have helped not have been known to.
+// The back-off after the first refusal, its upper bound, and the longest stay in the pool. The latter is a
+// safety net in case an event that could have helped was not recognized.
 const (
 	DefaultInitialBackoff = time.Second
 	DefaultMaxBackoff     = 10 * time.Second
 	longestStay           = 5 * time.Minute
 )
 
-// Config is how a queue works.
+// Config configures a queue.
 type Config struct {
 	Clock clock.Clock
 	// Less orders the active Pods.
 	Less func(a, b framework.Waiting) bool
-	// Gate is asked before a Pod becomes active; a refusal keeps it in the pool.
+	// Gate is called before a Pod becomes active. If it returns a status, the Pod is held back.
 	Gate func(*framework.PodInfo) *framework.Status
-	// InitialBackoff and MaxBackoff bound the back-off; zero means the defaults.
+	// InitialBackoff and MaxBackoff bound the back-off. Zero means the defaults.
 	InitialBackoff, MaxBackoff time.Duration
 }
 
-// Queue is safe for use by many goroutines; Pop is for one.
+// Queue is safe for concurrent use, except that Pop must be called from one goroutine.
 type Queue struct {
 	config Config
 	wake   chan struct{}
@@ -57,13 +57,13 @@ type Queue struct {
 	mu     sync.Mutex
 	items  map[types.UID]*Item
 	active itemHeap
-	// backoff holds refused Pods, errors those for which something failed: only the former may be taken
-	// before their time.
+	// backoff holds refused Pods, errors those for which something failed. Only the former may be taken before
+	// their time.
 	backoff, errors itemHeap
-	// pool holds refused Pods, gated those that a gate holds back, of which some have been refused before;
-	// both of *Item, the longest waiting first.
+	// pool holds refused Pods, gated those that a gate holds back, some of which were refused before. Both hold
+	// *Item, the longest waiting first.
 	pool, gated *list.List
-	// deciding is the item that was popped last and is not answered for; events are those since.
+	// deciding is the item popped last, until its outcome is reported; events are the events since then.
 	deciding *Item
 	events   []framework.Event
 }
@@ -82,12 +82,12 @@ const (
 
 // Item is a waiting Pod.
 type Item struct {
-	// Pod is the newest state of the Pod, or, while it is decided on, the state that is decided on: that one
-	// is not replaced under the decision's hands.
+	// Pod is the newest state of the Pod. During a decision it is the state that is decided on, which does not
+	// change until the decision is over.
 	Pod *framework.PodInfo
-	// Attempts counts the decisions on the Pod, the present one included.
+	// Attempts counts the decisions on the Pod, including the present one.
 	Attempts int
-	// Added is when the Pod came into the queue.
+	// Added is when the Pod was added to the queue.
 	Added time.Time
 
 	since   time.Time // of the last refusal, or Added
@@ -99,12 +99,12 @@ type Item struct {
 	place   place
 	index   int
 	element *list.Element
-	gone    bool // deleted while being decided on
-	// newest came in while the Pod was decided on, and takes Pod's place afterwards.
+	gone    bool // deleted during the decision
+	// newest is a state that arrived during the decision. It replaces Pod afterwards.
 	newest *framework.PodInfo
 }
 
-// New makes an empty queue.
+// New returns an empty queue.
 func New(config Config) *Queue {
 	if config.InitialBackoff == 0 {
 		config.InitialBackoff = DefaultInitialBackoff
@@ -129,8 +129,7 @@ func New(config Config) *Queue {
 	return q
 }
 
-// Add takes in a Pod that has no node, or the newest state of one that is here. e tells what of the Pod has
-// changed, for one that is here.
+// Add adds a Pod that has no node, or updates one that is already queued. e describes the update.
 func (q *Queue) Add(p *framework.PodInfo, e framework.Event) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -140,7 +139,7 @@ func (q *Queue) Add(p *framework.PodInfo, e framework.Event) {
 		now := q.config.Clock.Now()
 		item = &Item{Pod: p, Added: now, since: now, any: true}
 		q.items[p.Pod.UID] = item
-		q.admit(item)
+		q.admitLocked(item)
 		return
 	}
 	if item.place == nowhere {
@@ -153,11 +152,11 @@ func (q *Queue) Add(p *framework.PodInfo, e framework.Event) {
 		heap.Fix(&q.active, item.index)
 	case inPool:
 		if helps(item, e) {
-			q.admitAfterBackoff(item)
+			q.admitAfterBackoffLocked(item)
 		}
 	case inGated:
 		item.any = item.any || helps(item, e)
-		q.recheck(item)
+		q.recheckLocked(item)
 	case nowhere:
 		if q.deciding == item {
 			q.events = append(q.events, e)
@@ -165,7 +164,7 @@ func (q *Queue) Add(p *framework.PodInfo, e framework.Event) {
 	}
 }
 
-// Delete takes a Pod out.
+// Delete removes a Pod.
 func (q *Queue) Delete(uid types.UID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -175,11 +174,11 @@ func (q *Queue) Delete(uid types.UID) {
 	}
 	delete(q.items, uid)
 	item.gone = true
-	q.takeOut(item)
+	q.takeOutLocked(item)
 }
 
-// Pop waits for a Pod to decide on, or for the end of ctx, which answers nil. The Pod must be answered for
-// with Done, Refused or Failed; the first and the last may come after the next Pop.
+// Pop waits for a Pod to decide on. It returns nil when ctx ends. The outcome must be reported with Done,
+// Refused or Failed; Done and Failed may be called after the next Pop.
 func (q *Queue) Pop(ctx context.Context) *Item {
 	for {
 		item, wait := q.next()
@@ -192,7 +191,7 @@ func (q *Queue) Pop(ctx context.Context) *Item {
 	}
 }
 
-// sleep waits for a nudge, for the given time (negative: for ever) or for the end, which answers false.
+// sleep waits for a nudge or for the given time (forever if negative). It returns false if ctx ended.
 func (q *Queue) sleep(ctx context.Context, wait time.Duration) bool {
 	var due <-chan time.Time
 	if wait >= 0 {
@@ -209,15 +208,15 @@ func (q *Queue) sleep(ctx context.Context, wait time.Duration) bool {
 	return ctx.Err() == nil
 }
 
-// next answers with the Pod to decide on now, or with the time until there may be one (-1: only an event
-// can tell).
+// next returns the Pod to decide on now, or the time until there may be one (-1 if only an event can provide
+// one).
 func (q *Queue) next() (*Item, time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := q.config.Clock.Now()
 	for _, h := range []*itemHeap{&q.backoff, &q.errors} {
 		for h.Len() > 0 && !h.items[0].until.After(now) {
-			q.admit(h.items[0])
+			q.admitLocked(h.items[0])
 		}
 	}
 	for front := q.pool.Front(); front != nil; front = q.pool.Front() {
@@ -225,7 +224,7 @@ func (q *Queue) next() (*Item, time.Duration) {
 		if now.Sub(item.since) < longestStay {
 			break
 		}
-		q.admit(item)
+		q.admitLocked(item)
 	}
 	var item *Item
 	switch {
@@ -234,16 +233,16 @@ func (q *Queue) next() (*Item, time.Duration) {
 	case q.backoff.Len() > 0:
 		item = q.backoff.items[0]
 	default:
-		return nil, q.untilNext(now)
+		return nil, q.untilNextLocked(now)
 	}
-	q.takeOut(item)
+	q.takeOutLocked(item)
 	item.Attempts++
 	q.deciding, q.events = item, q.events[:0]
 	return item, 0
 }
 
-// untilNext is the time until a Pod becomes active by itself, -1 if none does.
-func (q *Queue) untilNext(now time.Time) time.Duration {
+// untilNextLocked returns the time until a Pod becomes active by itself, or -1 if none does.
+func (q *Queue) untilNextLocked(now time.Time) time.Duration {
 	wait := time.Duration(-1)
 	if q.errors.Len() > 0 {
 		wait = q.errors.items[0].until.Sub(now)
@@ -257,32 +256,32 @@ func (q *Queue) untilNext(now time.Time) time.Duration {
 	return wait
 }
 
-// Done says that a node was found: the Pod is not waiting any more.
+// Done reports that a node was found: the Pod is not waiting any more.
 func (q *Queue) Done(item *Item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	item.newest = nil // who carries the decision out goes on reading Pod
-	q.answered(item)
+	item.newest = nil // the binding still reads Pod
+	q.answeredLocked(item)
 	if !item.gone {
 		delete(q.items, item.Pod.Pod.UID)
 	}
 }
 
-// Refused says that no node was found. hints are those of the plugins that refused; none means that every
+// Refused reports that no node was found. hints are those of the plugins that refused; none means that every
 // event may help.
 func (q *Queue) Refused(item *Item, hints []framework.Hint) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.nudge()
-	events := q.answered(item)
+	events := q.answeredLocked(item)
 	if item.gone {
 		return
 	}
-	q.postpone(item)
+	q.postponeLocked(item)
 	item.hints, item.any = hints, len(hints) == 0
 	for _, e := range events {
 		if helps(item, e) {
-			q.admitAfterBackoff(item)
+			q.admitAfterBackoffLocked(item)
 			return
 		}
 	}
@@ -290,21 +289,21 @@ func (q *Queue) Refused(item *Item, hints []framework.Hint) {
 	item.element = q.pool.PushBack(item)
 }
 
-// Failed says that a decision could not be made or not be carried out: the Pod is tried again after its
-// back-off. It brings back a Pod that Done took out.
+// Failed reports that a decision could not be made or carried out. The Pod is tried again after its back-off.
+// Failed brings back a Pod that Done removed.
 func (q *Queue) Failed(item *Item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.nudge()
-	q.answered(item)
+	q.answeredLocked(item)
 	if item.gone {
 		return
 	}
 	if have := q.items[item.Pod.Pod.UID]; have != nil && have != item {
-		return // it came in anew in the meantime
+		return // it was added again in the meantime
 	}
 	q.items[item.Pod.Pod.UID] = item
-	q.postpone(item)
+	q.postponeLocked(item)
 	item.hints, item.any = nil, true
 	item.place = inErrors
 	heap.Push(&q.errors, item)
@@ -322,7 +321,7 @@ func (q *Queue) Event(e framework.Event) {
 		item := element.Value.(*Item)
 		element = element.Next()
 		if helps(item, e) {
-			q.admitAfterBackoff(item)
+			q.admitAfterBackoffLocked(item)
 			woken = true
 		}
 	}
@@ -335,43 +334,43 @@ func (q *Queue) Event(e framework.Event) {
 	}
 }
 
-// Recheck has a Pod that a gate holds back ask the gate again.
+// Recheck calls the gate again for a Pod that it holds back.
 func (q *Queue) Recheck(uid types.UID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if item := q.items[uid]; item != nil && item.place == inGated {
-		q.recheck(item)
+		q.recheckLocked(item)
 		q.nudge()
 	}
 }
 
-// recheck lets the item past the gate if it opens: to be active, or, when it has been refused before and
-// nothing has happened since that may help, into the pool.
-func (q *Queue) recheck(item *Item) {
+// recheckLocked lets the item pass if the gate opens. The item becomes active, or returns to the pool if it was
+// refused before and no event since then may help.
+func (q *Queue) recheckLocked(item *Item) {
 	if gate := q.config.Gate(item.Pod); gate != nil {
 		item.gate = gate
 		return
 	}
 	if item.any {
-		q.admitAfterBackoff(item)
+		q.admitAfterBackoffLocked(item)
 		return
 	}
-	q.takeOut(item)
+	q.takeOutLocked(item)
 	item.place = inPool
 	item.element = q.pool.PushBack(item)
 }
 
-// Retry has a Pod tried again at once, wherever it waits.
+// Retry makes a Pod active at once, wherever it waits.
 func (q *Queue) Retry(uid types.UID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if item := q.items[uid]; item != nil && item.place != nowhere && item.place != inActive {
-		q.admit(item)
+		q.admitLocked(item)
 		q.nudge()
 	}
 }
 
-// helps says whether the event may make the Pod fit.
+// helps reports whether the event may make the Pod fit.
 func helps(item *Item, e framework.Event) bool {
 	if item.any || e.Kinds&framework.ForceRetry != 0 {
 		return true
@@ -381,8 +380,8 @@ func helps(item *Item, e framework.Event) bool {
 	})
 }
 
-// answered closes the decision on the item, and answers with what happened during it.
-func (q *Queue) answered(item *Item) []framework.Event {
+// answeredLocked ends the decision on the item and returns the events that arrived during it.
+func (q *Queue) answeredLocked(item *Item) []framework.Event {
 	if item.newest != nil {
 		item.Pod, item.newest = item.newest, nil
 	}
@@ -393,29 +392,29 @@ func (q *Queue) answered(item *Item) []framework.Event {
 	return q.events
 }
 
-// postpone counts one more refusal.
-func (q *Queue) postpone(item *Item) {
+// postponeLocked counts one more refusal.
+func (q *Queue) postponeLocked(item *Item) {
 	now := q.config.Clock.Now()
 	d := min(q.config.InitialBackoff<<min(item.tries, 20), q.config.MaxBackoff)
 	item.tries++
 	item.since, item.until = now, now.Add(d)
 }
 
-// admitAfterBackoff makes the item active when its back-off is over.
-func (q *Queue) admitAfterBackoff(item *Item) {
+// admitAfterBackoffLocked makes the item active once its back-off is over.
+func (q *Queue) admitAfterBackoffLocked(item *Item) {
 	if item.until.After(q.config.Clock.Now()) {
-		q.put(item, &q.backoff, inBackoff)
+		q.putLocked(item, &q.backoff, inBackoff)
 		return
 	}
-	q.admit(item)
+	q.admitLocked(item)
 }
 
-// admit makes the item active.
-func (q *Queue) admit(item *Item) { q.put(item, &q.active, inActive) }
+// admitLocked makes the item active.
+func (q *Queue) admitLocked(item *Item) { q.putLocked(item, &q.active, inActive) }
 
-// put puts the item into a heap from which it will be decided on, if the gate lets it.
-func (q *Queue) put(item *Item, h *itemHeap, where place) {
-	q.takeOut(item)
+// putLocked puts the item into a heap of candidates, unless the gate holds it back.
+func (q *Queue) putLocked(item *Item, h *itemHeap, where place) {
+	q.takeOutLocked(item)
 	item.gate = q.config.Gate(item.Pod)
 	if item.gate != nil {
 		item.place, item.any = inGated, true
@@ -426,8 +425,8 @@ func (q *Queue) put(item *Item, h *itemHeap, where place) {
 	heap.Push(h, item)
 }
 
-// takeOut takes the item out of where it is.
-func (q *Queue) takeOut(item *Item) {
+// takeOutLocked removes the item from where it is.
+func (q *Queue) takeOutLocked(item *Item) {
 	switch item.place {
 	case inActive:
 		heap.Remove(&q.active, item.index)

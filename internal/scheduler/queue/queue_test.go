@@ -53,7 +53,7 @@ func (f *fixture) add(name string, priority int32) {
 	f.clock.Step(time.Millisecond)
 }
 
-// pops takes the next Pod, which must be the one named.
+// pops takes the next Pod, which must have the given name.
 func (f *fixture) pops(name string) *Item {
 	f.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -72,7 +72,7 @@ func describe(item *Item) string {
 	return item.Pod.Pod.Name
 }
 
-// empty says that nothing is ready.
+// empty checks that no Pod is ready.
 func (f *fixture) empty() {
 	f.Helper()
 	if item, _ := f.next(); item != nil {
@@ -158,7 +158,7 @@ func TestBackoffGrowsAndGivesWay(t *testing.T) {
 			t.Fatalf("back-off %v, want %v s", got, int64(pause))
 		}
 	}
-	f.pops("a") // nothing else waits, so it need not
+	f.pops("a") // nothing else waits, so the back-off is skipped
 }
 
 func TestBackoffOverTakesItsTurn(t *testing.T) {
@@ -177,7 +177,7 @@ func TestFailureWaitsForItsBackoff(t *testing.T) {
 	f.add("a", 0)
 	item := f.pops("a")
 	f.Done(item)
-	f.Failed(item) // bound in vain
+	f.Failed(item) // the binding failed
 	f.empty()
 	f.Event(nodeAdd())
 	f.empty()
@@ -231,7 +231,7 @@ func TestGateClosedAfterRefusal(t *testing.T) {
 		f.Refused(f.pops("a"), onNodeAdd)
 		f.gated["a"] = true
 		f.Event(framework.Event{Kinds: framework.ForceRetry})
-		f.empty() // held at the gate
+		f.empty() // held back by the gate
 		delete(f.gated, "a")
 		f.Recheck("a")
 		f.Refused(f.pops("a"), onNodeAdd)

@@ -9,9 +9,9 @@ import (
 	"podium.dev/podium/internal/scheduler/framework"
 )
 
-// pick answers with the candidate that hurts least: by fewest violated budgets, then the lowest priority of
-// its most important victim, then the lowest sum of priorities, then fewest victims, then the latest start
-// of the longest running of its most important victims.
+// pick returns the candidate whose loss is smallest: fewest violated budgets, then the lowest priority of its
+// most important victim, then the lowest sum of priorities, then fewest victims, then the latest start of the
+// longest-running of its most important victims.
 func pick(all []candidate) candidate {
 	best := all[0]
 	for _, c := range all[1:] {
@@ -38,7 +38,7 @@ func hurtsLess(a, b candidate) bool {
 	return a.earliest() > b.earliest()
 }
 
-// highest is the priority of the most important victim.
+// highest returns the priority of the most important victim.
 func (c *candidate) highest() int64 {
 	if len(c.victims) == 0 {
 		return math.MinInt64
@@ -46,7 +46,7 @@ func (c *candidate) highest() int64 {
 	return int64(c.victims[0].Priority)
 }
 
-// sum adds up the priorities, each made positive so that more victims never seem less.
+// sum adds up the priorities, each shifted to be positive, so that more victims never count as less.
 func (c *candidate) sum() int64 {
 	var sum int64
 	for _, p := range c.victims {
@@ -55,19 +55,19 @@ func (c *candidate) sum() int64 {
 	return sum
 }
 
-// earliest is the start of the victim that has run longest among those of the highest priority.
+// earliest returns the start of the longest-running victim among those of the highest priority.
 func (c *candidate) earliest() int64 {
 	if len(c.victims) == 0 {
 		return math.MaxInt64
 	}
-	return started(c.victims[0]).Unix() // they are in that order
+	return started(c.victims[0]).Unix() // they are sorted that way
 }
 
 func (c *candidate) message() string {
 	return fmt.Sprintf("preemption: found a potential placement for pod on node %s, preempting %d victims", c.node, len(c.victims))
 }
 
-// begin has the preemption carried out.
+// begin starts to carry out the preemption.
 func (d *DefaultPreemption) begin(pod *framework.PodInfo, c candidate) {
 	p := Preemption{For: pod, Node: c.node, Finish: func() {}}
 	for _, v := range c.victims {
@@ -76,7 +76,7 @@ func (d *DefaultPreemption) begin(pod *framework.PodInfo, c candidate) {
 		}
 	}
 	if len(p.Victims) == 0 {
-		return // they are on their way
+		return // they are already terminating
 	}
 	uid := pod.Pod.UID
 	d.mu.Lock()
