@@ -1,6 +1,6 @@
 //go:build cgo
 
-// Command podium-oci makes a container, or starts a process in one, and ends. Only Podium's shim runs it.
+// Command podium-oci creates a container, or starts a process in one, and exits. Only Podium's shim runs it.
 package main
 
 import (

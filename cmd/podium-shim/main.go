@@ -1,4 +1,4 @@
-// Command podium-shim is the small process that stands beside each Pod. Only Podium's runtime starts it.
+// Command podium-shim is the small process that accompanies each Pod. Only Podium's runtime starts it.
 package main
 
 import (

@@ -1,6 +1,6 @@
-// Command curl is the demo's small stand-in for curl: it gets a URL and prints what comes back. It knows the flags
-// that a hand types: -s, -S, -f, -i, -I, -v, -k, -L, -m SECONDS, -o FILE, -X METHOD, -d DATA and -H HEADER; its exit
-// codes are curl's.
+// Command curl is the demo's small stand-in for curl: it fetches a URL and prints the response. It supports the
+// flags that people type: -s, -S, -f, -i, -I, -v, -k, -L, -m SECONDS, -o FILE, -X METHOD, -d DATA and -H
+// HEADER. Its exit codes are those of curl.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Exit codes, as curl has them.
+// Exit codes, as in curl(1).
 const (
 	exitUsage    = 2
 	exitURL      = 3
@@ -29,7 +29,7 @@ const (
 	exitTransfer = 56
 )
 
-// options are the command line's.
+// options are the parsed command line.
 type options struct {
 	silent, showError, fail, include, head, verbose, insecure, follow bool
 
@@ -194,7 +194,7 @@ func get(o options) (int, error) {
 	return 0, nil
 }
 
-// exitOf is the exit code of what went wrong on the way.
+// exitOf returns the exit code for an error of the transfer.
 func exitOf(err error) int {
 	var dns *net.DNSError
 	var op *net.OpError

@@ -1,6 +1,6 @@
-// Command mkimages makes the demo's images with no network, from programs of this module and Debian's static busybox
-// and bash: podium.local/demo/web:1.14, a web server, and podium.local/demo/shell:1, a shell with the usual small
-// tools. They share their lowest layer.
+// Command mkimages builds the demo's images without a network, from programs of this module and Debian's static
+// busybox and bash: podium.local/demo/web:1.14, a web server, and podium.local/demo/shell:1, a shell with the
+// usual small tools. They share their lowest layer.
 //
 //	mkimages DIR    writes DIR/web.tar (OCI layout) and DIR/shell.tar (docker-save)
 package main
@@ -93,7 +93,7 @@ const indexPage = `<!DOCTYPE html>
 </html>
 `
 
-// write puts an archive in its place in one step: a daemon may be watching the folder.
+// write renames an archive into place once it is complete, because a daemon may be watching the folder.
 func write(path string, archive func(io.Writer, ...*build.Built) error, img *build.Built) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".mkimages-")
 	if err != nil {
@@ -113,7 +113,8 @@ func write(path string, archive func(io.Writer, ...*build.Built) error, img *bui
 	return os.Rename(f.Name(), path)
 }
 
-// baseLayer is the layer that both images have: busybox under all its names, and the files that programs look for.
+// baseLayer returns the layer that both images share: busybox under all its names, and the files that programs
+// expect.
 func baseLayer() ([]build.File, error) {
 	busybox, err := static("busybox")
 	if err != nil {
@@ -125,7 +126,7 @@ func baseLayer() ([]build.File, error) {
 	}
 	applets, err := exec.Command(path, "--list").Output()
 	if err != nil {
-		return nil, fmt.Errorf("ask busybox for its applets: %w", err)
+		return nil, fmt.Errorf("list busybox's applets: %w", err)
 	}
 	files := []build.File{
 		build.Dir("bin", 0o755), build.Dir("dev", 0o755), build.Dir("etc", 0o755), build.Dir("home", 0o755),
@@ -146,7 +147,7 @@ func baseLayer() ([]build.File, error) {
 	return files, nil
 }
 
-// static reads a program of this machine that needs no library.
+// static reads a program of this machine. It returns an error if the program needs shared libraries.
 func static(name string) ([]byte, error) {
 	path, err := exec.LookPath(name)
 	if err != nil {
@@ -168,7 +169,7 @@ func static(name string) ([]byte, error) {
 	return raw, nil
 }
 
-// program builds a program of the demo, static.
+// program builds one of the demo's programs as a static binary.
 func program(name string) ([]byte, error) {
 	dir, err := os.MkdirTemp("", "mkimages-")
 	if err != nil {

@@ -1,6 +1,6 @@
-// Command web is the demo's web server: it serves the files below /usr/share/nginx/html on port 80, where the image
-// it stands in for has them, writes a line to standard output for each request, and ends gracefully on SIGTERM,
-// SIGQUIT and SIGINT.
+// Command web is the demo's web server. It serves the files below /usr/share/nginx/html, the path in the image
+// that it stands in for, on port 80, logs each request to standard output, and shuts down gracefully on
+// SIGTERM, SIGQUIT and SIGINT.
 package main
 
 import (
@@ -48,7 +48,7 @@ func run(root, listen string) error {
 	return nil
 }
 
-// files serves the files below root; a folder has its index.html, and without one is forbidden.
+// files serves the files below root. A folder is served as its index.html, or as 403 Forbidden if it has none.
 func files(root string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Server", "podium-demo-web")
@@ -86,7 +86,7 @@ func refuse(w http.ResponseWriter, code int) {
 	fmt.Fprintf(w, "<html><head><title>%s</title></head><body><h1>%s</h1></body></html>\n", text, text)
 }
 
-// logged writes a line for each request, in the form web servers have in common.
+// logged logs each request in the combined log format of web servers.
 func logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
@@ -108,7 +108,7 @@ func orDash(s string) string {
 	return s
 }
 
-// counter remembers what was answered.
+// counter records the status code and the size of a response.
 type counter struct {
 	http.ResponseWriter
 	code int

@@ -55,7 +55,7 @@ func newImagePull(o *options) *cobra.Command {
 func newImageLoad(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:     "load ARCHIVE",
-		Short:   "Take in an archive: docker-save or OCI layout, plain, gzip or zstd",
+		Short:   "Load an archive: docker-save or OCI layout, uncompressed, gzip or zstd",
 		Example: "  podium image load web.tar",
 		Args:    exactArgs("ARCHIVE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -149,7 +149,7 @@ func newImageExport(o *options) *cobra.Command {
 			if file == "-" {
 				return client.ExportImage(cmd.Context(), args[0], cmd.OutOrStdout())
 			}
-			// The archive appears under its name only when it is whole.
+			// The archive gets its name only when it is complete.
 			part, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".part-")
 			if err != nil {
 				return fmt.Errorf("export %s: %w", args[0], err)

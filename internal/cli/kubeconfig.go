@@ -20,9 +20,9 @@ func newKubeconfig(o *options) *cobra.Command {
 				return err
 			}
 			if _, err := os.Stat(p.AdminKubeconfig); errors.Is(err, os.ErrNotExist) {
-				return fmt.Errorf("there is no kubeconfig at %s yet; it is made by: podium up", p.AdminKubeconfig)
+				return fmt.Errorf("there is no kubeconfig at %s yet; podium up creates it", p.AdminKubeconfig)
 			} else if err != nil {
-				return fmt.Errorf("look for the kubeconfig: %w; run it with sudo", err)
+				return fmt.Errorf("find the kubeconfig: %w; run it with sudo", err)
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), p.AdminKubeconfig)
 			return nil

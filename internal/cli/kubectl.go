@@ -16,18 +16,18 @@ import (
 	"podium.dev/podium/internal/paths"
 )
 
-// newKubectl stands in the help; Main runs kubectl before cobra sees its flags.
+// newKubectl returns the command that the help lists. Main runs kubectl before cobra sees its flags.
 func newKubectl() *cobra.Command {
 	return &cobra.Command{
 		Use:                "kubectl [kubectl's own command and flags]",
-		Short:              "kubectl, whole, with this node's kubeconfig by default",
+		Short:              "Run kubectl, with this node's kubeconfig by default",
 		Example:            "  podium kubectl get pods -A\n  podium --root /srv/edge kubectl logs web\n  ln -s $(command -v podium) /usr/local/bin/kubectl",
 		DisableFlagParsing: true,
 		Run:                func(*cobra.Command, []string) {},
 	}
 }
 
-// splitKubectl finds "[--root DIR] kubectl …" and answers with the root (or "") and what follows kubectl.
+// splitKubectl finds "[--root DIR] kubectl …" and returns the root (or "") and the arguments after kubectl.
 func splitKubectl(args []string) (root string, rest []string, ok bool) {
 	root = os.Getenv(rootEnv)
 	for len(args) > 0 {
@@ -45,8 +45,8 @@ func splitKubectl(args []string) (root string, rest []string, ok bool) {
 	return "", nil, false
 }
 
-// kubectlMain runs the whole of kubectl. Its kubeconfig is, in this order: --kubeconfig, $KUBECONFIG, the
-// node's own when it can be read or its root was named, kubectl's usual place.
+// kubectlMain runs kubectl. The kubeconfig is the first of: --kubeconfig, $KUBECONFIG, the node's own if it can
+// be read or its root was given, kubectl's default.
 func kubectlMain(root string, args []string) int {
 	if _, set := os.LookupEnv("KUBECONFIG"); !set {
 		config := paths.For(root).AdminKubeconfig
@@ -54,13 +54,13 @@ func kubectlMain(root string, args []string) int {
 		if err == nil {
 			f.Close()
 		} else if root != "" {
-			fmt.Fprintf(os.Stderr, "podium: there is no node to read at %s (%v); start it with: sudo podium up --root %s\n", root, err, root)
+			fmt.Fprintf(os.Stderr, "podium: there is no node at %s (%v); start it with: sudo podium up --root %s\n", root, err, root)
 		}
-		if err == nil || root != "" { // a root that was named must not be taken for another cluster
+		if err == nil || root != "" { // a root that was given must not be mistaken for another cluster
 			os.Setenv("KUBECONFIG", config)
 		}
 	}
-	os.Args = args // kubectl's own parts read it: plugins, the hint of `config`
+	os.Args = args // parts of kubectl read it: plugins, the hint of `config`
 	flags := genericclioptions.NewConfigFlags(true).WithDeprecatedPasswordFlag().WithDiscoveryBurst(300).WithDiscoveryQPS(50).WithWarningPrinter(
 		genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr})
 	cmd := kubectl.NewDefaultKubectlCommandWithArgs(kubectl.KubectlOptions{

@@ -1,4 +1,4 @@
-// Package cli is podium's command line: one file a verb.
+// Package cli is podium's command line, one file per command.
 package cli
 
 import (
@@ -18,7 +18,7 @@ import (
 	"podium.dev/podium/internal/preflight"
 )
 
-// Exit codes of every verb but kubectl, which has its own.
+// Exit codes of every command except kubectl, which has its own.
 const (
 	exitOK        = 0
 	exitFailure   = 1
@@ -30,13 +30,13 @@ const (
 
 const exitCodesHelp = `Exit codes:
   0  done
-  1  it failed; the error says what was tried, on what, and the mend
+  1  the command failed; the error names the cause and the fix
   2  the command line is wrong
   3  this machine cannot run a node; nothing was touched
   4  a podium is already running on this root; nothing was changed
   5  no podium is running on this root`
 
-// codedError carries the exit code that an error ends with.
+// codedError is an error with the exit code of the process.
 type codedError struct {
 	error
 	code int
@@ -44,11 +44,11 @@ type codedError struct {
 
 func (e codedError) Unwrap() error { return e.error }
 
-// rootEnv names the root for every verb when --root is not given.
+// rootEnv names the environment variable that sets the root when --root is not given.
 const rootEnv = "PODIUM_ROOT"
 
-// Main runs the command line and answers with the exit code. args[0] is the name that the program was
-// called by: through a link named kubectl it is kubectl.
+// Main runs the command line and returns the exit code. args[0] is the name that the program was called by; a
+// name that begins with kubectl runs kubectl.
 func Main(args []string) int {
 	if strings.HasPrefix(filepath.Base(args[0]), "kubectl") {
 		return kubectlMain(os.Getenv(rootEnv), args)
@@ -85,10 +85,10 @@ func exitCode(err error) int {
 	}
 }
 
-// options are the flags that every verb has.
+// options are the flags that every command has.
 type options struct{ root string }
 
-// paths answers with the places of the node that the verb is about.
+// paths returns the paths of the node that the command is about.
 func (o *options) paths() (paths.Paths, error) {
 	root, err := filepath.Abs(o.root)
 	if err != nil {
@@ -116,13 +116,13 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return codedError{fmt.Errorf("there is no verb %q; see: podium --help", args[0]), exitUsage}
+				return codedError{fmt.Errorf("unknown command %q; see: podium --help", args[0]), exitUsage}
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.PersistentFlags().StringVar(&o.root, "root", defaultRoot(), "the node's folder; $"+rootEnv+" says it too")
+	cmd.PersistentFlags().StringVar(&o.root, "root", defaultRoot(), "the node's folder (environment variable: "+rootEnv+")")
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return codedError{fmt.Errorf("%w; see: %s --help", err, c.CommandPath()), exitUsage}
 	})
@@ -131,19 +131,19 @@ func newRoot() *cobra.Command {
 	return cmd
 }
 
-// noArgs refuses arguments with the usage exit code.
+// noArgs rejects arguments with the exit code for a wrong command line.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return codedError{fmt.Errorf("%s takes no argument and was given %q; see: %s --help", cmd.CommandPath(), args[0], cmd.CommandPath()), exitUsage}
+		return codedError{fmt.Errorf("%s takes no arguments, got %q; see: %s --help", cmd.CommandPath(), args[0], cmd.CommandPath()), exitUsage}
 	}
 	return nil
 }
 
-// exactArgs refuses any other number of arguments, naming those that it wants.
+// exactArgs rejects any number of arguments other than that of the names.
 func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != len(names) {
-			return codedError{fmt.Errorf("%s wants %s; see: %s --help", cmd.CommandPath(), strings.Join(names, " "), cmd.CommandPath()), exitUsage}
+			return codedError{fmt.Errorf("%s requires %s; see: %s --help", cmd.CommandPath(), strings.Join(names, " "), cmd.CommandPath()), exitUsage}
 		}
 		return nil
 	}

@@ -16,7 +16,7 @@ import (
 	"podium.dev/podium/internal/preflight"
 )
 
-// run carries out a command line that ends before anything is touched.
+// run executes a command line that ends before anything is touched.
 func run(args ...string) (out string, code int) {
 	cmd := newRoot()
 	cmd.SetArgs(args)

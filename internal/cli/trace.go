@@ -39,7 +39,8 @@ func newTrace(o *options) *cobra.Command {
 	return cmd
 }
 
-// printTrace prints a line a step: when it began, counted from the first, how long it took, what it was.
+// printTrace prints one line per step: when it began, counted from the first step, how long it took, and its
+// name.
 func printTrace(cmd *cobra.Command, steps []control.Step) error {
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "AT\tTOOK\tSTEP\tERROR")

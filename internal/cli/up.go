@@ -17,8 +17,8 @@ import (
 	"podium.dev/podium/internal/phase"
 )
 
-// reportFD, when set, is the descriptor on which a detached daemon reports its start to the `up` that made
-// it: the lines for the user, then readyMark.
+// A detached daemon reports its start to the `up` that started it through file descriptor reportFD: the lines
+// for the user, then readyMark.
 const (
 	reportEnv = "PODIUM_REPORT_FD"
 	reportFD  = 3
@@ -31,7 +31,7 @@ func newUp(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Start the node: API server, store, scheduler, node agent, runtime",
-		Long: "Starts everything of the node and tells of each phase with its time. SIGTERM and SIGINT stop the\n" +
+		Long: "Starts all parts of the node and reports each phase with its time. SIGTERM and SIGINT stop the\n" +
 			"daemon and leave the Pods running; the next up on the same root takes them over.",
 		Example: "  sudo podium up --detach\n  sudo podium up --root /srv/edge --bind 127.0.0.1:7443",
 		Args:    noArgs,
@@ -50,25 +50,25 @@ func newUp(o *options) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&c.Bind, "bind", "0.0.0.0:6443", "the API server's ADDR:PORT")
-	f.StringVar(&c.NodeName, "node-name", "", "the node's name (default: this machine's, in lower case)")
-	f.StringVar(&c.PodCIDR, "pod-cidr", "", "the addresses of this node's Pods (default: a free /24 of 10.244.0.0/16, kept over restarts)")
-	f.StringSliceVar(&c.EtcdServers, "etcd-servers", nil, "URLs of an external etcd, instead of the embedded one")
+	f.StringVar(&c.Bind, "bind", "0.0.0.0:6443", "the address of the API server, as ADDR:PORT")
+	f.StringVar(&c.NodeName, "node-name", "", "the node's name (default: the machine's host name in lower case)")
+	f.StringVar(&c.PodCIDR, "pod-cidr", "", "the address range of this node's Pods (default: a free /24 of 10.244.0.0/16, kept over restarts)")
+	f.StringSliceVar(&c.EtcdServers, "etcd-servers", nil, "URLs of an external etcd to use instead of the embedded one")
 	f.StringVar(&c.EtcdCAFile, "etcd-cafile", "", "the CA of the external etcd")
 	f.StringVar(&c.EtcdCertFile, "etcd-certfile", "", "the client certificate for the external etcd")
-	f.StringVar(&c.EtcdKeyFile, "etcd-keyfile", "", "its key")
-	f.StringVar(&c.RuntimeEndpoint, "container-runtime-endpoint", "", "the CRI socket of another runtime, instead of Podium's own")
-	f.IntVarP(&c.Verbosity, "v", "v", 0, "how much goes into ROOT/podium.log, 0 to 9")
-	f.BoolVar(&detach, "detach", false, "return when the node is Ready and leave the daemon running")
+	f.StringVar(&c.EtcdKeyFile, "etcd-keyfile", "", "the key of the client certificate")
+	f.StringVar(&c.RuntimeEndpoint, "container-runtime-endpoint", "", "the CRI socket of another runtime to use instead of Podium's own")
+	f.IntVarP(&c.Verbosity, "v", "v", 0, "the verbosity of ROOT/podium.log, 0 to 9")
+	f.BoolVar(&detach, "detach", false, "run in the background and return when the node is Ready")
 	return cmd
 }
 
-// up runs the daemon in this process until the context ends.
+// up runs the daemon in this process until ctx ends.
 func up(ctx context.Context, c app.Config, out io.Writer) error {
 	began := time.Now()
 	detached := os.Getenv(reportEnv) != ""
 	if detached {
-		os.Unsetenv(reportEnv) // nothing that the daemon starts shall think it is a daemon
+		os.Unsetenv(reportEnv) // processes that the daemon starts must not inherit it
 		syscall.CloseOnExec(reportFD)
 		out = os.NewFile(reportFD, "report")
 	}
@@ -101,10 +101,11 @@ func withCode(err error) error {
 	return err
 }
 
-// upDetached starts this program again as a daemon of its own session, passes on what it reports, and
+// upDetached starts this program again as a daemon in a session of its own and passes on its reports. It
 // returns when the node is Ready or the daemon has failed.
 func upDetached(ctx context.Context, c app.Config, out io.Writer) error {
-	// What the daemon would refuse is told by this process, in the user's terminal, with the right code.
+	// What the daemon would reject is reported by this process, in the user's terminal and with the right exit
+	// code.
 	if err := app.CheckMachine(ctx, c); err != nil {
 		return withCode(err)
 	}
@@ -153,7 +154,7 @@ func upDetached(ctx context.Context, c app.Config, out io.Writer) error {
 	return err
 }
 
-// withoutDetach is the command line of the daemon itself; its root, made absolute, is added by the caller,
+// withoutDetach returns the command line of the daemon itself. The caller adds the root as an absolute path,
 // because the daemon runs in another folder.
 func withoutDetach(args []string) []string {
 	var out []string
@@ -165,7 +166,7 @@ func withoutDetach(args []string) []string {
 	return out
 }
 
-// markReader passes text on and takes out the ready mark, which it ends at.
+// markReader passes text on up to the ready mark, which it removes and ends at.
 type markReader struct {
 	r    io.Reader
 	seen bool

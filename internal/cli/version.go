@@ -8,7 +8,7 @@ import (
 	"k8s.io/component-base/version"
 )
 
-// Version is Podium's own version, set by the build.
+// Version is Podium's own version. The build sets it.
 var Version = "dev"
 
 func newVersion() *cobra.Command {

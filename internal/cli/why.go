@@ -22,14 +22,14 @@ import (
 	"podium.dev/podium/internal/why"
 )
 
-const whyHelp = `Why says why a Pod does not run, is not ready or does not end, and what would mend it: for a Pod without a
-node, which rule of the scheduler refuses each node and by how much; for one that has a node, what is in the way
-of its image, volumes, containers, probes and limits. The scheduler's rules are those of its default profile,
-held against the cluster as it is now. KIND/NAME says why a Deployment, a ReplicaSet or another
-owner has not made its Pods, such as for a quota.
+const whyHelp = `Explains why a Pod does not run, is not ready or does not end, and how to fix it. For a Pod without a
+node it lists which rule of the scheduler refuses each node, and by how much. For a Pod with a node it lists what
+is in the way of its image, volumes, containers, probes and limits. The scheduler's rules are those of the default
+profile, applied to the present state of the cluster. With KIND/NAME it explains why a Deployment, a ReplicaSet or
+another owner has not created its Pods, for example because of a quota.
 
-It asks the API with the rights of the kubeconfig: --kubeconfig, $KUBECONFIG, the node's own, kubectl's usual place.
-What those rights do not let it read it names.
+It reads the API with the rights of the kubeconfig, which is the first of: --kubeconfig, $KUBECONFIG, the node's
+own, kubectl's default. It lists what those rights do not let it read.
 
 ` + exitCodesHelp
 
@@ -38,7 +38,7 @@ func newWhy(o *options) *cobra.Command {
 	format := ""
 	cmd := &cobra.Command{
 		Use:     "why POD | KIND/NAME",
-		Short:   "Say why a Pod does not run, and what would mend it",
+		Short:   "Explain why a Pod does not run, and how to fix it",
 		Long:    whyHelp,
 		Example: "  podium why web\n  podium why web -n shop -o json\n  podium why deployment/web",
 		Args:    exactArgs("POD or KIND/NAME"),
@@ -50,7 +50,7 @@ func newWhy(o *options) *cobra.Command {
 			ownKubeconfig(flags, o.root)
 			facts, err := whyFacts(cmd.Context(), flags, args[0])
 			if utilnet.IsConnectionRefused(err) {
-				return fmt.Errorf("%w; is a node up? start one: podium up; or name a kubeconfig: --kubeconfig", err)
+				return fmt.Errorf("%w; is a node running? start one with podium up, or give a kubeconfig with --kubeconfig", err)
 			}
 			if err != nil {
 				return err
@@ -58,13 +58,13 @@ func newWhy(o *options) *cobra.Command {
 			return write(cmd.OutOrStdout(), why.Explain(facts), facts.Now)
 		},
 	}
-	cmd.Flags().StringVarP(flags.Namespace, "namespace", "n", "", "the Pod's namespace; without it the kubeconfig's")
-	cmd.Flags().StringVar(flags.KubeConfig, "kubeconfig", "", "how to reach the API, and as whom")
-	cmd.Flags().StringVarP(&format, "output", "o", "", "json or yaml, for programs; without it text")
+	cmd.Flags().StringVarP(flags.Namespace, "namespace", "n", "", "the Pod's namespace (default: that of the kubeconfig)")
+	cmd.Flags().StringVar(flags.KubeConfig, "kubeconfig", "", "the kubeconfig file")
+	cmd.Flags().StringVarP(&format, "output", "o", "", "the output format: json or yaml (default: text)")
 	return cmd
 }
 
-// whyFormat answers with what writes the answer in the format.
+// whyFormat returns the function that writes the explanation in the format.
 func whyFormat(format string) (func(io.Writer, why.Explanation, time.Time) error, error) {
 	switch format {
 	case "":
@@ -79,16 +79,16 @@ func whyFormat(format string) (func(io.Writer, why.Explanation, time.Time) error
 		return func(w io.Writer, e why.Explanation, _ time.Time) error {
 			text, err := yaml.Marshal(e)
 			if err != nil {
-				return fmt.Errorf("write the answer as YAML: %w", err)
+				return fmt.Errorf("write the explanation as YAML: %w", err)
 			}
 			_, err = w.Write(text)
 			return err
 		}, nil
 	}
-	return nil, codedError{fmt.Errorf("--output %q: it is json or yaml; see: podium why --help", format), exitUsage}
+	return nil, codedError{fmt.Errorf("--output %q: want json or yaml; see: podium why --help", format), exitUsage}
 }
 
-// ownKubeconfig has the node's own kubeconfig used when none is named and it can be read.
+// ownKubeconfig selects the node's own kubeconfig if none is given and it can be read.
 func ownKubeconfig(flags *genericclioptions.ConfigFlags, root string) {
 	if _, set := os.LookupEnv("KUBECONFIG"); set || *flags.KubeConfig != "" {
 		return
@@ -100,7 +100,7 @@ func ownKubeconfig(flags *genericclioptions.ConfigFlags, root string) {
 	}
 }
 
-// whyFacts reads what there is to know of the Pod or the owner that is asked about.
+// whyFacts reads the facts about a Pod or an owner of Pods.
 func whyFacts(ctx context.Context, flags *genericclioptions.ConfigFlags, what string) (*why.Facts, error) {
 	namespace, _, err := flags.ToRawKubeConfigLoader().Namespace()
 	if err != nil {
@@ -108,7 +108,7 @@ func whyFacts(ctx context.Context, flags *genericclioptions.ConfigFlags, what st
 	}
 	config, err := flags.ToRESTConfig()
 	if err != nil {
-		return nil, fmt.Errorf("read the kubeconfig: %w; is a node up? else name one by --kubeconfig", err)
+		return nil, fmt.Errorf("read the kubeconfig: %w; is a node running? otherwise give a kubeconfig with --kubeconfig", err)
 	}
 	config.QPS = -1
 	client, err := kubernetes.NewForConfig(config)
@@ -133,7 +133,7 @@ func whyFacts(ctx context.Context, flags *genericclioptions.ConfigFlags, what st
 	}
 	owner, ok := infos[0].Object.(*unstructured.Unstructured)
 	if !ok {
-		return nil, fmt.Errorf("read %s of namespace %s: it is a %T", what, namespace, infos[0].Object)
+		return nil, fmt.Errorf("read %s of namespace %s: got a %T", what, namespace, infos[0].Object)
 	}
 	return reader.Owner(ctx, owner)
 }

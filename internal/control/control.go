@@ -1,6 +1,6 @@
-// Package control is the daemon's own small API on a unix socket in its run folder: how `podium down`,
-// `podium image` and `podium trace` reach the daemon of a root. It is HTTP with JSON bodies; only root can
-// open the socket.
+// Package control is the daemon's own small API on a unix socket in its run folder, through which `podium
+// down`, `podium image` and `podium trace` reach the daemon of a root. It is HTTP with JSON bodies. Only root
+// can open the socket.
 package control
 
 import (
@@ -18,13 +18,13 @@ import (
 	"time"
 )
 
-// ErrNotRunning is returned by a Client's calls when no daemon listens on the socket.
+// ErrNotRunning is returned by a Client's methods if no daemon listens on the socket.
 var ErrNotRunning = errors.New("no podium daemon is running on this root")
 
-// ErrEnded is returned by a Client's calls when the daemon took the call and ended before it answered.
-var ErrEnded = errors.New("the podium daemon ended before it answered")
+// ErrEnded is returned by a Client's methods if the daemon accepted the call and exited before it replied.
+var ErrEnded = errors.New("the podium daemon exited before it replied")
 
-// Status is what the daemon tells of itself.
+// Status is the state that the daemon reports.
 type Status struct {
 	PID        int    `json:"pid"`
 	Root       string `json:"root"`
@@ -33,7 +33,7 @@ type Status struct {
 	Ready      bool   `json:"ready"`
 }
 
-// Image is an image of the daemon's store, as `podium image list` prints it.
+// Image is an image in the daemon's store, as `podium image list` prints it.
 type Image struct {
 	ID     string   `json:"id"`
 	Names  []string `json:"names"`
@@ -49,15 +49,15 @@ type Step struct {
 	Error string        `json:"error,omitempty"`
 }
 
-// Daemon is what the socket serves.
+// Daemon implements what the socket serves.
 type Daemon interface {
 	Status() Status
-	// Stop ends the daemon and leaves the Pods running. It returns at once.
+	// Stop stops the daemon and leaves the Pods running. It returns at once.
 	Stop()
-	// Trace answers with the steps of a Pod's life so far.
+	// Trace returns the steps of a Pod's life so far.
 	Trace(namespace, name string) ([]Step, error)
 	ListImages(ctx context.Context) ([]Image, error)
-	// PullImage calls progress with a line for the user now and then.
+	// PullImage pulls an image. It calls progress with lines for the user.
 	PullImage(ctx context.Context, ref string, progress func(string)) (Image, error)
 	LoadImage(ctx context.Context, archive string) ([]Image, error)
 	RemoveImage(ctx context.Context, ref string) error
@@ -65,8 +65,8 @@ type Daemon interface {
 	ExportImage(ctx context.Context, ref string, to io.Writer) error
 }
 
-// Serve answers on the socket until ctx ends. A socket left by a dead daemon is replaced: the caller holds
-// the root's lock.
+// Serve serves the socket until ctx ends. It replaces a socket that a dead daemon left behind; the caller must
+// hold the root's lock.
 func Serve(ctx context.Context, socket string, d Daemon) error {
 	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
 		return err
@@ -91,7 +91,7 @@ func Serve(ctx context.Context, socket string, d Daemon) error {
 	return nil
 }
 
-// event is one line of a streamed answer: progress, then a result or an error.
+// event is one line of a streamed response: progress, then a result or an error.
 type event struct {
 	Progress string  `json:"progress,omitempty"`
 	Images   []Image `json:"images,omitempty"`
@@ -123,7 +123,7 @@ func handler(d Daemon) http.Handler {
 		out := json.NewEncoder(w)
 		image, err := d.PullImage(r.Context(), r.FormValue("ref"), func(line string) {
 			if out.Encode(event{Progress: line}) == nil {
-				_ = http.NewResponseController(w).Flush() // a client that has gone is told by the context
+				_ = http.NewResponseController(w).Flush() // if the client is gone, the context ends
 			}
 		})
 		last := event{Images: []Image{image}}
@@ -139,7 +139,7 @@ func handler(d Daemon) http.Handler {
 		sent := &countingWriter{w: w}
 		if err := d.ExportImage(r.Context(), r.FormValue("ref"), sent); err != nil {
 			if sent.n > 0 {
-				panic(http.ErrAbortHandler) // the way to tell the client that the body is cut short
+				panic(http.ErrAbortHandler) // tells the client that the body is truncated
 			}
 			answer(w, nil, err)
 		}
@@ -164,13 +164,13 @@ func answer(w http.ResponseWriter, body any, err error) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(body) // a client that has gone needs no answer
+	_ = json.NewEncoder(w).Encode(body) // the client may be gone
 }
 
-// Client speaks to the daemon of a root.
+// Client calls the daemon of a root.
 type Client struct{ http *http.Client }
 
-// NewClient makes a client of the socket. Nothing is opened until a call.
+// NewClient returns a client of the socket. It does not connect before the first call.
 func NewClient(socket string) *Client {
 	return &Client{http: &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -194,7 +194,7 @@ func (c *Client) do(ctx context.Context, method, path string, form url.Values) (
 		return nil, ErrNotRunning
 	}
 	if errors.Is(err, os.ErrPermission) {
-		return nil, fmt.Errorf("speak to the daemon: %w; run it with sudo", err)
+		return nil, fmt.Errorf("call the daemon: %w; run it with sudo", err)
 	}
 	if err != nil {
 		return nil, ended(err)
@@ -226,7 +226,7 @@ func (c *Client) call(ctx context.Context, method, path string, form url.Values,
 	return ended(json.NewDecoder(resp.Body).Decode(into))
 }
 
-// ended wraps ErrEnded around an error that says that the other side of the connection is gone.
+// ended wraps an error that means that the other side closed the connection in ErrEnded.
 func ended(err error) error {
 	for _, gone := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
 		if errors.Is(err, gone) {
@@ -236,37 +236,37 @@ func ended(err error) error {
 	return err
 }
 
-// Status asks the daemon for its state.
+// Status returns the daemon's state.
 func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, c.call(ctx, http.MethodGet, "/v1/status", nil, &s)
 }
 
-// Stop asks the daemon to end and leave the Pods running. It does not wait for the end.
+// Stop tells the daemon to exit and leave the Pods running. It does not wait for the exit.
 func (c *Client) Stop(ctx context.Context) error {
 	return c.call(ctx, http.MethodPost, "/v1/stop", nil, nil)
 }
 
-// Trace asks for the steps of a Pod's life.
+// Trace returns the steps of a Pod's life.
 func (c *Client) Trace(ctx context.Context, namespace, name string) (steps []Step, err error) {
 	return steps, c.call(ctx, http.MethodGet, "/v1/trace/"+url.PathEscape(namespace)+"/"+url.PathEscape(name), nil, &steps)
 }
 
-// ListImages asks for the images of the store.
+// ListImages returns the images in the store.
 func (c *Client) ListImages(ctx context.Context) (images []Image, err error) {
 	return images, c.call(ctx, http.MethodGet, "/v1/images", nil, &images)
 }
 
-// LoadImage has the daemon take in the archive at an absolute path.
+// LoadImage loads the archive at an absolute path into the daemon's store.
 func (c *Client) LoadImage(ctx context.Context, archive string) (images []Image, err error) {
 	return images, c.call(ctx, http.MethodPost, "/v1/images/load", url.Values{"archive": {archive}}, &images)
 }
 
-// RemoveImage has the daemon remove an image.
+// RemoveImage removes an image.
 func (c *Client) RemoveImage(ctx context.Context, ref string) error {
 	return c.call(ctx, http.MethodDelete, "/v1/images", url.Values{"ref": {ref}}, nil)
 }
 
-// PullImage has the daemon pull an image, and calls progress with each line it tells.
+// PullImage makes the daemon pull an image, and calls progress with each line that it reports.
 func (c *Client) PullImage(ctx context.Context, ref string, progress func(string)) (Image, error) {
 	resp, err := c.do(ctx, http.MethodPost, "/v1/images/pull", url.Values{"ref": {ref}})
 	if err != nil {
@@ -276,7 +276,7 @@ func (c *Client) PullImage(ctx context.Context, ref string, progress func(string
 	for in := json.NewDecoder(resp.Body); ; {
 		var e event
 		if err := in.Decode(&e); err != nil {
-			return Image{}, fmt.Errorf("the daemon ended in the middle of the pull: %w", err)
+			return Image{}, fmt.Errorf("the daemon exited during the pull: %w", err)
 		}
 		switch {
 		case e.Error != "":
@@ -289,7 +289,7 @@ func (c *Client) PullImage(ctx context.Context, ref string, progress func(string
 	}
 }
 
-// ExportImage writes the docker-save archive of an image.
+// ExportImage writes the docker-save archive of an image to to.
 func (c *Client) ExportImage(ctx context.Context, ref string, to io.Writer) error {
 	resp, err := c.do(ctx, http.MethodGet, "/v1/images/export", url.Values{"ref": {ref}})
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package paths says where everything of a Podium node lives on disk.
+// Package paths defines where everything of a Podium node lives on disk.
 package paths
 
 import (
@@ -7,20 +7,21 @@ import (
 	"path/filepath"
 )
 
-// DefaultRoot is the root when none is given.
+// DefaultRoot is the root folder used when none is given.
 const DefaultRoot = "/var/lib/podium"
 
-// Paths are the absolute places of one node. Nothing of Podium is written anywhere else.
+// Paths are the absolute paths of one node. Podium writes nothing anywhere else.
 type Paths struct {
-	// ID tells the nodes of one machine apart in names the whole machine shares (bridge, nft table, cgroup):
-	// "podium" for the default root, "podium-" and eight hex digits of the root's hash for another.
+	// ID distinguishes the nodes of one machine in names that are shared by the whole machine (bridge, nft
+	// table, cgroup): "podium" for the default root, "podium-" and eight hex digits of the root's hash for
+	// others.
 	ID string
-	// CgroupParent is the cgroup above "kubepods", relative to each hierarchy's root: "/" for the default
-	// root, "/ID" for another.
+	// CgroupParent is the cgroup above "kubepods", relative to the root of each hierarchy: "/" for the default
+	// root, "/ID" for others.
 	CgroupParent string
 	// Root is the node's own folder, 0700.
 	Root string
-	// Run holds sockets, pid files, network namespaces and mounts: run-time state that a reboot may clear.
+	// Run holds sockets, pid files, network namespaces and mounts: state that a reboot may clear.
 	Run string
 	// Etcd is the data folder of the embedded store.
 	Etcd string
@@ -34,21 +35,21 @@ type Paths struct {
 	KubeletConfig string
 	// Manifests is the default staticPodPath.
 	Manifests string
-	// PodLogs is the folder of NS_NAME_UID/CONTAINER/N.log.
+	// PodLogs is the folder of the log files NS_NAME_UID/CONTAINER/N.log.
 	PodLogs string
 	// ContainerLogs holds the links NAME_NS_CONTAINER-ID.log to them.
 	ContainerLogs string
-	// Images is where archives (docker-save, OCI layout) are dropped to be taken in.
+	// Images is the folder from which archives (docker-save, OCI layout) are loaded automatically.
 	Images string
-	// ImageStore is the content store, metadata and snapshots.
+	// ImageStore holds the content store, metadata and snapshots.
 	ImageStore string
-	// Runtime is the runtime's persistent state: a folder a sandbox and a container.
+	// Runtime is the runtime's persistent state, with a folder per sandbox and per container.
 	Runtime string
 	// CRISocket is where CRI is served over gRPC.
 	CRISocket string
-	// ControlSocket is the daemon's own control socket: one daemon a root, status, down.
+	// ControlSocket is the daemon's own control socket. There is one daemon per root.
 	ControlSocket string
-	// Network is the state of the built-in network: leases of addresses.
+	// Network is the state of the built-in network: address leases.
 	Network string
 	// CNIConf and CNIBin are the CNI folders; a configuration in CNIConf replaces the built-in network.
 	CNIConf, CNIBin string
@@ -56,8 +57,8 @@ type Paths struct {
 	Registries string
 }
 
-// For answers with the places of a node. The default root has Kubernetes' own paths beside it; with any
-// other root, which must be an absolute path, everything lives below that root.
+// For returns the paths of a node. The default root uses Kubernetes' own paths outside it. With any other root,
+// which must be an absolute path, everything lives below that root.
 func For(root string) Paths {
 	if root == "" || root == DefaultRoot {
 		p := layout(DefaultRoot, "/run/podium", "/var/lib/kubelet", "/etc/kubernetes/manifests", "/var/log",

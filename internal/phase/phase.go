@@ -1,4 +1,5 @@
-// Package phase runs a start-up: a list of named steps, each as soon as the steps it needs have ended.
+// Package phase runs a start-up: a list of named steps, each as soon as the steps that it depends on have
+// ended.
 package phase
 
 import (
@@ -13,13 +14,13 @@ import (
 // Phase is one named step of a start-up.
 type Phase struct {
 	Name string
-	// After names the phases that must have ended well before this one starts.
+	// After names the phases that must have succeeded before this one starts.
 	After []string
-	// Run does the step. Its context ends when another phase has failed.
+	// Run performs the step. Its context ends when another phase has failed.
 	Run func(ctx context.Context) error
 }
 
-// Report tells of a phase that has ended.
+// Report describes a phase that has ended.
 type Report struct {
 	Name string
 	// Start is when the phase began, counted from the start of the list; Took is how long it ran.
@@ -27,9 +28,9 @@ type Report struct {
 	Err         error
 }
 
-// Run carries out the phases, each as soon as what it comes after is done, and calls report for each that
-// ended, one at a time. It answers with the first failure, naming the phase, once every phase that was
-// under way has ended; what had not started by then never starts.
+// Run runs the phases, each as soon as those it comes after have succeeded, and calls report for each that
+// ended, one at a time. It returns the first error, prefixed with the phase's name, after every running phase
+// has ended. Phases that have not started by then never start.
 func Run(ctx context.Context, c clock.PassiveClock, phases []Phase, report func(Report)) error {
 	if err := check(phases); err != nil {
 		return err
@@ -71,7 +72,7 @@ func Run(ctx context.Context, c clock.PassiveClock, phases []Phase, report func(
 	}
 }
 
-// check refuses a list that could never end: a name used twice, one that is not there, or a circle.
+// check rejects a list that could never end: a duplicate name, an unknown name, or a cycle.
 func check(phases []Phase) error {
 	known := map[string]bool{}
 	for _, p := range phases {
@@ -79,7 +80,7 @@ func check(phases []Phase) error {
 			return fmt.Errorf("phase %q is listed twice", p.Name)
 		}
 		if !allIn(known, p.After) {
-			return errors.New("phase " + p.Name + " comes after one that is not listed above it")
+			return errors.New("phase " + p.Name + " comes after a phase that is not listed above it")
 		}
 		known[p.Name] = true
 	}

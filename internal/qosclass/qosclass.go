@@ -1,5 +1,5 @@
-// Package qosclass says which quality of service a Pod has. The API server writes it into the Pod's status, and
-// the node goes by it.
+// Package qosclass computes a Pod's quality of service class. The API server writes it into the Pod's status,
+// and the node acts on it.
 package qosclass
 
 import (
@@ -7,7 +7,7 @@ import (
 	resourcehelper "k8s.io/component-helpers/resource"
 )
 
-// Of answers with a Pod's class: that in its status, or that which its resources give when the status has none.
+// Of returns the class in the Pod's status, or the class of its resources if the status has none.
 func Of(pod *corev1.Pod) corev1.PodQOSClass {
 	if pod.Status.QOSClass != "" {
 		return pod.Status.QOSClass
@@ -15,9 +15,9 @@ func Of(pod *corev1.Pod) corev1.PodQOSClass {
 	return FromResources(pod)
 }
 
-// FromResources works the class out from the Pod's own resources where it has them, else from those of its init
-// containers and containers: Guaranteed when processor and memory of each are limited to what they request,
-// BestEffort when none asks for anything, Burstable otherwise.
+// FromResources computes the class from the Pod-level resources if there are any, otherwise from the init
+// containers and containers. The class is Guaranteed if the CPU and memory limits of each equal its requests,
+// BestEffort if none requests or limits anything, and Burstable otherwise.
 func FromResources(pod *corev1.Pod) corev1.PodQOSClass {
 	if resourcehelper.IsPodLevelResourcesSet(pod) {
 		return ofRequirements(pod.Spec.Resources)
@@ -49,7 +49,7 @@ func ofRequirements(r *corev1.ResourceRequirements) (class corev1.PodQOSClass) {
 	return class
 }
 
-// together is the class of two parts: theirs when they agree, Burstable otherwise.
+// together returns the class of two parts: their class if they agree, Burstable otherwise.
 func together(a, b corev1.PodQOSClass) corev1.PodQOSClass {
 	if a == "" || a == b {
 		return b

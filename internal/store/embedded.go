@@ -20,25 +20,25 @@ import (
 )
 
 const (
-	// quotaBytes is how large the database may grow before writes are refused.
+	// quotaBytes is the database size at which etcd rejects writes.
 	quotaBytes = 8 << 30
 	// bootDefragMegabytes is how much a defragmentation at start must free to be worth the wait.
 	bootDefragMegabytes = 256
-	// progressInterval is how often watches that see no change are told how far the store has come. It must
-	// be well below the age at which the API server drops old revisions, or such a watch could not go on.
+	// progressInterval is how often watches without changes are told the store's current revision. It must be
+	// well below the age at which the API server compacts old revisions, or such a watch could not resume.
 	progressInterval = time.Minute
-	// standInterval is how often a member that is alone is told to lead until it does.
+	// standInterval is how often the only member is told to become leader until it is.
 	standInterval = 2 * time.Millisecond
-	// electionMillis is after how long a member that does not lead stands for election by itself, which lead
-	// below makes needless. It is long because raft must not look through the entries of an earlier run before it
-	// has noted that they are applied: etcd 3.7 drops the first of them as soon as it has applied a hundred, and
-	// raft, made to look on a busy machine by a timeout of a second, panics at the gap.
+	// electionMillis is the time after which a member that does not lead stands for election by itself, which
+	// lead below makes unnecessary. It is long because raft must not look through the entries of an earlier run
+	// before it has recorded that they are applied: etcd 3.7 drops the first of them as soon as it has applied a
+	// hundred, and raft panics at the gap if a timeout of one second makes it look on a busy machine.
 	electionMillis = 10_000
-	// commitInterval is how long what is written waits, safe in the log, to be put into the database.
+	// commitInterval is how long writes, which are already safe in the log, wait for the database's commit.
 	commitInterval = 500 * time.Millisecond
 )
 
-// embedded is the etcd of this process.
+// embedded is the etcd in this process.
 type embedded struct {
 	etcd   *embed.Etcd
 	socket string
@@ -51,11 +51,11 @@ type embedded struct {
 func startEmbedded(ctx context.Context, dir, socket string) (*embedded, error) {
 	for _, d := range []string{dir, filepath.Dir(socket)} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
-			return nil, fmt.Errorf("make the folder of the store: %w; check the rights on the root", err)
+			return nil, fmt.Errorf("create the store's folder: %w; check the permissions of the root", err)
 		}
 	}
-	// A socket left by a daemon that was killed would make the listener fail. One daemon a root is the
-	// caller's guarantee, so nobody can be listening there.
+	// A socket left by a daemon that was killed would make the listener fail. The caller guarantees one daemon
+	// per root, so nothing listens on it.
 	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("remove the old socket of the store: %w", err)
 	}
@@ -71,7 +71,7 @@ func startEmbedded(ctx context.Context, dir, socket string) (*embedded, error) {
 	return e, nil
 }
 
-// pause waits for the next beat, or answers why there will be none.
+// pause waits for the next beat. It returns an error if etcd or ctx ended.
 func (e *embedded) pause(ctx context.Context, beat <-chan time.Time) error {
 	select {
 	case <-beat:
@@ -90,12 +90,12 @@ func embeddedConfig(dir, socket string) *embed.Config {
 	cfg.Dir = dir
 	cfg.ListenClientUrls = []url.URL{client}
 	cfg.AdvertiseClientUrls = []url.URL{client}
-	// There are no peers, so nothing listens for them. The advertised peer address is only the member's
-	// identity in its own cluster of one.
+	// There are no peers, so there is no peer listener. The advertised peer address is only the member's
+	// identity in its own single-member cluster.
 	cfg.ListenPeerUrls = nil
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.ElectionMs = electionMillis
-	cfg.InitialElectionTickAdvance = false // that would use the time up at once
+	cfg.InitialElectionTickAdvance = false // it would use up the time at once
 	cfg.QuotaBackendBytes = quotaBytes
 	cfg.BootstrapDefragThresholdMegabytes = bootDefragMegabytes
 	cfg.BackendBatchInterval = commitInterval
@@ -105,11 +105,11 @@ func embeddedConfig(dir, socket string) *embed.Config {
 	return cfg
 }
 
-// lead makes the one member the leader at once and returns when it serves. Left alone it would stand for
-// election only after a random time of up to two election timeouts. raft's own message for a leader that
-// hands over (MsgTimeoutNow) makes it stand now. It is sent only when raft has taken note of every entry that
-// was committed before: until then raft would look through them, and panics when etcd has applied them
-// already and dropped the first.
+// lead makes the only member the leader at once and returns when it serves. On its own it would stand for
+// election only after a random time of up to two election timeouts. raft's message for a leadership transfer
+// (MsgTimeoutNow) makes it stand now. It is sent only after raft has recorded that every previously committed
+// entry is applied: before that, raft would look through those entries, and it panics if etcd has already
+// applied and dropped the first of them.
 func (e *embedded) lead(ctx context.Context) error {
 	server := e.etcd.Server
 	self := uint64(server.MemberID())
@@ -117,8 +117,9 @@ func (e *embedded) lead(ctx context.Context) error {
 	defer again.Stop()
 	applied := uint64(0)
 	for server.Leader() == 0 && len(server.Cluster().Members()) <= 1 {
-		// Not before the entries of an earlier run are applied, and raft has had a moment to note it: a member
-		// that stands looks at what is not applied, and panics when etcd has dropped it in between.
+		// Wait until the entries of an earlier run are applied and raft has had a moment to record that. A
+		// member that stands for election looks at the entries that are not applied, and panics if etcd has
+		// dropped them in between.
 		before := applied
 		applied = server.AppliedIndex()
 		if applied == 0 || applied != before || applied < server.CommittedIndex() {
@@ -140,14 +141,14 @@ func (e *embedded) lead(ctx context.Context) error {
 	case err := <-e.etcd.Err():
 		return err
 	case <-server.StopNotify():
-		return errors.New("it stopped before it was ready")
+		return errors.New("etcd stopped before it was ready")
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// caughtUp says whether raft knows that all committed entries are applied. etcd publishes raft's own state of
-// this process by expvar only.
+// caughtUp reports whether raft knows that all committed entries are applied. etcd publishes raft's internal
+// state through expvar only.
 func caughtUp() bool {
 	published, ok := expvar.Get("raft.status").(expvar.Func)
 	if !ok {

@@ -5,7 +5,7 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// logCore hands etcd's own log lines to klog, so that there is one log.
+// logCore passes etcd's own log lines to klog, so that there is one log.
 type logCore struct {
 	zapcore.LevelEnabler
 	fields []zapcore.Field
@@ -27,8 +27,8 @@ func (c *logCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Chec
 	return ce
 }
 
-// Write implements zapcore.Core. What ends the process is an error; the rest is for those who turn the log
-// up, since etcd also calls its own orderly shutdown an error, and has many warnings on a slow disk.
+// Write implements zapcore.Core. Only what ends the process is logged as an error; everything else is logged at
+// a higher verbosity, because etcd calls even its orderly shutdown an error and warns often on a slow disk.
 func (c *logCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	enc := zapcore.NewMapObjectEncoder()
 	for _, f := range append(append([]zapcore.Field(nil), c.fields...), fields...) {

@@ -9,19 +9,19 @@ import (
 )
 
 const (
-	// maintainEvery is how often the size of the database is looked at.
+	// maintainEvery is how often the size of the database is checked.
 	maintainEvery = 30 * time.Minute
-	// defragMinBytes is the size below which a database is never worth defragmenting.
+	// defragMinBytes is the size below which defragmenting a database is never worthwhile.
 	defragMinBytes = 64 << 20
 )
 
-// worthDefrag says whether a database file is mostly free pages: large, and less than half in use.
+// worthDefrag reports whether a database file is large and less than half in use.
 func worthDefrag(size, inUse int64) bool {
 	return size >= defragMinBytes && inUse < size/2
 }
 
-// maintain hands free pages of the database back to the file system from time to time, and watches for an
-// etcd that ends by itself. Compaction, which frees the pages, is asked for by the API server.
+// maintain returns free pages of the database to the file system from time to time, and watches for an etcd
+// that stops by itself. Compaction, which frees the pages, is triggered by the API server.
 func (e *embedded) maintain(client *clientv3.Client) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e.stop = cancel
@@ -47,15 +47,15 @@ func (e *embedded) defragment(ctx context.Context, client *clientv3.Client) {
 	endpoint := client.Endpoints()[0]
 	status, err := client.Status(ctx, endpoint)
 	if err != nil {
-		klog.ErrorS(err, "Cannot read the size of the store")
+		klog.FromContext(ctx).Error(err, "Failed to read the size of the store")
 		return
 	}
 	if !worthDefrag(status.DbSize, status.DbSizeInUse) {
 		return
 	}
 	if _, err := client.Defragment(ctx, endpoint); err != nil {
-		klog.ErrorS(err, "Cannot defragment the store", "size", status.DbSize, "inUse", status.DbSizeInUse)
+		klog.FromContext(ctx).Error(err, "Failed to defragment the store", "size", status.DbSize, "inUse", status.DbSizeInUse)
 		return
 	}
-	klog.InfoS("Defragmented the store", "sizeBefore", status.DbSize, "inUse", status.DbSizeInUse)
+	klog.FromContext(ctx).Info("Defragmented the store", "sizeBefore", status.DbSize, "inUse", status.DbSizeInUse)
 }

@@ -1,8 +1,8 @@
-// Package store gives the API server its etcd: one embedded in this process, or a cluster elsewhere.
+// Package store provides the API server's etcd: one embedded in this process, or an external cluster.
 //
-// Both are reached over gRPC by the same client code. The embedded one listens on a unix socket only, in a
-// folder that nobody else can enter; it has no peers, syncs every write to disk, and is kept small by
-// compaction (asked for by the API server) and defragmentation (looked after here).
+// Both are accessed over gRPC by the same client code. The embedded etcd listens only on a unix socket in a
+// folder that only root can enter. It has no peers and syncs every write to disk. Compaction (triggered by the
+// API server) and defragmentation (done here) keep it small.
 package store
 
 import (
@@ -23,34 +23,34 @@ import (
 )
 
 const (
-	// Kubernetes' own figures for how soon a dead etcd is noticed and how long a first connection may take.
+	// The values with which kube-apiserver detects a dead etcd and bounds a first connection.
 	keepAliveTime    = 30 * time.Second
 	keepAliveTimeout = 10 * time.Second
 	dialTimeout      = 20 * time.Second
 )
 
-// Config says which etcd to use.
+// Config selects the etcd to use.
 type Config struct {
-	// Dir is the data folder of the embedded etcd. It is made when missing.
+	// Dir is the data folder of the embedded etcd. It is created if it does not exist.
 	Dir string
 	// Socket is the unix socket that the embedded etcd listens on.
 	Socket string
-	// Servers are the endpoints of an external etcd (https://HOST:PORT). When there are any, nothing is
-	// embedded and Dir and Socket are not used.
+	// Servers are the endpoints of an external etcd (https://HOST:PORT). If there are any, no etcd is embedded,
+	// and Dir and Socket are unused.
 	Servers []string
 	// CAFile, CertFile and KeyFile secure the connection to an external etcd.
 	CAFile, CertFile, KeyFile string
 }
 
-// Store is a running or reachable etcd and one client of it.
+// Store is a running or reachable etcd with a client.
 type Store struct {
 	transport storagebackend.TransportConfig
 	client    *kubernetes.Client
 	embedded  *embedded // nil for an external etcd
 }
 
-// Start starts the embedded etcd, or connects to the external one, and returns when it answers. The context
-// bounds the start only; Close ends the store.
+// Start starts the embedded etcd or connects to the external one, and returns when it responds. ctx bounds the
+// start only. Call Close to stop the store.
 func Start(ctx context.Context, cfg Config) (*Store, error) {
 	s := &Store{transport: storagebackend.TransportConfig{
 		ServerList:     cfg.Servers,
@@ -78,14 +78,15 @@ func Start(ctx context.Context, cfg Config) (*Store, error) {
 	return s, nil
 }
 
-// Transport says how to reach the store, for clients of their own. Client is the cheaper way.
+// Transport returns the connection settings of the store, for callers that create their own client. Client is
+// cheaper.
 func (s *Store) Transport() storagebackend.TransportConfig { return s.transport }
 
-// Client is a client of the store that all may share; Close closes it.
+// Client returns a client of the store that all callers may share. Close closes it.
 func (s *Store) Client() *kubernetes.Client { return s.client }
 
-// Failed yields the error of an embedded etcd that ended by itself; it is closed when the store was closed.
-// For an external etcd nothing is ever sent.
+// Failed returns a channel that receives the error of an embedded etcd that stopped by itself. It is closed
+// when the store is closed. For an external etcd it is nil.
 func (s *Store) Failed() <-chan error {
 	if s.embedded == nil {
 		return nil
@@ -93,7 +94,7 @@ func (s *Store) Failed() <-chan error {
 	return s.embedded.failed
 }
 
-// Close closes the client and stops an embedded etcd, which has all that was written on disk already.
+// Close closes the client and stops an embedded etcd. All writes are already on disk.
 func (s *Store) Close() error {
 	var err error
 	if s.client != nil {
@@ -111,7 +112,7 @@ func (s *Store) Close() error {
 var clientMetrics = grpcprom.NewClientMetrics()
 
 func init() {
-	// An error means that k8s.io/apiserver's own client has registered the same names; either will do.
+	// An error means that k8s.io/apiserver's own client has registered the same names. Either one will do.
 	_ = legacyregistry.Registerer().Register(clientMetrics)
 }
 
@@ -137,13 +138,13 @@ func newClient(ctx context.Context, t storagebackend.TransportConfig) (*kubernet
 	}
 	client, err := kubernetes.New(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("make a client of etcd at %v: %w", t.ServerList, err)
+		return nil, fmt.Errorf("create a client of etcd at %v: %w", t.ServerList, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	if _, err := client.KV.Get(ctx, "health"); err != nil {
 		_ = client.Close()
-		return nil, fmt.Errorf("reach etcd at %v: %w; is it running, and do the certificates fit?", t.ServerList, err)
+		return nil, fmt.Errorf("connect to etcd at %v: %w; check that it is running and accepts the certificates", t.ServerList, err)
 	}
 	return client, nil
 }

@@ -52,7 +52,7 @@ func TestEmbedded(t *testing.T) {
 	}
 }
 
-// A run of some length leaves entries that etcd drops while the next one applies them.
+// A long run leaves entries that etcd drops while the next run applies them.
 func TestStartAfterALongRun(t *testing.T) {
 	dir := t.TempDir()
 	cfg := Config{Dir: filepath.Join(dir, "etcd"), Socket: filepath.Join(dir, "run", "etcd.sock")}
@@ -76,7 +76,7 @@ func TestStartAfterALongRun(t *testing.T) {
 	}
 }
 
-// The same code reaches an etcd that another process runs.
+// The same code uses an etcd that another process runs.
 func TestExternal(t *testing.T) {
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -96,7 +96,7 @@ func TestExternal(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	// Closing one's own side leaves the other's as it was.
+	// Closing one client leaves the other usable.
 	got, err := other.Client().KV.Get(ctx, "key")
 	if err != nil || len(got.Kvs) != 1 || string(got.Kvs[0].Value) != "value" {
 		t.Errorf("key = %v, %v", got, err)

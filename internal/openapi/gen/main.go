@@ -1,5 +1,5 @@
-// Command gen writes zz_generated.openapi.go, the OpenAPI definitions of the served types. Run it in the
-// folder above with "go generate", after a change of the versions of k8s.io/api or of the list below.
+// Command gen writes zz_generated.openapi.go, the OpenAPI definitions of the served types. Run it with "go
+// generate" in the parent folder after changing the version of k8s.io/api or the list below.
 package main
 
 import (
@@ -16,7 +16,7 @@ const (
 	module = "k8s.io/kube-openapi"
 )
 
-// packages are those whose types are described.
+// packages are the packages whose types are described.
 var packages = []string{
 	"k8s.io/api/apps/v1",
 	"k8s.io/api/authentication/v1",
@@ -76,12 +76,12 @@ func generate() error {
 	return os.WriteFile(output, code, 0o644)
 }
 
-// lazy makes the generated map one of functions instead of one of their results, so that a definition is
-// only made when it is wanted.
+// lazy turns the generated map of definitions into a map of functions, so that a definition is built only when
+// it is needed.
 func lazy(code []byte) ([]byte, error) {
 	head := []byte("func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {\n\treturn map[string]common.OpenAPIDefinition{")
 	if !bytes.Contains(code, head) {
-		return nil, fmt.Errorf("%s does not begin as expected; has openapi-gen changed?", output)
+		return nil, fmt.Errorf("%s does not start as expected; has openapi-gen changed?", output)
 	}
 	code = bytes.Replace(code, head, []byte("func definitions() map[string]definition {\n\treturn map[string]definition{"), 1)
 	return regexp.MustCompile(`(?m)^(.*OpenAPIModelName\(\): +schema_\w+)\(ref\),$`).ReplaceAll(code, []byte("$1,")), nil
