@@ -49,7 +49,7 @@ func cluster(t *testing.T, nodes nodelifecycle.Config) (context.Context, kuberne
 	return ctx, client
 }
 
-// eventually waits until check answers nil.
+// eventually waits until check returns nil.
 func eventually(t *testing.T, within time.Duration, check func() error) time.Duration {
 	t.Helper()
 	start := time.Now()
@@ -74,7 +74,7 @@ func gone(err error) error {
 	return fmt.Errorf("still there (%v)", err)
 }
 
-// makeNamespace creates a namespace and waits for its furniture.
+// makeNamespace creates a namespace and waits for the objects that every namespace gets.
 func makeNamespace(t *testing.T, ctx context.Context, client kubernetes.Interface) string {
 	t.Helper()
 	ns, err := client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "ctl-"}}, metav1.CreateOptions{})
@@ -341,7 +341,7 @@ func TestSilentNode(t *testing.T) {
 	}
 	alive, stop := context.WithCancel(ctx)
 	defer stop()
-	go func() { // b goes on living
+	go func() { // b keeps renewing its lease
 		for tick := time.NewTicker(time.Second); alive.Err() == nil; {
 			select {
 			case <-tick.C:
@@ -587,7 +587,7 @@ func TestReplicas(t *testing.T) {
 		t.Fatal(err)
 	}
 	left := has(1)
-	// A Pod whose label changes is let go, and another made in its place.
+	// A Pod whose label changes is released, and another is created in its place.
 	if _, err := client.CoreV1().Pods(ns).Patch(ctx, left[0].Name, types.MergePatchType, []byte(`{"metadata":{"labels":{"app":"y"}}}`), metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -682,7 +682,7 @@ func TestVolumesInUseStay(t *testing.T) {
 	if err := client.CoreV1().PersistentVolumes().Delete(ctx, ns, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	// Others that are not in use go meanwhile: what is held back is held back for its use.
+	// Objects that are not in use are deleted meanwhile: only use holds the others back.
 	if _, err := client.CoreV1().PersistentVolumeClaims(ns).Create(ctx, &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Name: "unused"},
 		Spec:       corev1.PersistentVolumeClaimSpec{AccessModes: modes, Resources: corev1.VolumeResourceRequirements{Requests: size}},

@@ -1,7 +1,8 @@
-// Package controller runs the control loops that keep a cluster's objects consistent with each other: what a
-// namespace must have, what must go when its owner, node or namespace goes, what a node's silence means.
+// Package controller runs the control loops that keep a cluster's objects consistent with each other: the
+// objects that every namespace has, what is deleted with an owner, node or namespace, and what follows when a
+// node goes silent.
 //
-// Each loop is a folder of its own below this one, and talks to the API server like any other client.
+// Each loop is a package below this one and uses the API server like any other client.
 package controller
 
 import (
@@ -38,33 +39,33 @@ import (
 	"podium.dev/podium/internal/controller/volumeprotection"
 )
 
-// Config is what the controllers need.
+// Config configures the controllers.
 type Config struct {
-	// REST reaches the API server. It must be set; rate limits in it are lifted.
+	// REST is the configuration of the API server's clients. It is required. Its rate limits are removed.
 	REST *rest.Config
-	// CA is the bundle, in PEM, by which Pods verify the API server.
+	// CA is the bundle, in PEM, with which Pods verify the API server.
 	CA []byte
-	// TerminatedPodThreshold is how many ended Pods are kept; 0 means 12500, negative keeps all.
+	// TerminatedPodThreshold is the number of ended Pods to keep. 0 means 12500; a negative number keeps all.
 	TerminatedPodThreshold int
-	// GarbageDelay is the time before the garbage collector begins to watch every kind, which a daemon that
-	// is just starting has better use for; 0 means 3 s, negative none.
+	// GarbageDelay is the time before the garbage collector starts to watch every kind, so that it does not
+	// slow down the start of the daemon. 0 means 3 s; a negative value means no delay.
 	GarbageDelay time.Duration
-	// Nodes sets how long a node may be silent.
+	// Nodes configures how long a node may be silent.
 	Nodes nodelifecycle.Config
-	// Clock is the real one when nil.
+	// Clock defaults to the real clock.
 	Clock clock.Clock
 }
 
 // runner is a control loop.
 type runner interface {
-	// Run works until ctx ends and everything it started has ended too.
+	// Run runs the loop until ctx ends and everything it started has ended too.
 	Run(ctx context.Context)
 }
 
 // garbageDelay is the default of Config.GarbageDelay.
 const garbageDelay = 3 * time.Second
 
-// later is a control loop that begins after a time.
+// later is a control loop that starts after a delay.
 type later struct {
 	runner
 	clock clock.Clock
@@ -82,11 +83,11 @@ func (l later) Run(ctx context.Context) {
 	}
 }
 
-// Run runs every controller until ctx ends. The error says what could not be set up; what fails later is
-// tried again and logged.
+// Run runs every controller until ctx ends. It returns an error if the controllers cannot be set up. Later
+// errors are logged and retried.
 func Run(ctx context.Context, cfg Config) error {
 	if cfg.REST == nil {
-		return errors.New("run the controllers: no way to the API server was given")
+		return errors.New("run the controllers: Config.REST is not set")
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = clock.RealClock{}
@@ -113,7 +114,7 @@ func Run(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-// build puts the controllers together; the informers they ask for are not started yet.
+// build builds the controllers. The informers that they request are not started yet.
 func build(cfg Config, client kubernetes.Interface, meta metadata.Interface, src *sources.Sources, events record.EventBroadcaster) []runner {
 	threshold := cfg.TerminatedPodThreshold
 	if threshold == 0 {
@@ -126,14 +127,14 @@ func build(cfg Config, client kubernetes.Interface, meta metadata.Interface, src
 	addresses := endpoints.New(client, src, cfg.Clock)
 	quotas := resourcequota.New(client, meta, src, cfg.Clock)
 	volumes := volumeprotection.New(client, src, cfg.Clock)
-	// The collector watches everything, so it can tell the others what comes and goes without a watch of
-	// theirs.
+	// The collector watches everything, so it can notify the other controllers of objects that they do not
+	// watch.
 	seen := func(resource schema.GroupResource, o metav1.Object, gone bool) {
-		volumes.Seen(resource, o, gone)
+		volumes.OnSeen(resource, o, gone)
 		if gone {
-			quotas.Removed(o.GetNamespace())
-			namespaces.Removed(o.GetNamespace())
-			addresses.Removed(resource, o)
+			quotas.OnRemoved(o.GetNamespace())
+			namespaces.OnRemoved(o.GetNamespace())
+			addresses.OnRemoved(resource, o)
 		}
 	}
 	return []runner{
@@ -152,21 +153,22 @@ func build(cfg Config, client kubernetes.Interface, meta metadata.Interface, src
 	}
 }
 
-// clients makes a client of the built-in kinds, which speaks protobuf, and one of any kind's metadata.
+// clients returns a client of the built-in kinds, which uses protobuf, and a client of the metadata of any
+// kind.
 func clients(base *rest.Config) (kubernetes.Interface, metadata.Interface, error) {
 	cfg := rest.AddUserAgent(rest.CopyConfig(base), "controllers")
 	cfg.QPS = -1
-	cfg.WarningHandler = rest.NoWarnings{} // warnings are for people; who deletes everything meets them all
+	cfg.WarningHandler = rest.NoWarnings{} // warnings are for people; a client that deletes everything triggers them all
 	typed := rest.CopyConfig(cfg)
 	typed.ContentType = runtime.ContentTypeProtobuf
 	typed.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	client, err := kubernetes.NewForConfig(typed)
 	if err != nil {
-		return nil, nil, fmt.Errorf("make a client of the API server: %w", err)
+		return nil, nil, fmt.Errorf("create a client of the API server: %w", err)
 	}
 	meta, err := metadata.NewForConfig(cfg)
 	if err != nil {
-		return nil, nil, fmt.Errorf("make a metadata client of the API server: %w", err)
+		return nil, nil, fmt.Errorf("create a metadata client of the API server: %w", err)
 	}
 	return client, meta, nil
 }

@@ -14,17 +14,18 @@ import (
 	"podium.dev/podium/internal/controller/podstatus"
 )
 
-// deletionTimeout is how long an eviction that was granted counts as under way. A Pod that is not being
-// deleted by then will not be.
+// deletionTimeout is how long a granted eviction counts as in progress. A Pod that is not being deleted by then
+// is taken as not evicted (DeletionTimeout of Kubernetes' disruption controller).
 const deletionTimeout = 2 * time.Minute
 
-// needsScale says whether the budget is a share of what the Pods' owners want, rather than a number of Pods.
+// needsScale reports whether the budget depends on the number of Pods that the owners want, not on a number of
+// existing Pods.
 func needsScale(pdb *policyv1.PodDisruptionBudget) bool {
 	return pdb.Spec.MaxUnavailable != nil || pdb.Spec.MinAvailable != nil && pdb.Spec.MinAvailable.Type == intstr.String
 }
 
-// expectation answers how many Pods there should be and how many of them must stay healthy. scale is the sum
-// of what the Pods' owners want; it is used only where needsScale says so.
+// expectation returns how many Pods there should be and how many of them must stay healthy. scale is the sum of
+// the replicas that the Pods' owners want; it is used only if needsScale reports true.
 func expectation(pdb *policyv1.PodDisruptionBudget, pods, scale int) (expected, desired int32, err error) {
 	switch spec := pdb.Spec; {
 	case spec.MaxUnavailable != nil:
@@ -46,9 +47,8 @@ func expectation(pdb *policyv1.PodDisruptionBudget, pods, scale int) (expected, 
 	}
 }
 
-// underWay keeps of the evictions that were granted those whose Pod is not being deleted yet, and answers
-// with the time after which the first of them no longer counts (0: there is none), and with the Pods that
-// should have been deleted and were not.
+// underWay returns the granted evictions whose Pod is not being deleted yet, the time until the first of them
+// expires (0 if there is none), and the Pods that should have been deleted but were not.
 func underWay(granted map[string]metav1.Time, pods []*corev1.Pod, now time.Time) (left map[string]metav1.Time, again time.Duration, late []*corev1.Pod) {
 	left = map[string]metav1.Time{}
 	for _, pod := range pods {
@@ -69,7 +69,7 @@ func underWay(granted map[string]metav1.Time, pods []*corev1.Pod, now time.Time)
 	return left, again, late
 }
 
-// healthy counts the Pods that are ready and not about to go.
+// healthy counts the Pods that are ready and not about to be deleted.
 func healthy(pods []*corev1.Pod, leaving map[string]metav1.Time) int32 {
 	var n int32
 	for _, pod := range pods {
@@ -82,13 +82,13 @@ func healthy(pods []*corev1.Pod, leaving map[string]metav1.Time) int32 {
 	return n
 }
 
-// statusOf answers with the budget's status.
+// statusOf returns the budget's status.
 func statusOf(pdb *policyv1.PodDisruptionBudget, current, desired, expected int32, leaving map[string]metav1.Time, now time.Time) policyv1.PodDisruptionBudgetStatus {
 	status := *pdb.Status.DeepCopy()
 	status.CurrentHealthy, status.DesiredHealthy, status.ExpectedPods = current, desired, expected
 	status.DisruptedPods = leaving
 	status.ObservedGeneration = pdb.Generation
-	// With no Pod expected nothing may be disrupted: the first Pod may exist before this status knows it.
+	// If no Pod is expected, nothing may be disrupted: the first Pod may exist before this status counts it.
 	status.DisruptionsAllowed = 0
 	if expected > 0 {
 		status.DisruptionsAllowed = max(current-desired, 0)
@@ -104,7 +104,7 @@ func statusOf(pdb *policyv1.PodDisruptionBudget, current, desired, expected int3
 	return status
 }
 
-// failedStatus is the status when it cannot be computed: nothing may be disrupted.
+// failedStatus returns the status of a budget that cannot be computed: nothing may be disrupted.
 func failedStatus(pdb *policyv1.PodDisruptionBudget, err error, now time.Time) policyv1.PodDisruptionBudgetStatus {
 	status := *pdb.Status.DeepCopy()
 	status.DisruptionsAllowed = 0

@@ -1,5 +1,5 @@
-// Package disruption keeps the status of PodDisruptionBudgets: how many of the Pods that a budget selects may
-// be evicted now. The eviction subresource and the scheduler's preemption go by it.
+// Package disruption maintains the status of PodDisruptionBudgets: how many of the Pods that a budget selects
+// may be evicted now. The eviction subresource and the scheduler's preemption depend on it.
 package disruption
 
 import (
@@ -25,13 +25,13 @@ import (
 	"podium.dev/podium/internal/controller/sources"
 )
 
-// Component is the source of the events.
+// Component is the source of the controller's events.
 const Component = "controllermanager"
 
-// staleAfter is how long a Pod may be announced as a disruption's target without being deleted.
+// staleAfter is how long a Pod may be marked as a disruption's target without being deleted.
 const staleAfter = 2 * time.Minute
 
-// Controller keeps the budgets' status, and takes back announcements of disruptions that did not happen.
+// Controller maintains the budgets' status, and withdraws the marks of disruptions that did not happen.
 type Controller struct {
 	client   kubernetes.Interface
 	recorder record.EventRecorder
@@ -44,7 +44,7 @@ type Controller struct {
 	scales   *scales
 }
 
-// New makes the controller.
+// New returns a controller.
 func New(client kubernetes.Interface, src *sources.Sources, recorder record.EventRecorder, c clock.Clock) *Controller {
 	pods, budgets := src.Pods(), src.All().Policy().V1().PodDisruptionBudgets()
 	k := &Controller{
@@ -55,7 +55,7 @@ func New(client kubernetes.Interface, src *sources.Sources, recorder record.Even
 	k.loop = loop.New("disruption", c, 2, k.sync)
 	k.stale = loop.New("disruption-stale", c, 1, k.syncStale)
 	sources.OnChange(budgets.Informer(), func(o metav1.Object) { k.loop.Add(nameOf(o)) })
-	sources.OnDiff(pods.Informer(), k.podChanged)
+	sources.OnDiff(pods.Informer(), k.onPodChange)
 	return k
 }
 
@@ -74,12 +74,12 @@ func nameOf(o metav1.Object) types.NamespacedName {
 	return types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
 }
 
-func (k *Controller) podChanged(old, now *corev1.Pod) {
+func (k *Controller) onPodChange(old, now *corev1.Pod) {
 	for _, pod := range []*corev1.Pod{old, now} {
 		if pod == nil {
 			continue
 		}
-		budgets, _ := k.budgets.PodDisruptionBudgets(pod.Namespace).List(labels.Everything()) // the store does not fail
+		budgets, _ := k.budgets.PodDisruptionBudgets(pod.Namespace).List(labels.Everything()) // the informer's store does not fail
 		for _, pdb := range budgets {
 			if sel, err := metav1.LabelSelectorAsSelector(pdb.Spec.Selector); err == nil && sel.Matches(labels.Set(pod.Labels)) {
 				k.loop.Add(nameOf(pdb))
@@ -98,7 +98,7 @@ func (k *Controller) sync(ctx context.Context, name types.NamespacedName) (time.
 	}
 	status, again, err := k.compute(ctx, pdb)
 	if err != nil {
-		// Nobody may be evicted by a budget that cannot be computed.
+		// A budget that cannot be computed must not allow evictions.
 		if werr := k.write(ctx, pdb, failedStatus(pdb, err, k.clock.Now())); werr != nil {
 			return 0, werr
 		}
@@ -158,15 +158,15 @@ func (k *Controller) write(ctx context.Context, pdb *policyv1.PodDisruptionBudge
 	return fmt.Errorf("write the status of budget %s/%s: %w", pdb.Namespace, pdb.Name, err)
 }
 
-// announced says whether someone other than its node agent announced the Pod's disruption, and it is not
-// being deleted.
+// announced reports whether the Pod is marked as the target of a disruption, by someone other than its node
+// agent, and is not being deleted.
 func announced(pod *corev1.Pod) bool {
 	c := podstatus.Get(pod, corev1.DisruptionTarget)
 	return c != nil && c.Status == corev1.ConditionTrue && c.Reason != corev1.PodReasonTerminationByKubelet &&
 		pod.DeletionTimestamp == nil && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed
 }
 
-// syncStale takes back the announcement of a disruption that has not happened in time.
+// syncStale withdraws the mark of a disruption that has not happened in time.
 func (k *Controller) syncStale(ctx context.Context, name types.NamespacedName) (time.Duration, error) {
 	pod, err := k.pods.Pods(name.Namespace).Get(name.Name)
 	if err != nil || !announced(pod) {

@@ -13,15 +13,16 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// scales asks owners of Pods how many Pods they want. It reads them when a budget needs them: budgets in
-// shares are too rare to keep a watch on every kind of owner.
+// scales finds how many Pods the owners of Pods want. It reads the owners when a budget needs them: percentage
+// budgets are too rare to justify a watch on every kind of owner.
 type scales struct {
 	client kubernetes.Interface
 }
 
 func newScales(client kubernetes.Interface) *scales { return &scales{client: client} }
 
-// sum adds up what the controllers of the Pods want, each once, and says whether some Pod has none.
+// sum adds up the replicas that the Pods' controllers want, counting each controller once, and reports whether
+// some Pod has none.
 func (s *scales) sum(ctx context.Context, pods []*corev1.Pod) (total int, unmanaged bool, err error) {
 	seen := map[types.UID]bool{}
 	for _, pod := range pods {
@@ -49,8 +50,8 @@ func (s *scales) sum(ctx context.Context, pods []*corev1.Pod) (total int, unmana
 	return total, unmanaged, nil
 }
 
-// of answers with the owner that decides, and the number it wants: a ReplicaSet's Deployment decides for it.
-// An owner that is gone wants none.
+// of returns the owner that decides and the number it wants. A Deployment decides for its ReplicaSets. An owner
+// that does not exist wants none.
 func (s *scales) of(ctx context.Context, namespace string, ref metav1.OwnerReference) (types.UID, int, error) {
 	switch ref.APIVersion + "/" + ref.Kind {
 	case "apps/v1/ReplicaSet":
@@ -84,7 +85,7 @@ func (s *scales) of(ctx context.Context, namespace string, ref metav1.OwnerRefer
 	return s.subresource(ctx, namespace, ref)
 }
 
-// subresource asks an owner of any other kind by its scale subresource.
+// subresource reads the scale subresource of an owner of any other kind.
 func (s *scales) subresource(ctx context.Context, namespace string, ref metav1.OwnerReference) (types.UID, int, error) {
 	list, err := s.client.Discovery().ServerResourcesForGroupVersion(ref.APIVersion)
 	if err != nil {

@@ -14,14 +14,14 @@ import (
 // backend is a Pod behind a Service.
 type backend struct {
 	pod *corev1.Pod
-	// ready: traffic may go to it; serving: it is ready, whether or not it is ending.
+	// ready is set if traffic may go to the Pod. serving is set if the Pod is ready, even if it is terminating.
 	ready, serving, terminating bool
-	// ports are those of the Service as this Pod has them, in the Service's order; a port that the Pod does
-	// not have is missing.
+	// ports are the Service's ports as this Pod has them, in the Service's order, without those that the Pod
+	// does not have.
 	ports []port
 }
 
-// port is a port of a Service at a Pod.
+// port is a port of a Service on a Pod.
 type port struct {
 	name        string
 	protocol    corev1.Protocol
@@ -37,8 +37,7 @@ func (p port) same(o port) bool {
 	return p.compare(o) == 0 && (p.appProtocol == nil) == (o.appProtocol == nil) && (p.appProtocol == nil || *p.appProtocol == *o.appProtocol)
 }
 
-// backends answers with the Pods behind the Service, in the order of their names: those that have an address
-// and have not ended.
+// backends returns the Pods behind the Service that have an address and have not ended, sorted by name.
 func backends(service *corev1.Service, pods []*corev1.Pod) []backend {
 	var out []backend
 	for _, pod := range pods {
@@ -61,7 +60,7 @@ func backends(service *corev1.Service, pods []*corev1.Pod) []backend {
 	return out
 }
 
-// portAt answers with the number of the Service's port at the Pod; 0 when the Pod has no port of that name.
+// portAt returns the number of the Service's port on the Pod, or 0 if the Pod has no port of that name.
 func portAt(pod *corev1.Pod, p *corev1.ServicePort) int32 {
 	if p.TargetPort.StrVal == "" {
 		return p.TargetPort.IntVal
@@ -79,7 +78,7 @@ func portAt(pod *corev1.Pod, p *corev1.ServicePort) int32 {
 	return 0
 }
 
-// ipOf answers with the Pod's address of a family, "" when it has none.
+// ipOf returns the Pod's address of a family, or "" if it has none.
 func ipOf(pod *corev1.Pod, family corev1.IPFamily) string {
 	is := func(ip string) bool { return (net.ParseIP(ip).To4() != nil) == (family == corev1.IPv4Protocol) }
 	for _, ip := range pod.Status.PodIPs {
@@ -93,7 +92,7 @@ func ipOf(pod *corev1.Pod, family corev1.IPFamily) string {
 	return ""
 }
 
-// families are those of the Service's addresses.
+// families returns the address families of the Service.
 func families(service *corev1.Service) []corev1.IPFamily {
 	if len(service.Spec.IPFamilies) > 0 {
 		return service.Spec.IPFamilies
@@ -104,7 +103,7 @@ func families(service *corev1.Service) []corev1.IPFamily {
 	return []corev1.IPFamily{corev1.IPv4Protocol}
 }
 
-// hostname is the Pod's name below the Service's in DNS, "" when it has none.
+// hostname returns the Pod's name below the Service's in DNS, or "" if it has none.
 func hostname(service *corev1.Service, pod *corev1.Pod) string {
 	if pod.Spec.Subdomain == service.Name && pod.Namespace == service.Namespace {
 		return pod.Spec.Hostname

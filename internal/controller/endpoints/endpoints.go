@@ -1,5 +1,5 @@
-// Package endpoints keeps, for every Service with a selector, the addresses of the Pods that it selects: as
-// EndpointSlices, and as the older Endpoints.
+// Package endpoints maintains, for every Service with a selector, the addresses of the selected Pods, as
+// EndpointSlices and as Endpoints.
 package endpoints
 
 import (
@@ -28,8 +28,8 @@ import (
 	"podium.dev/podium/internal/controller/sources"
 )
 
-// Controller keeps Endpoints and EndpointSlices. It watches neither: it reads those of a Service when
-// something about the Service changed, and is told when one of them is deleted.
+// Controller maintains Endpoints and EndpointSlices. It watches neither: it reads those of a Service when
+// something about the Service changed, and OnRemoved notifies it of deletions.
 type Controller struct {
 	client   kubernetes.Interface
 	services corelisters.ServiceLister
@@ -39,7 +39,7 @@ type Controller struct {
 	loop     *loop.Loop[types.NamespacedName]
 }
 
-// New makes the controller.
+// New returns a controller.
 func New(client kubernetes.Interface, src *sources.Sources, c clock.Clock) *Controller {
 	services, pods, nodes := src.All().Core().V1().Services(), src.Pods(), src.Nodes()
 	k := &Controller{
@@ -48,7 +48,7 @@ func New(client kubernetes.Interface, src *sources.Sources, c clock.Clock) *Cont
 	}
 	k.loop = loop.New("endpoints", c, 4, k.sync)
 	sources.OnAny(services.Informer(), func(o metav1.Object) { k.loop.Add(nameOf(o)) })
-	sources.OnDiff(pods.Informer(), k.podChanged)
+	sources.OnDiff(pods.Informer(), k.onPodChange)
 	return k
 }
 
@@ -59,8 +59,8 @@ func (k *Controller) Run(ctx context.Context) {
 	}
 }
 
-// Removed tells the controller that an object is gone; when it was one of those it keeps, it is made again.
-func (k *Controller) Removed(resource schema.GroupResource, o metav1.Object) {
+// OnRemoved handles the deletion of an object. If this controller maintains the object, it is created again.
+func (k *Controller) OnRemoved(resource schema.GroupResource, o metav1.Object) {
 	switch {
 	case resource == corev1.Resource("endpoints"):
 		k.loop.Add(nameOf(o))
@@ -73,8 +73,8 @@ func nameOf(o metav1.Object) types.NamespacedName {
 	return types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
 }
 
-// podChanged has the Services looked at that select the Pod or did so before.
-func (k *Controller) podChanged(old, now *corev1.Pod) {
+// onPodChange queues the Services that select the Pod or did so before.
+func (k *Controller) onPodChange(old, now *corev1.Pod) {
 	if old != nil && now != nil && samePod(old, now) {
 		return
 	}
@@ -82,7 +82,7 @@ func (k *Controller) podChanged(old, now *corev1.Pod) {
 		if pod == nil {
 			continue
 		}
-		services, _ := k.services.Services(pod.Namespace).List(labels.Everything()) // the store does not fail
+		services, _ := k.services.Services(pod.Namespace).List(labels.Everything()) // the informer's store does not fail
 		for _, s := range services {
 			if s.Spec.Selector != nil && labels.SelectorFromSet(s.Spec.Selector).Matches(labels.Set(pod.Labels)) {
 				k.loop.Add(nameOf(s))
@@ -91,7 +91,7 @@ func (k *Controller) podChanged(old, now *corev1.Pod) {
 	}
 }
 
-// samePod says whether two states of a Pod are the same to every Service.
+// samePod reports whether two states of a Pod are equal to every Service.
 func samePod(a, b *corev1.Pod) bool {
 	ready := func(p *corev1.Pod) bool {
 		c := podstatus.Get(p, corev1.PodReady)
@@ -108,10 +108,10 @@ func samePod(a, b *corev1.Pod) bool {
 func (k *Controller) sync(ctx context.Context, name types.NamespacedName) (time.Duration, error) {
 	service, err := k.services.Services(name.Namespace).Get(name.Name)
 	if err != nil {
-		return 0, k.forget(ctx, name) // the slices go with their owner
+		return 0, k.forget(ctx, name) // the slices are deleted with their owner
 	}
 	if service.Spec.Type == corev1.ServiceTypeExternalName || service.Spec.Selector == nil {
-		return 0, nil // somebody else says where it leads
+		return 0, nil // without a selector, the user maintains the endpoints
 	}
 	pods, err := k.pods.Pods(name.Namespace).List(labels.SelectorFromSet(service.Spec.Selector))
 	if err != nil {
@@ -125,7 +125,7 @@ func (k *Controller) sync(ctx context.Context, name types.NamespacedName) (time.
 	return 0, err
 }
 
-// forget deletes the Endpoints of a Service that is gone, if they are this controller's.
+// forget deletes the Endpoints of a deleted Service if this controller made them.
 func (k *Controller) forget(ctx context.Context, name types.NamespacedName) error {
 	endpoints := k.client.CoreV1().Endpoints(name.Namespace)
 	have, err := endpoints.Get(ctx, name.Name, metav1.GetOptions{})
@@ -188,7 +188,7 @@ func (k *Controller) writeSlices(ctx context.Context, service *corev1.Service, a
 	return nil
 }
 
-// zone is the zone of a node, "" when it has none.
+// zone returns the zone of a node, or "" if it has none.
 func (k *Controller) zone(node string) string {
 	n, err := k.nodes.Get(node)
 	if err != nil {

@@ -11,19 +11,19 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// perSlice is how many endpoints a slice holds.
+// perSlice is the maximum number of endpoints in a slice (kube-controller-manager's --max-endpoints-per-slice).
 const perSlice = 100
 
-// sliceController is the manager named on the slices.
+// sliceController is the manager named in the slices' labels.
 const sliceController = "endpointslice-controller.k8s.io"
 
-// slicesOf answers with the slices of the Service: for each address family, Pods with the same ports
-// together, a hundred to a slice. zone answers with the zone of a node.
+// slicesOf returns the slices of the Service: per address family and set of ports, up to perSlice Pods each.
+// zone returns the zone of a node.
 func slicesOf(service *corev1.Service, all []backend, zone func(node string) string) []*discoveryv1.EndpointSlice {
 	var out []*discoveryv1.EndpointSlice
 	for _, family := range families(service) {
 		all := slices.DeleteFunc(slices.Clone(all), func(b backend) bool { return ipOf(b.pod, family) == "" })
-		if len(all) == 0 { // a Service has a slice also when it has no Pods
+		if len(all) == 0 { // a Service without Pods also has a slice
 			out = append(out, newSlice(service, family, nil, zone))
 		}
 		for _, members := range groupByPorts(all) {
@@ -35,7 +35,7 @@ func slicesOf(service *corev1.Service, all []backend, zone func(node string) str
 	return out
 }
 
-// groupByPorts puts Pods with the same ports together.
+// groupByPorts groups Pods with the same ports.
 func groupByPorts(all []backend) [][]backend {
 	var out [][]backend
 	for _, b := range all {
@@ -93,14 +93,14 @@ func newSlice(service *corev1.Service, family corev1.IPFamily, members []backend
 	return s
 }
 
-// sliceChanges is what must be written so that the slices there are become those that are wanted.
+// sliceChanges are the writes that turn the existing slices into the wanted ones.
 type sliceChanges struct {
 	create, update []*discoveryv1.EndpointSlice
 	remove         []string
 }
 
-// reconcileSlices matches wanted slices with those there are, so that as few as possible are written: first
-// with one that is the same, then with any of the same address family.
+// reconcileSlices matches wanted slices with existing ones so that as few as possible are written: first with
+// an equal slice, then with any slice of the same address family.
 func reconcileSlices(want, have []*discoveryv1.EndpointSlice) sliceChanges {
 	var c sliceChanges
 	free := slices.Clone(have)
@@ -138,7 +138,7 @@ func sameSlice(a, b *discoveryv1.EndpointSlice) bool {
 		equality.Semantic.DeepEqual(a.Ports, b.Ports) && equality.Semantic.DeepEqual(a.Endpoints, b.Endpoints)
 }
 
-// selectorOf is the label selector by which the Service's slices are found.
+// selectorOf returns the label selector of the Service's slices.
 func selectorOf(service string) string {
 	return fmt.Sprintf("%s=%s,%s=%s", discoveryv1.LabelServiceName, service, discoveryv1.LabelManagedBy, sliceController)
 }

@@ -9,16 +9,17 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// mostAddresses is how many addresses an Endpoints object holds; the others are left out, and it says so.
+// mostAddresses is the maximum number of addresses in an Endpoints object. Further ones are left out, and an
+// annotation marks the object as truncated.
 const mostAddresses = 1000
 
-// subsets puts the backends into the form of Endpoints: ports that exactly the same addresses have are one
-// subset. It answers also whether addresses were left out.
+// subsets converts the backends to the form of Endpoints. Ports with exactly the same addresses form one
+// subset. It reports whether addresses were left out.
 func subsets(service *corev1.Service, all []backend) (out []corev1.EndpointSubset, truncated bool) {
 	all = slices.DeleteFunc(slices.Clone(all), func(b backend) bool {
 		return b.terminating && !service.Spec.PublishNotReadyAddresses || ipOf(b.pod, families(service)[0]) == ""
 	})
-	if len(all) > mostAddresses { // those that are ready first
+	if len(all) > mostAddresses { // keep the ready ones
 		slices.SortStableFunc(all, func(a, b backend) int { return boolOrder(a.ready) - boolOrder(b.ready) })
 		all, truncated = all[:mostAddresses], true
 	}
@@ -37,7 +38,7 @@ func subsets(service *corev1.Service, all []backend) (out []corev1.EndpointSubse
 			app[key] = p.appProtocol
 		}
 	}
-	together := map[string][]port{} // ports by who has them
+	together := map[string][]port{} // ports by the backends that have them
 	for p, who := range having {
 		p.appProtocol = app[p]
 		key := fmt.Sprint(who)
@@ -90,15 +91,15 @@ func subset(service *corev1.Service, members []backend, ports []port) corev1.End
 	return s
 }
 
-// Names on Endpoints and EndpointSlices.
+// Labels and annotations of Endpoints and EndpointSlices.
 const (
 	managedByEndpoints = "endpoints.kubernetes.io/managed-by"
 	endpointController = "endpoint-controller"
 	overCapacity       = corev1.EndpointsOverCapacity
 )
 
-// endpointsOf answers with the Endpoints of the Service. have is what there is, nil for none; its annotations
-// are kept.
+// endpointsOf returns the Endpoints of the Service. have is the existing object, or nil; its annotations are
+// kept.
 func endpointsOf(service *corev1.Service, all []backend, have *corev1.Endpoints) *corev1.Endpoints {
 	out := &corev1.Endpoints{}
 	if have != nil {

@@ -1,13 +1,12 @@
-// Package garbagecollector deletes objects whose owners are gone, and carries out the foreground and the
-// orphaning deletion of owners.
+// Package garbagecollector deletes objects whose owners no longer exist, and performs foreground and orphaning
+// deletion of owners.
 //
-// It watches the metadata of every kind that discovery names and keeps a small graph of who owns whom. The
-// graph only says where to look: before an object is deleted, it and the owners it names are read from the
-// server.
+// It watches the metadata of every kind that discovery returns and keeps a small graph of owner references. The
+// graph only tells where to look: before an object is deleted, it and its owners are read from the server.
 //
-//	owner gone                        → a dependent with no other owner is deleted
-//	owner deleted in the foreground   → dependents first; the owner when none is left that blocks it
-//	owner deleted with orphaning      → its dependents lose the reference, then it goes
+//	owner does not exist              → a dependent with no other owner is deleted
+//	owner deleted in the foreground   → dependents first; the owner once none is left that blocks it
+//	owner deleted with orphaning      → its dependents lose the reference, then the owner is deleted
 package garbagecollector
 
 import (
@@ -28,13 +27,13 @@ import (
 	"podium.dev/podium/internal/controller/loop"
 )
 
-// Component is the source of the events.
+// Component is the source of the collector's events.
 const Component = "garbage-collector-controller"
 
-// absentOwners bounds the owners that are remembered as not there.
+// absentOwners bounds the cache of owners that do not exist.
 const absentOwners = 500
 
-// discovery rounds; two keys, since each may be due at a time of its own.
+// Keys of the discovery loop. There are two because each may be due at a time of its own.
 const (
 	soon    = "soon"
 	settled = "settled"
@@ -54,8 +53,8 @@ type Collector struct {
 	seen        func(resource schema.GroupResource, o metav1.Object, gone bool)
 }
 
-// New makes the collector. seen, which may be nil, is told of every object that is there, changed or gone, with
-// its metadata.
+// New returns a collector. seen is called for every object that was found, changed or deleted, with its
+// metadata. It may be nil.
 func New(client kubernetes.Interface, meta metadata.Interface, recorder record.EventRecorder, c clock.Clock, seen func(resource schema.GroupResource, o metav1.Object, gone bool)) *Collector {
 	if seen == nil {
 		seen = func(schema.GroupResource, metav1.Object, bool) {}
@@ -78,16 +77,16 @@ func (c *Collector) Run(ctx context.Context) {
 	c.discovering = loop.New("garbage-collector-discovery", c.clock, 1, func(loopCtx context.Context, _ string) (time.Duration, error) {
 		return 0, c.discover(ctx)
 	})
-	// A group that does not answer must not keep the others waiting: the first round's error is not final,
-	// the loop below asks again.
+	// A group that does not respond must not hold up the others: an error of the first round is not final,
+	// because the loop below tries again.
 	if err := c.discover(ctx); err != nil {
-		klog.FromContext(ctx).Error(err, "Collect garbage among what was found; the rest will be asked for again")
+		klog.FromContext(ctx).Error(err, "Failed to discover all kinds, collecting garbage of those found; will retry")
 		c.discovering.AddAfter(settled, discoverAgain)
 	}
 	if !c.waitForSync(ctx) {
 		return
 	}
-	// While the first lists came in, every dependent listed before its owner seemed to have lost it.
+	// While the first lists arrived, every dependent listed before its owner seemed to have lost it.
 	c.objects.Forget()
 	c.look(c.graph.unsettled())
 	done := make(chan struct{})
@@ -96,7 +95,7 @@ func (c *Collector) Run(ctx context.Context) {
 	<-done
 }
 
-// String names an object in logs and errors.
+// String returns the object's resource and name for logs and errors.
 func (n *node) String() string {
 	if n.namespace == "" {
 		return fmt.Sprintf("%s %s", n.kind.gvr.GroupResource(), n.name)

@@ -8,27 +8,27 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// node is what the collector remembers of an object. It is kept small: there is one for every object.
+// node is what the collector remembers of an object. It is small because there is one for every object.
 type node struct {
 	kind            *kind
 	namespace, name string
 	uid             types.UID
 	owners          []owner
-	// deleting: the object has a deletionTimestamp. foreground and orphan: it has that finalizer.
+	// deleting is set if the object has a deletionTimestamp, foreground and orphan if it has that finalizer.
 	deleting, foreground, orphan bool
 }
 
 // owner is an owner reference of an object, as far as the graph needs it.
 type owner struct {
 	uid types.UID
-	// blocks: the owner, deleted in the foreground, stays until this object is gone.
+	// blocks is set if an owner that is deleted in the foreground must wait for this object.
 	blocks bool
 }
 
-// deletingDependents says whether the object waits for its dependents to be deleted.
+// deletingDependents reports whether the object waits for its dependents to be deleted.
 func (n *node) deletingDependents() bool { return n.deleting && n.foreground }
 
-// newNode reads an object.
+// newNode returns the node of an object.
 func newNode(k *kind, o metav1.Object) *node {
 	n := &node{
 		kind: k, namespace: o.GetNamespace(), name: o.GetName(), uid: o.GetUID(),
@@ -42,8 +42,8 @@ func newNode(k *kind, o metav1.Object) *node {
 	return n
 }
 
-// graph is who owns whom among all objects, by UID. An owner need not be in it to have dependents there.
-// Its methods answer with the UIDs that a change makes worth a look.
+// graph holds the owner references of all objects, by UID. It may hold dependents of an owner that is not in
+// it. Its methods return the UIDs of the objects to look at after a change.
 type graph struct {
 	mu         sync.RWMutex
 	nodes      map[types.UID]*node
@@ -54,7 +54,7 @@ func newGraph() *graph {
 	return &graph{nodes: map[types.UID]*node{}, dependents: map[types.UID]map[types.UID]*node{}}
 }
 
-// set takes in the newest state of an object.
+// set records the newest state of an object.
 func (g *graph) set(n *node) []types.UID {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -62,7 +62,7 @@ func (g *graph) set(n *node) []types.UID {
 	g.nodes[n.uid] = n
 	var look []types.UID
 	if old != nil {
-		look = g.unlink(old)
+		look = g.unlinkLocked(old)
 	}
 	for _, o := range n.owners {
 		if g.dependents[o.uid] == nil {
@@ -76,14 +76,14 @@ func (g *graph) set(n *node) []types.UID {
 	case n.deleting || len(n.owners) == 0:
 		return look
 	case old == nil || !slices.Equal(old.owners, n.owners):
-		return append(look, g.doubtful(n)...)
+		return append(look, g.doubtfulLocked(n)...)
 	}
 	return look
 }
 
-// doubtful answers with the node itself if any of its owners is not known, or is waiting for its dependents'
-// end: then it may have to go.
-func (g *graph) doubtful(n *node) []types.UID {
+// doubtfulLocked returns the node's UID if any of its owners is unknown or waits for its dependents: the node
+// may then have to be deleted.
+func (g *graph) doubtfulLocked(n *node) []types.UID {
 	for _, o := range n.owners {
 		if have := g.nodes[o.uid]; have == nil || have.deletingDependents() {
 			return []types.UID{n.uid}
@@ -92,8 +92,7 @@ func (g *graph) doubtful(n *node) []types.UID {
 	return nil
 }
 
-// remove takes an object out. Its dependents may have lost their last owner, and its owners their last
-// dependent.
+// remove removes an object. Its dependents may have lost their last owner, and its owners their last dependent.
 func (g *graph) remove(uid types.UID) []types.UID {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -102,15 +101,16 @@ func (g *graph) remove(uid types.UID) []types.UID {
 		return nil
 	}
 	delete(g.nodes, uid)
-	look := g.unlink(n)
+	look := g.unlinkLocked(n)
 	for dependent := range g.dependents[uid] {
 		look = append(look, dependent)
 	}
 	return look
 }
 
-// unlink takes the node off its owners, and answers with those that wait for their dependents' end.
-func (g *graph) unlink(n *node) []types.UID {
+// unlinkLocked removes the node from its owners' dependents, and returns the owners that wait for their
+// dependents.
+func (g *graph) unlinkLocked(n *node) []types.UID {
 	var look []types.UID
 	for _, o := range n.owners {
 		delete(g.dependents[o.uid], n.uid)
@@ -124,7 +124,7 @@ func (g *graph) unlink(n *node) []types.UID {
 	return look
 }
 
-// replace takes in a full list of one kind: what is not in it is gone.
+// replace sets the full list of one kind. Objects that are not in it are removed.
 func (g *graph) replace(k *kind, all []*node) []types.UID {
 	var look []types.UID
 	listed := make(map[types.UID]bool, len(all))
@@ -152,7 +152,7 @@ func (g *graph) ofKind(k *kind) []types.UID {
 	return out
 }
 
-// get answers with an object, or nil, and its dependents.
+// get returns an object, or nil, and its dependents.
 func (g *graph) get(uid types.UID) (*node, []*node) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
@@ -167,7 +167,7 @@ func (g *graph) get(uid types.UID) (*node, []*node) {
 	return n, dependents
 }
 
-// unsettled answers with the objects that a first full view of the graph leaves in doubt.
+// unsettled returns the objects that are in doubt once the graph is complete.
 func (g *graph) unsettled() []types.UID {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
@@ -176,13 +176,13 @@ func (g *graph) unsettled() []types.UID {
 		if n.deleting && (n.foreground || n.orphan) {
 			out = append(out, uid)
 		} else if !n.deleting {
-			out = append(out, g.doubtful(n)...)
+			out = append(out, g.doubtfulLocked(n)...)
 		}
 	}
 	return out
 }
 
-// blocks says whether the dependent holds up the foreground deletion of the owner.
+// blocks reports whether the dependent blocks the foreground deletion of the owner.
 func (n *node) blocks(uid types.UID) bool {
 	return slices.ContainsFunc(n.owners, func(o owner) bool { return o.uid == uid && o.blocks })
 }

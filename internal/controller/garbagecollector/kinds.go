@@ -12,19 +12,19 @@ import (
 	"k8s.io/client-go/discovery"
 )
 
-// kind is a resource that the server has.
+// kind is a resource that the server serves.
 type kind struct {
 	gvr        schema.GroupVersionResource
 	gvk        schema.GroupVersionKind
 	namespaced bool
 }
 
-// events are never owned and too many to watch.
+// Events are never owned and too many to watch.
 var ignored = map[schema.GroupResource]bool{
 	{Resource: "events"}: true, {Group: "events.k8s.io", Resource: "events"}: true,
 }
 
-// kinds is what discovery said last.
+// kinds is the result of the last discovery.
 type kinds struct {
 	discovery discovery.DiscoveryInterface
 
@@ -32,13 +32,13 @@ type kinds struct {
 	byID map[schema.GroupVersionKind]*kind
 }
 
-// refresh asks the server what it has, and answers with the kinds to watch: each once, in its group's
-// preferred version, if its objects can be listed, watched and deleted. Groups that do not answer are left
-// out and told of in the error; the answer holds the others.
+// refresh discovers what the server serves and returns the kinds to watch: each once, in its group's preferred
+// version, if its objects can be listed, watched and deleted. Groups that do not respond are left out and named
+// in the error; the result then holds the others.
 func (k *kinds) refresh() ([]*kind, error) {
 	groups, lists, err := k.discovery.ServerGroupsAndResources()
 	if lists == nil {
-		return nil, fmt.Errorf("ask the server what it has: %w", err)
+		return nil, fmt.Errorf("discover the served kinds: %w", err)
 	}
 	preferred := map[string]string{}
 	for _, g := range groups {
@@ -66,7 +66,7 @@ func (k *kinds) refresh() ([]*kind, error) {
 		}
 	}
 	if err != nil {
-		for gvk, one := range k.byID { // of groups that did not answer, the last word holds
+		for gvk, one := range k.byID { // groups that did not respond keep their last result
 			if byID[gvk] == nil {
 				byID[gvk] = one
 			}
@@ -78,13 +78,13 @@ func (k *kinds) refresh() ([]*kind, error) {
 		out = append(out, one)
 	}
 	if err != nil {
-		err = fmt.Errorf("ask the server what it has: %w", err)
+		err = fmt.Errorf("discover the served kinds: %w", err)
 	}
 	return out, err
 }
 
-// known answers with the kind of a resource, the same pointer as before if it was known already; nil for a
-// subresource.
+// known returns the kind of a resource, as the same pointer as before if it was already known. It returns nil
+// for a subresource.
 func (k *kinds) known(gv schema.GroupVersion, r metav1.APIResource) *kind {
 	if slices.Contains([]byte(r.Name), '/') {
 		return nil
@@ -105,7 +105,7 @@ func watchable(r metav1.APIResource) bool {
 	return true
 }
 
-// of answers with the kind that an owner reference names. A NoMatch error says that the server has none.
+// of returns the kind that an owner reference names. A NoMatch error means that the server has no such kind.
 func (k *kinds) of(ref metav1.OwnerReference) (*kind, error) {
 	gvk := schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind)
 	k.mu.RLock()
@@ -116,7 +116,7 @@ func (k *kinds) of(ref metav1.OwnerReference) (*kind, error) {
 	return nil, &meta.NoKindMatchError{GroupKind: gvk.GroupKind(), SearchedVersions: []string{gvk.Version}}
 }
 
-// discover brings the watches in line with what the server has now.
+// discover starts and stops watches to match what the server serves now.
 func (c *Collector) discover(ctx context.Context) error {
 	found, err := c.kinds.refresh()
 	if found == nil {

@@ -16,11 +16,11 @@ import (
 	"k8s.io/client-go/metadata"
 )
 
-// retryConflict is the pause before an object that someone else just wrote is looked at again.
+// retryConflict is the pause before an object that was written concurrently is looked at again.
 const retryConflict = 10 * time.Millisecond
 
-// errNamespacedOwner marks a reference that can never be right: a cluster-wide object cannot have an owner
-// in a namespace.
+// errNamespacedOwner marks a reference that can never be valid: a cluster-scoped object cannot have a
+// namespaced owner.
 var errNamespacedOwner = errors.New("a cluster-scoped object refers to a namespaced owner")
 
 // sync looks at one object.
@@ -32,7 +32,7 @@ func (c *Collector) sync(ctx context.Context, uid types.UID) (time.Duration, err
 	err := c.attend(ctx, n, dependents)
 	switch {
 	case err == nil || apierrors.IsNotFound(err) || errors.Is(err, errNamespacedOwner):
-		return 0, nil // a deletion of the object is on its way to the graph
+		return 0, nil // the graph will see the deletion soon
 	case apierrors.IsConflict(err):
 		return retryConflict, nil
 	case meta.IsNoMatchError(err):
@@ -54,7 +54,7 @@ func (c *Collector) attend(ctx context.Context, n *node, dependents []*node) err
 	return c.collect(ctx, n, dependents)
 }
 
-// orphan takes the owner off all its dependents and then lets it go.
+// orphan removes the owner reference from all dependents and then the owner's finalizer.
 func (c *Collector) orphan(ctx context.Context, n *node, dependents []*node) error {
 	for _, d := range dependents {
 		live, err := c.read(ctx, d)
@@ -71,7 +71,8 @@ func (c *Collector) orphan(ctx context.Context, n *node, dependents []*node) err
 	return c.removeFinalizer(ctx, n, metav1.FinalizerOrphanDependents)
 }
 
-// deleteDependents has those looked at that hold up the object's end; when there are none it lets it go.
+// deleteDependents queues the dependents that block the object's deletion. If there are none, it removes the
+// finalizer.
 func (c *Collector) deleteDependents(ctx context.Context, n *node, dependents []*node) error {
 	blocking := slices.DeleteFunc(dependents, func(d *node) bool { return !d.blocks(n.uid) })
 	if len(blocking) == 0 {
@@ -85,7 +86,7 @@ func (c *Collector) deleteDependents(ctx context.Context, n *node, dependents []
 	return nil
 }
 
-// collect deletes the object unless one of its owners is there to stay.
+// collect deletes the object unless one of its owners exists and stays.
 func (c *Collector) collect(ctx context.Context, n *node, dependents []*node) error {
 	live, err := c.read(ctx, n)
 	if err != nil {
@@ -100,13 +101,13 @@ func (c *Collector) collect(ctx context.Context, n *node, dependents []*node) er
 	}
 	switch {
 	case len(solid) > 0 && len(dangling)+len(waiting) > 0:
-		// A waiting owner would never end if this object went on naming it.
+		// An owner that waits for its dependents would never end if this object kept its reference.
 		return c.dropOwners(ctx, n, live, append(dangling, waiting...))
 	case len(solid) > 0:
 		return nil
 	case len(waiting) > 0 && len(dependents) > 0:
 		if slices.ContainsFunc(dependents, (*node).deletingDependents) {
-			// A circle of foreground deletions would wait for itself.
+			// A cycle of foreground deletions would wait for itself.
 			return c.unblock(ctx, n, live)
 		}
 		return c.delete(ctx, n, live, metav1.DeletePropagationForeground)
@@ -114,7 +115,7 @@ func (c *Collector) collect(ctx context.Context, n *node, dependents []*node) er
 	return c.delete(ctx, n, live, policyOf(live))
 }
 
-// policyOf answers with the way of deletion that the object's finalizers ask for already.
+// policyOf returns the propagation policy that the object's finalizers already ask for.
 func policyOf(o *metav1.PartialObjectMetadata) metav1.DeletionPropagation {
 	switch {
 	case slices.Contains(o.Finalizers, metav1.FinalizerOrphanDependents):
@@ -125,8 +126,8 @@ func policyOf(o *metav1.PartialObjectMetadata) metav1.DeletionPropagation {
 	return metav1.DeletePropagationBackground
 }
 
-// classify sorts the owners into those there to stay, those gone, and those waiting for their dependents'
-// end.
+// classify sorts the owners into those that exist and stay, those that do not exist, and those that wait for
+// their dependents.
 func (c *Collector) classify(ctx context.Context, n *node, refs []metav1.OwnerReference) (solid, dangling, waiting []types.UID, err error) {
 	for _, ref := range refs {
 		live, err := c.readOwner(ctx, n, ref)
@@ -144,13 +145,13 @@ func (c *Collector) classify(ctx context.Context, n *node, refs []metav1.OwnerRe
 	return solid, dangling, waiting, nil
 }
 
-// absentOwner is an owner as an object names it from its namespace.
+// absentOwner is an owner that does not exist, as referenced from a namespace.
 type absentOwner struct {
 	apiVersion, kind, namespace, name string
 	uid                               types.UID
 }
 
-// readOwner answers with the owner that a reference names, or nil when there is none.
+// readOwner returns the owner that a reference names, or nil if it does not exist.
 func (c *Collector) readOwner(ctx context.Context, n *node, ref metav1.OwnerReference) (*metav1.PartialObjectMetadata, error) {
 	k, err := c.kinds.of(ref)
 	if err != nil {
@@ -178,7 +179,7 @@ func (c *Collector) readOwner(ctx context.Context, n *node, ref metav1.OwnerRefe
 	return live, err
 }
 
-// warnNamespace records that a reference names an owner in another namespace.
+// warnNamespace records an event that a reference names an owner in another namespace.
 func (c *Collector) warnNamespace(n *node, ref metav1.OwnerReference) {
 	on := &corev1.ObjectReference{
 		APIVersion: n.kind.gvk.GroupVersion().String(), Kind: n.kind.gvk.Kind,
@@ -193,7 +194,8 @@ func (c *Collector) client(n *node) metadata.ResourceInterface {
 	return c.metadata.Resource(n.kind.gvr).Namespace(n.namespace)
 }
 
-// read answers with the object as it is on the server; NotFound also when another has its name by now.
+// read returns the object as it is on the server. It returns NotFound also if another object has the name by
+// now.
 func (c *Collector) read(ctx context.Context, n *node) (*metav1.PartialObjectMetadata, error) {
 	live, err := c.client(n).Get(ctx, n.name, metav1.GetOptions{})
 	if err != nil {
@@ -212,7 +214,7 @@ func (c *Collector) delete(ctx context.Context, n *node, live *metav1.PartialObj
 	})
 }
 
-// dropOwners takes owners off the object.
+// dropOwners removes owner references from the object.
 func (c *Collector) dropOwners(ctx context.Context, n *node, live *metav1.PartialObjectMetadata, uids []types.UID) error {
 	left := slices.DeleteFunc(slices.Clone(live.OwnerReferences), func(ref metav1.OwnerReference) bool {
 		return slices.Contains(uids, ref.UID)
@@ -223,7 +225,7 @@ func (c *Collector) dropOwners(ctx context.Context, n *node, live *metav1.Partia
 	return c.patch(ctx, n, live, "ownerReferences", left)
 }
 
-// unblock leaves the object's owners free to go before it.
+// unblock allows the object's owners to be deleted before it.
 func (c *Collector) unblock(ctx context.Context, n *node, live *metav1.PartialObjectMetadata) error {
 	refs := slices.Clone(live.OwnerReferences)
 	blocks := false
@@ -255,13 +257,13 @@ func (c *Collector) removeFinalizer(ctx context.Context, n *node, finalizer stri
 	return c.patch(ctx, n, live, "finalizers", left)
 }
 
-// patch sets one field of the metadata, provided that the object is still as it was read.
+// patch sets one metadata field, provided that the object is unchanged since it was read.
 func (c *Collector) patch(ctx context.Context, n *node, live *metav1.PartialObjectMetadata, field string, value any) error {
 	body, err := json.Marshal(map[string]any{"metadata": map[string]any{
 		"uid": live.UID, "resourceVersion": live.ResourceVersion, field: value,
 	}})
 	if err != nil {
-		return fmt.Errorf("write the patch of %s of %s: %w", field, n, err)
+		return fmt.Errorf("encode the patch of %s of %s: %w", field, n, err)
 	}
 	_, err = c.client(n).Patch(ctx, n.name, types.MergePatchType, body, metav1.PatchOptions{})
 	return err

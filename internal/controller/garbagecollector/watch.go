@@ -14,14 +14,14 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// A change of what the server serves is acted on soon after the object that announces it, and once more when
-// the server has surely taken it in.
+// Discovery runs soon after a change of an object that announces served kinds, and again when the server must
+// have processed that change.
 const (
 	discoverSoon  = 300 * time.Millisecond
 	discoverAgain = 5 * time.Second
 )
 
-// announcers are the kinds whose objects add and remove other kinds.
+// announcers are the groups whose objects add and remove kinds.
 var announcers = []string{"apiextensions.k8s.io", "apiregistration.k8s.io"}
 
 // watches are the running metadata watches.
@@ -31,7 +31,7 @@ type watches struct {
 	done    sync.WaitGroup
 }
 
-// monitor feeds the metadata of one kind straight into the graph: there is no second store.
+// monitor feeds the metadata of one kind directly into the graph, without a second store.
 type monitor struct {
 	c      *Collector
 	kind   *kind
@@ -42,8 +42,8 @@ type monitor struct {
 
 var _ cache.ReflectorStore = &monitor{}
 
-// watch starts a monitor for each kind that has none and stops those of kinds that are gone. keep leaves
-// the others running, for when not all of discovery answered.
+// watch starts a monitor for each new kind and stops those of kinds that are no longer served. keep prevents
+// the latter, for a discovery that was incomplete.
 func (c *Collector) watch(ctx context.Context, want []*kind, keep bool) {
 	c.watches.mu.Lock()
 	defer c.watches.mu.Unlock()
@@ -71,7 +71,7 @@ func (c *Collector) watch(ctx context.Context, want []*kind, keep bool) {
 	}
 }
 
-// waitForSync waits until every monitor has seen its first list, or ctx ends.
+// waitForSync waits until every monitor has seen its first list. It returns false if ctx ends first.
 func (c *Collector) waitForSync(ctx context.Context) bool {
 	c.watches.mu.Lock()
 	all := make([]*monitor, 0, len(c.watches.running))
@@ -142,10 +142,10 @@ func (m *monitor) Replace(list []any, _ string) error {
 	return nil
 }
 
-// Resync implements cache.ReflectorStore; the graph needs none.
+// Resync implements cache.ReflectorStore. The graph needs none.
 func (m *monitor) Resync() error { return nil }
 
-// announce has the server asked again what it has, when an object of this kind may have changed that.
+// announce schedules discovery if an object of this kind may have changed what the server serves.
 func (m *monitor) announce() {
 	if slices.Contains(announcers, m.kind.gvr.Group) {
 		m.c.discovering.AddAfter(soon, discoverSoon)
@@ -153,7 +153,7 @@ func (m *monitor) announce() {
 	}
 }
 
-// look has objects looked at.
+// look queues objects.
 func (c *Collector) look(uids []types.UID) {
 	for _, uid := range uids {
 		c.objects.Add(uid)

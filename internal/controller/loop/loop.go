@@ -1,9 +1,9 @@
-// Package loop runs a level-triggered controller: a key is added whenever something about it may have
-// changed, and one function brings the world in line with what that key now wants.
+// Package loop runs a level-triggered controller: a key is added whenever something about it may have changed,
+// and one function makes the world match what the key now asks for.
 //
-// A key waits at most once and is never worked on twice at a time; a key that is added while it is worked on
-// is worked on again. A key that fails is tried again with growing pauses. An idle loop is one parked
-// goroutine and no timer.
+// A key is queued at most once and never processed concurrently. A key that is added while it is being
+// processed is processed again. A key that fails is retried with growing pauses. An idle loop is one parked
+// goroutine without a timer.
 package loop
 
 import (
@@ -17,18 +17,18 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Pauses after the first, second, … failure of a key: 5 ms, 10 ms, 20 ms, … up to five minutes.
+// The pauses after consecutive failures of a key: 5 ms, 10 ms, 20 ms, … up to five minutes.
 const (
 	firstPause = 5 * time.Millisecond
 	longPause  = 5 * time.Minute
 )
 
-// Sync does what a key needs done now. A positive answer asks for another call after that time; an error
-// asks for one after a pause that grows with each failure in a row.
+// Sync does what a key needs now. A positive duration requests another call after that time. An error causes
+// one after a pause that grows with each consecutive failure.
 type Sync[K comparable] func(ctx context.Context, key K) (again time.Duration, err error)
 
-// Loop is a queue of keys and the workers that serve it. Its methods may be called from anywhere, also
-// before Run.
+// Loop is a queue of keys and the workers that process it. Its methods are safe for concurrent use and may be
+// called before Run.
 type Loop[K comparable] struct {
 	name    string
 	clock   clock.Clock
@@ -44,7 +44,7 @@ type Loop[K comparable] struct {
 	later    timers[K]
 }
 
-// New makes a loop of at most `workers` calls of sync at a time. The name appears in logs.
+// New returns a loop with at most workers concurrent calls of sync. The name appears in logs.
 func New[K comparable](name string, c clock.Clock, workers int, sync Sync[K]) *Loop[K] {
 	return &Loop[K]{
 		name: name, clock: c, workers: workers, sync: sync,
@@ -56,15 +56,15 @@ func New[K comparable](name string, c clock.Clock, workers int, sync Sync[K]) *L
 	}
 }
 
-// Add has the key worked on as soon as a worker is free.
+// Add queues the key.
 func (l *Loop[K]) Add(key K) {
 	l.mu.Lock()
-	l.add(key)
+	l.addLocked(key)
 	l.mu.Unlock()
 	l.nudge()
 }
 
-// AddAfter has the key worked on after d. Of several times asked for, the earliest holds.
+// AddAfter queues the key after d. Of several requests, the earliest applies.
 func (l *Loop[K]) AddAfter(key K, d time.Duration) {
 	l.mu.Lock()
 	l.later.set(key, l.clock.Now().Add(d))
@@ -72,7 +72,8 @@ func (l *Loop[K]) AddAfter(key K, d time.Duration) {
 	l.nudge()
 }
 
-// Forget drops the keys that wait. It is for before Run, when keys were added by a view that has changed.
+// Forget drops the queued keys. It is meant to be called before Run, if keys were added from a view that has
+// changed.
 func (l *Loop[K]) Forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -81,7 +82,7 @@ func (l *Loop[K]) Forget() {
 	l.later = timers[K]{at: map[K]*timer[K]{}}
 }
 
-// Run serves the queue until ctx ends and the calls under way have returned.
+// Run processes the queue until ctx ends and the calls in progress have returned.
 func (l *Loop[K]) Run(ctx context.Context) {
 	ctx = klog.NewContext(ctx, klog.LoggerWithValues(klog.FromContext(ctx), "controller", l.name))
 	var calls sync.WaitGroup
@@ -97,7 +98,7 @@ func (l *Loop[K]) Run(ctx context.Context) {
 	}
 }
 
-// sleep waits for a nudge, for the given time (negative: for ever) or for the end, which answers false.
+// sleep waits for a nudge or for the given time (forever if negative). It returns false if ctx ended.
 func (l *Loop[K]) sleep(ctx context.Context, wait time.Duration) bool {
 	var due <-chan time.Time
 	if wait >= 0 {
@@ -114,13 +115,13 @@ func (l *Loop[K]) sleep(ctx context.Context, wait time.Duration) bool {
 	return ctx.Err() == nil
 }
 
-// take answers with the keys to start now, and the time until the next one is due (-1: none is).
+// take returns the keys to start now, and the time until the next one is due, or -1 if none is.
 func (l *Loop[K]) take() ([]K, time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.clock.Now()
 	for l.later.Len() > 0 && !l.later.heap[0].when.After(now) {
-		l.add(heap.Pop(&l.later).(*timer[K]).key)
+		l.addLocked(heap.Pop(&l.later).(*timer[K]).key)
 	}
 	n := min(len(l.ready), l.workers-len(l.running))
 	keys := append([]K(nil), l.ready[:n]...)
@@ -135,7 +136,7 @@ func (l *Loop[K]) take() ([]K, time.Duration) {
 	return keys, l.later.heap[0].when.Sub(now)
 }
 
-// work makes one call of sync and puts the key back where its outcome wants it.
+// work makes one call of sync and requeues the key according to the result.
 func (l *Loop[K]) work(ctx context.Context, key K) {
 	again, err := l.sync(ctx, key)
 	l.mu.Lock()
@@ -149,7 +150,7 @@ func (l *Loop[K]) work(ctx context.Context, key K) {
 		l.failures[key]++
 		l.later.set(key, l.clock.Now().Add(pause))
 		if ctx.Err() == nil {
-			klog.FromContext(ctx).Error(err, "Sync failed, will try again", "key", fmt.Sprint(key), "after", pause)
+			klog.FromContext(ctx).Error(err, "Failed to sync, will retry", "key", fmt.Sprint(key), "after", pause)
 		}
 	case again > 0:
 		delete(l.failures, key)
@@ -161,8 +162,8 @@ func (l *Loop[K]) work(ctx context.Context, key K) {
 	l.nudge()
 }
 
-// add queues the key unless it waits already. Called with the lock held.
-func (l *Loop[K]) add(key K) {
+// addLocked queues the key unless it is already queued.
+func (l *Loop[K]) addLocked(key K) {
 	if l.waiting[key] {
 		return
 	}

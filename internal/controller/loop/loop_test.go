@@ -9,7 +9,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 )
 
-// start runs a loop of a scripted sync until the test ends.
+// start runs a loop with a scripted sync until the test ends.
 func start(t *testing.T, workers int, sync Sync[string]) (*Loop[string], *clocktesting.FakeClock) {
 	t.Helper()
 	c := clocktesting.NewFakeClock(time.Unix(1000, 0))

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// timer is a key and when it is due.
+// timer is a key and the time when it is due.
 type timer[K comparable] struct {
 	key   K
 	when  time.Time
 	index int
 }
 
-// timers is a heap of keys by when they are due, each in it once.
+// timers is a heap of keys, sorted by due time. Each key is in it once.
 type timers[K comparable] struct {
 	heap []*timer[K]
 	at   map[K]*timer[K]

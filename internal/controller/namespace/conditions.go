@@ -12,7 +12,7 @@ import (
 	"k8s.io/client-go/discovery"
 )
 
-// fine are the conditions of a deletion that nothing holds up, in the order in which they are shown.
+// fine are the conditions of a deletion without problems, in the order in which they are shown.
 var fine = []corev1.NamespaceCondition{
 	{Type: corev1.NamespaceDeletionDiscoveryFailure, Reason: "ResourcesDiscovered", Message: "All resources successfully discovered"},
 	{Type: corev1.NamespaceDeletionGVParsingFailure, Reason: "ParsedGroupVersions", Message: "All legacy kube types successfully parsed"},
@@ -21,7 +21,7 @@ var fine = []corev1.NamespaceCondition{
 	{Type: corev1.NamespaceFinalizersRemaining, Reason: "ContentHasNoFinalizers", Message: "All content-preserving finalizers finished"},
 }
 
-// setConditions writes into the status what a round left behind. It answers whether anything changed.
+// setConditions writes the outcome of a round into the status. It reports whether anything changed.
 func setConditions(status *corev1.NamespaceStatus, r *remains, now time.Time) bool {
 	troubles := map[corev1.NamespaceConditionType]corev1.NamespaceCondition{}
 	for _, c := range r.troubles() {
@@ -57,7 +57,7 @@ func setCondition(status *corev1.NamespaceStatus, want corev1.NamespaceCondition
 	return true
 }
 
-// troubles answers with the conditions that are true.
+// troubles returns the conditions that are true.
 func (r *remains) troubles() []corev1.NamespaceCondition {
 	var out []corev1.NamespaceCondition
 	add := func(t corev1.NamespaceConditionType, reason, message string) {

@@ -17,15 +17,15 @@ import (
 	"k8s.io/client-go/metadata"
 )
 
-// finalizerEstimate is the time granted to whoever holds a finalizer on what is left.
+// finalizerEstimate is the time that the owner of a finalizer is assumed to need.
 const finalizerEstimate = 15 * time.Second
 
-// atOnce bounds the resources that one namespace deletes side by side.
+// atOnce bounds the resources that are deleted concurrently in one namespace.
 const atOnce = 8
 
 var podsGVR = corev1.SchemeGroupVersion.WithResource("pods")
 
-// remains is what one round of deleting left behind.
+// remains is what one round of deletion left behind.
 type remains struct {
 	discoveryErr error
 	parseErr     error
@@ -36,12 +36,12 @@ type remains struct {
 	waitsForPods bool
 }
 
-// err answers with everything that failed, or nil.
+// err returns all errors joined, or nil.
 func (r *remains) err() error {
 	return errors.Join(append([]error{r.discoveryErr, r.parseErr}, r.contentErrs...)...)
 }
 
-// add takes in what is left of one resource.
+// add records what is left of one resource.
 func (r *remains) add(gvr schema.GroupVersionResource, one oneRemains) {
 	if one.err != nil {
 		r.contentErrs = append(r.contentErrs, one.err)
@@ -63,11 +63,11 @@ type oneRemains struct {
 	err        error
 }
 
-// deleteContent deletes all that is in the namespace: the Pods, and when none is left the rest.
+// deleteContent deletes everything in the namespace: first the Pods, and once none is left the rest.
 func (k *Controller) deleteContent(ctx context.Context, ns *corev1.Namespace) *remains {
 	r := &remains{objects: map[schema.GroupVersionResource]int{}, finalizers: map[string]int{}}
 	lists, err := k.discovery.ServerPreferredResources()
-	r.discoveryErr = err // what was found is deleted all the same
+	r.discoveryErr = err // what was found is deleted anyway
 	lists = discovery.FilteredBy(discovery.SupportsAllVerbs{Verbs: []string{"delete"}}, namespaced(lists))
 	resources, err := discovery.GroupVersionResources(lists)
 	r.parseErr = err
@@ -97,7 +97,7 @@ func (k *Controller) deleteContent(ctx context.Context, ns *corev1.Namespace) *r
 	return r
 }
 
-// namespaced keeps of what the server has what lives in namespaces.
+// namespaced returns the namespaced resources.
 func namespaced(lists []*metav1.APIResourceList) []*metav1.APIResourceList {
 	return discovery.FilteredBy(discovery.ResourcePredicateFunc(func(_ string, r *metav1.APIResource) bool {
 		return r.Namespaced
@@ -118,8 +118,8 @@ func verbsOf(lists []*metav1.APIResourceList) map[schema.GroupVersionResource]me
 	return out
 }
 
-// deleteResource deletes all objects of a resource in the namespace and says what is still there. Most
-// resources have none, so it looks before it deletes.
+// deleteResource deletes all objects of a resource in the namespace and returns what remains. Most resources
+// have no objects, so it lists before it deletes.
 func (k *Controller) deleteResource(ctx context.Context, ns *corev1.Namespace, gvr schema.GroupVersionResource, verbs metav1.Verbs) oneRemains {
 	objects := k.metadata.Resource(gvr).Namespace(ns.Name)
 	if !slices.Contains(verbs, "list") {
@@ -161,8 +161,8 @@ func deleteEach(ctx context.Context, objects metadata.ResourceInterface, items [
 	return nil
 }
 
-// account says how long what is left may take. Objects that hold no finalizer and are not ending gracefully
-// should not be there: that is an error, and tried again.
+// account estimates how long the remaining objects need. Objects without finalizers that are not terminating
+// gracefully should not remain: they are an error, which is retried.
 func (k *Controller) account(ns *corev1.Namespace, gvr schema.GroupVersionResource, left []metav1.PartialObjectMetadata) oneRemains {
 	if len(left) == 0 {
 		return oneRemains{}
@@ -190,12 +190,12 @@ func (k *Controller) account(ns *corev1.Namespace, gvr schema.GroupVersionResour
 
 func terminating(o metav1.PartialObjectMetadata) bool { return o.DeletionTimestamp != nil }
 
-// notServed says whether the server has no such verb or resource after all.
+// notServed reports whether the server does not have the verb or the resource after all.
 func notServed(err error) bool {
 	return apierrors.IsMethodNotSupported(err) || apierrors.IsNotFound(err)
 }
 
-// sortedKeys is for messages that must not change from round to round.
+// sortedKeys formats a map for messages that must not change from round to round.
 func sortedKeys[M ~map[K]V, K comparable, V any](m M, text func(K, V) string) []string {
 	out := make([]string, 0, len(m))
 	for key := range maps.Keys(m) {

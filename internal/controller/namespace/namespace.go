@@ -1,9 +1,9 @@
-// Package namespace empties a namespace that is being deleted and then lets it go.
+// Package namespace empties a namespace that is being deleted and then releases it.
 //
-// Life of a deletion: a delete sets the deletionTimestamp; this controller sets the phase Terminating,
-// deletes the Pods, waits until the last of them is gone (they may still need the rest), deletes everything
-// else, reports on the way in the namespace's conditions, and takes the finalizer "kubernetes" off when
-// nothing is left. The API server then removes the object.
+// A deletion sets the deletionTimestamp. This controller sets the phase Terminating, deletes the Pods, waits
+// until the last of them is gone (they may still need the rest), deletes everything else, reports progress in
+// the namespace's conditions, and removes the finalizer "kubernetes" when nothing is left. The API server then
+// removes the object.
 package namespace
 
 import (
@@ -31,7 +31,7 @@ import (
 // system are the namespaces that every cluster has.
 var system = []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease}
 
-// Controller deletes the contents of namespaces that are being deleted, and keeps the system's namespaces.
+// Controller deletes the contents of namespaces that are being deleted, and creates the system namespaces.
 type Controller struct {
 	client     kubernetes.Interface
 	metadata   metadata.Interface
@@ -42,7 +42,7 @@ type Controller struct {
 	loop       *loop.Loop[string]
 }
 
-// New makes the controller.
+// New returns a controller.
 func New(client kubernetes.Interface, meta metadata.Interface, src *sources.Sources, c clock.Clock) *Controller {
 	namespaces, pods := src.Namespaces(), src.Pods()
 	k := &Controller{
@@ -59,13 +59,13 @@ func New(client kubernetes.Interface, meta metadata.Interface, src *sources.Sour
 			k.loop.Add(o.GetName())
 		}
 	})
-	sources.OnDelete(pods.Informer(), func(o metav1.Object) { k.Removed(o.GetNamespace()) })
+	sources.OnDelete(pods.Informer(), func(o metav1.Object) { k.OnRemoved(o.GetNamespace()) })
 	return k
 }
 
-// Removed tells the controller that an object of the namespace is gone, so that a deletion that waits for it
-// goes on at once.
-func (k *Controller) Removed(namespace string) {
+// OnRemoved handles the deletion of an object in the namespace, so that a deletion that waits for it continues
+// at once.
+func (k *Controller) OnRemoved(namespace string) {
 	if ns, err := k.namespaces.Get(namespace); err == nil && ns.DeletionTimestamp != nil {
 		k.loop.Add(namespace)
 	}
@@ -85,7 +85,7 @@ func (k *Controller) sync(ctx context.Context, name string) (time.Duration, erro
 	if _, err := k.namespaces.Get(name); err != nil {
 		return 0, k.createSystem(ctx, name)
 	}
-	// The conditions written below build on each other: read the newest state, not the informer's.
+	// The conditions written below build on each other, so read the newest state instead of the informer's.
 	ns, err := k.client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return 0, nil
@@ -99,7 +99,7 @@ func (k *Controller) sync(ctx context.Context, name string) (time.Duration, erro
 	return k.empty(ctx, ns)
 }
 
-// createSystem makes a system namespace that is missing.
+// createSystem creates a system namespace that does not exist.
 func (k *Controller) createSystem(ctx context.Context, name string) error {
 	if !slices.Contains(system, name) {
 		return nil
@@ -112,8 +112,8 @@ func (k *Controller) createSystem(ctx context.Context, name string) error {
 	return nil
 }
 
-// empty does one round of a deletion. It answers with the time after which to look again when something is
-// left that no event may tell about.
+// empty performs one round of a deletion. It returns the time after which to look again if something is left
+// that no event may report.
 func (k *Controller) empty(ctx context.Context, ns *corev1.Namespace) (time.Duration, error) {
 	ns, err := k.update(ctx, ns, func(ns *corev1.Namespace) (*corev1.Namespace, error) {
 		if ns.Status.Phase == corev1.NamespaceTerminating {
@@ -152,8 +152,8 @@ func (k *Controller) empty(ctx context.Context, ns *corev1.Namespace) (time.Dura
 	return 0, err
 }
 
-// update makes a change, again on the newest state when another writer was faster. It answers nil without an
-// error when the namespace is gone.
+// update applies a change, and applies it again to the newest state after a conflict. It returns nil without an
+// error if the namespace is gone.
 func (k *Controller) update(ctx context.Context, ns *corev1.Namespace, change func(*corev1.Namespace) (*corev1.Namespace, error)) (*corev1.Namespace, error) {
 	uid := ns.UID
 	var out *corev1.Namespace
@@ -181,7 +181,8 @@ func (k *Controller) update(ctx context.Context, ns *corev1.Namespace, change fu
 	return out, nil
 }
 
-// deleteNow are the options of every delete: dependents go too, since they are in the namespace as well.
+// deleteNow returns the options of every delete. Dependents are deleted in the background, because they are in
+// the namespace as well.
 func deleteNow(uid types.UID) metav1.DeleteOptions {
 	background := metav1.DeletePropagationBackground
 	o := metav1.DeleteOptions{PropagationPolicy: &background}

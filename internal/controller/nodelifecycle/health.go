@@ -7,29 +7,30 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// How long a node may be silent: one that has reported its status before, and one that never has.
+// How long a node may be silent if it has reported its status before, and if it never has. The numbers are the
+// defaults of kube-controller-manager's --node-monitor-grace-period and --node-startup-grace-period.
 const (
 	DefaultGrace        = 50 * time.Second
 	DefaultStartupGrace = 60 * time.Second
 )
 
-// health is what the controller remembers of a node. All times are its own clock's: the nodes' clocks may
-// differ from it and from each other.
+// health is what the controller remembers of a node. All times come from the controller's own clock, because
+// the nodes' clocks may differ from it and from each other.
 type health struct {
 	uid string
 	// seen is when the node last gave a sign of life.
 	seen time.Time
-	// heartbeat and renewed are the sign: the Ready condition's last heartbeat, and the lease's renewal.
+	// heartbeat and renewed are that sign: the Ready condition's last heartbeat and the lease's renewal.
 	heartbeat metav1.Time
 	renewed   metav1.MicroTime
-	// leaseVersion is the resourceVersion of the lease that was seen.
+	// leaseVersion is the resourceVersion of the lease as last seen.
 	leaseVersion string
-	// greeted: the event of the node's registration was recorded.
+	// greeted is set once the event of the node's registration was recorded.
 	greeted bool
 }
 
-// observe takes in a node's newest state. A node seen for the first time is taken to be alive now, unless it
-// never reported: then its time runs from its creation.
+// observe records a node's newest state. A node seen for the first time counts as alive now, unless it never
+// reported: then its time runs from its creation.
 func (h *health) observe(node *corev1.Node, now time.Time) {
 	ready := condition(&node.Status, corev1.NodeReady)
 	switch {
@@ -40,7 +41,7 @@ func (h *health) observe(node *corev1.Node, now time.Time) {
 	}
 }
 
-// renew takes in the newest state of a node's lease.
+// renew records the newest state of a node's lease.
 func (h *health) renew(renewed *metav1.MicroTime, version string, now time.Time) {
 	h.leaseVersion = version
 	if renewed != nil && h.renewed.Before(renewed) {
@@ -48,7 +49,7 @@ func (h *health) renew(renewed *metav1.MicroTime, version string, now time.Time)
 	}
 }
 
-// deadline is when the node has been silent for too long.
+// deadline returns when the node will have been silent for too long.
 func (h *health) deadline(node *corev1.Node, grace, startup time.Duration) time.Time {
 	if condition(&node.Status, corev1.NodeReady) == nil {
 		return h.seen.Add(startup)
@@ -56,12 +57,12 @@ func (h *health) deadline(node *corev1.Node, grace, startup time.Duration) time.
 	return h.seen.Add(grace)
 }
 
-// reported are the conditions that only the node agent writes; of a silent node nobody knows them.
+// reported are the conditions that only the node agent writes. They are unknown for a silent node.
 var reported = []corev1.NodeConditionType{
 	corev1.NodeReady, corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure,
 }
 
-// silent answers with the conditions to write for a node that has been silent for too long.
+// silent returns the conditions to write for a node that has been silent for too long.
 func silent(node *corev1.Node, now time.Time) []corev1.NodeCondition {
 	var out []corev1.NodeCondition
 	for _, t := range reported {
@@ -91,7 +92,7 @@ func condition(status *corev1.NodeStatus, t corev1.NodeConditionType) *corev1.No
 	return nil
 }
 
-// readiness is the status of the node's Ready condition, "" when it has none.
+// readiness returns the status of the node's Ready condition, or "" if it has none.
 func readiness(node *corev1.Node) corev1.ConditionStatus {
 	if c := condition(&node.Status, corev1.NodeReady); c != nil {
 		return c.Status

@@ -1,11 +1,10 @@
-// Package nodelifecycle notices nodes that have gone silent and keeps the taints that follow from a node's
-// conditions.
+// Package nodelifecycle detects silent nodes and maintains the taints that follow from a node's conditions.
 //
-// A node gives a sign of life by renewing its lease or by writing its status. When it has given none for the
-// grace period, its conditions become Unknown and its Pods not ready. Each condition that is bad puts a
-// NoSchedule taint on the node; a node that is not ready or silent is also given a NoExecute taint, by which
-// its Pods are evicted in time: slowly, and not at all while every node seems broken, because then it is
-// more likely this side that is cut off.
+// A node gives a sign of life by renewing its lease or by writing its status. If it has given none for the
+// grace period, its conditions become Unknown and its Pods not ready. Each bad condition adds a NoSchedule
+// taint to the node. A node that is not ready or silent also gets a NoExecute taint, which evicts its Pods:
+// slowly, and not at all while every node seems broken, because then this side is more likely to be
+// disconnected.
 package nodelifecycle
 
 import (
@@ -27,17 +26,17 @@ import (
 	"podium.dev/podium/internal/controller/sources"
 )
 
-// Component is the source of the events.
+// Component is the source of the controller's events.
 const Component = "node-controller"
 
-// Config sets how long a node may be silent; zero values mean the defaults.
+// Config sets how long a node may be silent. Zero values mean the defaults.
 type Config struct {
 	Grace        time.Duration
 	StartupGrace time.Duration
 }
 
-// Controller looks after the nodes. One node is worked on at a time, so that the state of the zones, which
-// follows from all of them, needs no lock.
+// Controller monitors the nodes. It processes one node at a time, so that the state of the zones, which depends
+// on all nodes, needs no lock.
 type Controller struct {
 	client   kubernetes.Interface
 	recorder record.EventRecorder
@@ -54,7 +53,7 @@ type Controller struct {
 	health map[string]*health
 }
 
-// New makes the controller.
+// New returns a controller.
 func New(client kubernetes.Interface, src *sources.Sources, recorder record.EventRecorder, c clock.Clock, config Config) *Controller {
 	if config.Grace == 0 {
 		config.Grace = DefaultGrace
@@ -70,9 +69,9 @@ func New(client kubernetes.Interface, src *sources.Sources, recorder record.Even
 		zones:  map[string]*zone{}, health: map[string]*health{},
 	}
 	k.loop = loop.New("nodelifecycle", c, 1, k.sync)
-	sources.OnDiff(nodes.Informer(), k.nodeChanged)
-	sources.OnDiff(leases.Informer(), k.leaseChanged)
-	sources.OnDiff(pods.Informer(), k.podChanged)
+	sources.OnDiff(nodes.Informer(), k.onNodeChange)
+	sources.OnDiff(leases.Informer(), k.onLeaseChange)
+	sources.OnDiff(pods.Informer(), k.onPodChange)
 	return k
 }
 
@@ -83,7 +82,7 @@ func (k *Controller) Run(ctx context.Context) {
 	}
 }
 
-func (k *Controller) nodeChanged(old, now *corev1.Node) {
+func (k *Controller) onNodeChange(old, now *corev1.Node) {
 	if now == nil {
 		k.loop.Add(old.Name)
 		return
@@ -97,14 +96,14 @@ func (k *Controller) nodeChanged(old, now *corev1.Node) {
 	k.loop.Add(now.Name)
 }
 
-func (k *Controller) leaseChanged(_, now *coordv1.Lease) {
+func (k *Controller) onLeaseChange(_, now *coordv1.Lease) {
 	if now != nil {
 		k.with(now.Name, func(h *health) { h.renew(now.Spec.RenewTime, now.ResourceVersion, k.clock.Now()) })
 	}
 }
 
-// podChanged has a node looked at that was given a Pod, in case it is silent: its new Pod is not ready.
-func (k *Controller) podChanged(old, now *corev1.Pod) {
+// onPodChange queues the node of a newly bound Pod. If the node is silent, its new Pod is not ready.
+func (k *Controller) onPodChange(old, now *corev1.Pod) {
 	if now == nil || now.Spec.NodeName == "" || old != nil && old.Spec.NodeName != "" {
 		return
 	}
@@ -113,7 +112,7 @@ func (k *Controller) podChanged(old, now *corev1.Pod) {
 	}
 }
 
-// with lets f read and change what is remembered of a node.
+// with calls f to read and change what is remembered of a node.
 func (k *Controller) with(node string, f func(*health)) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -126,7 +125,7 @@ func (k *Controller) with(node string, f func(*health)) {
 func (k *Controller) sync(ctx context.Context, name string) (time.Duration, error) {
 	node, err := k.nodes.Get(name)
 	if err != nil {
-		k.forget(name)
+		k.forget(ctx, name)
 		return 0, nil
 	}
 	k.greet(node)
@@ -137,9 +136,9 @@ func (k *Controller) sync(ctx context.Context, name string) (time.Duration, erro
 		if conditions := silent(node, k.clock.Now()); len(conditions) > 0 {
 			return k.declareSilent(ctx, node, h, conditions)
 		}
-		left = 0 // known to be silent; only an event can change that
+		left = 0 // already known to be silent; only an event can change that
 	}
-	k.recount()
+	k.recount(klog.FromContext(ctx))
 	if err := k.reconcileLabels(ctx, node); err != nil {
 		return 0, err
 	}
@@ -158,7 +157,7 @@ func (k *Controller) sync(ctx context.Context, name string) (time.Duration, erro
 	return left, nil
 }
 
-// greet records the first sight of a node.
+// greet records the event of a node's registration, once.
 func (k *Controller) greet(node *corev1.Node) {
 	known := true
 	k.with(node.Name, func(h *health) { known, h.greeted = h.greeted, true })
@@ -167,8 +166,8 @@ func (k *Controller) greet(node *corev1.Node) {
 	}
 }
 
-// forget drops a node that is gone.
-func (k *Controller) forget(name string) {
+// forget drops a deleted node.
+func (k *Controller) forget(ctx context.Context, name string) {
 	k.mu.Lock()
 	h := k.health[name]
 	delete(k.health, name)
@@ -176,18 +175,18 @@ func (k *Controller) forget(name string) {
 	if h != nil && h.greeted {
 		k.record(name, h.uid, "RemovingNode", fmt.Sprintf("Removing Node %s from Controller", name))
 	}
-	k.recount()
+	k.recount(klog.FromContext(ctx))
 }
 
 func (k *Controller) record(name, uid, reason, text string) {
 	k.recorder.Eventf(nodeReference(name, uid), corev1.EventTypeNormal, reason, "Node %s event: %s", name, text)
 }
 
-// recount brings the zones' states up to date.
-func (k *Controller) recount() {
+// recount recomputes the zones' states.
+func (k *Controller) recount(logger klog.Logger) {
 	nodes, err := k.nodes.List(everything)
 	if err != nil {
-		return // the informer's own store does not fail
+		return // the informer's store does not fail
 	}
 	counts := map[string]*count{}
 	for _, node := range nodes {
@@ -202,10 +201,10 @@ func (k *Controller) recount() {
 	}
 	switch turn(k.zones, counts) {
 	case shiftIntoDarkness:
-		klog.InfoS("No node is ready: nobody is evicted until one is", "controller", "nodelifecycle")
+		logger.Info("No node is ready, suspending evictions until one is")
 		k.dark = true
 	case shiftOutOfDarkness:
-		klog.InfoS("Some node is ready again: the others get a fresh grace period", "controller", "nodelifecycle")
+		logger.Info("A node is ready again, restarting the grace period of the others")
 		k.dark = false
 		now := k.clock.Now()
 		for _, node := range nodes {

@@ -8,7 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// rule says which taint a condition in which status puts on the node.
+// rule maps a condition with a status to a taint.
 type rule struct {
 	condition corev1.NodeConditionType
 	status    corev1.ConditionStatus
@@ -24,8 +24,8 @@ var byCondition = []rule{
 	{corev1.NodePIDPressure, corev1.ConditionTrue, corev1.TaintNodePIDPressure},
 }
 
-// noScheduleTaints answers with the keys of the NoSchedule taints that the node should have of those that
-// this controller keeps.
+// noScheduleTaints returns the keys of the NoSchedule taints that this controller maintains and the node should
+// have.
 func noScheduleTaints(node *corev1.Node) []string {
 	var keys []string
 	for _, r := range byCondition {
@@ -39,7 +39,7 @@ func noScheduleTaints(node *corev1.Node) []string {
 	return keys
 }
 
-// keeps says whether this controller looks after the taint.
+// keeps reports whether this controller maintains the taint.
 func keeps(t corev1.Taint) bool {
 	if t.Effect != corev1.TaintEffectNoSchedule {
 		return false
@@ -47,8 +47,7 @@ func keeps(t corev1.Taint) bool {
 	return t.Key == corev1.TaintNodeUnschedulable || slices.ContainsFunc(byCondition, func(r rule) bool { return r.key == t.Key })
 }
 
-// withNoSchedule answers with the node's taints after its NoSchedule taints have been brought up to date,
-// and whether that changes any.
+// withNoSchedule returns the node's taints with up-to-date NoSchedule taints, and whether that changes any.
 func withNoSchedule(node *corev1.Node, now time.Time) ([]corev1.Taint, bool) {
 	want := noScheduleTaints(node)
 	var out []corev1.Taint
@@ -71,8 +70,8 @@ func withNoSchedule(node *corev1.Node, now time.Time) ([]corev1.Taint, bool) {
 	return out, changed
 }
 
-// withNoExecute answers with the taints after the NoExecute taints for the node's readiness have been
-// replaced by the one with this key ("" for none), and whether that changes any.
+// withNoExecute returns the taints with the NoExecute taints for the node's readiness replaced by the one with
+// this key ("" for none), and whether that changes any.
 func withNoExecute(taints []corev1.Taint, key string, now time.Time) ([]corev1.Taint, bool) {
 	var out []corev1.Taint
 	changed, found := false, key == ""
@@ -92,13 +91,13 @@ func withNoExecute(taints []corev1.Taint, key string, now time.Time) ([]corev1.T
 	return out, changed
 }
 
-// evicting says whether the node has a NoExecute taint for its readiness.
+// evicting reports whether the node has a NoExecute taint for its readiness.
 func evicting(node *corev1.Node) bool {
 	_, has := withNoExecute(node.Spec.Taints, "", time.Time{})
 	return has
 }
 
-// evictingKey is the NoExecute taint for a readiness, "" for a node that is ready.
+// evictingKey returns the NoExecute taint for a readiness, or "" for a ready node.
 func evictingKey(ready corev1.ConditionStatus) string {
 	switch ready {
 	case corev1.ConditionFalse:

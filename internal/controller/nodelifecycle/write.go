@@ -18,24 +18,24 @@ import (
 	"podium.dev/podium/internal/controller/sources"
 )
 
-// soon is the pause before a node is looked at again whose informer lags behind the server.
+// soon is the pause before looking again at a node for which the informer lags behind the server.
 const soon = 100 * time.Millisecond
 
 var everything = labels.Everything()
 
-// oldLabels are labels of former times that follow a newer one.
+// oldLabels are deprecated labels, each with the newer one that it follows.
 var oldLabels = map[string]string{
 	"beta.kubernetes.io/os":   corev1.LabelOSStable,
 	"beta.kubernetes.io/arch": corev1.LabelArchStable,
 }
 
-// declareSilent writes Unknown conditions, once the server has confirmed that the lease is as old as it
-// seems: a watch that lags must not cost a node its Pods.
+// declareSilent writes Unknown conditions after the server has confirmed that the lease is as old as it seems:
+// a watch that lags must not cost a node its Pods.
 func (k *Controller) declareSilent(ctx context.Context, node *corev1.Node, h health, conditions []corev1.NodeCondition) (time.Duration, error) {
 	lease, err := k.client.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(ctx, node.Name, metav1.GetOptions{})
 	switch {
 	case err == nil && lease.ResourceVersion != h.leaseVersion:
-		k.leaseChanged(nil, lease)
+		k.onLeaseChange(nil, lease)
 		return soon, nil
 	case err != nil && !apierrors.IsNotFound(err):
 		return 0, fmt.Errorf("read the lease of node %s: %w", node.Name, err)
@@ -46,7 +46,7 @@ func (k *Controller) declareSilent(ctx context.Context, node *corev1.Node, h hea
 		"status":   map[string]any{"conditions": conditions},
 	})
 	if err != nil {
-		return 0, fmt.Errorf("write the status patch of node %s: %w", node.Name, err)
+		return 0, fmt.Errorf("encode the status patch of node %s: %w", node.Name, err)
 	}
 	_, err = k.client.CoreV1().Nodes().Patch(ctx, node.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{}, "status")
 	switch {
@@ -57,7 +57,7 @@ func (k *Controller) declareSilent(ctx context.Context, node *corev1.Node, h hea
 	case err != nil:
 		return 0, fmt.Errorf("patch the status of node %s: %w", node.Name, err)
 	}
-	klog.FromContext(ctx).Info("A node is silent", "node", klog.KObj(node), "lastSign", h.seen)
+	klog.FromContext(ctx).Info("Node is silent", "node", klog.KObj(node), "lastSign", h.seen)
 	if wasReady {
 		k.recorder.Eventf(nodeReference(node.Name, string(node.UID)), corev1.EventTypeNormal, "NodeNotReady",
 			"Node %s status is now: %s", node.Name, "NodeNotReady")
@@ -65,7 +65,7 @@ func (k *Controller) declareSilent(ctx context.Context, node *corev1.Node, h hea
 	return 0, nil
 }
 
-// reconcileLabels sets the labels of former times.
+// reconcileLabels sets the deprecated labels.
 func (k *Controller) reconcileLabels(ctx context.Context, node *corev1.Node) error {
 	want := map[string]string{}
 	for old, follows := range oldLabels {
@@ -79,8 +79,8 @@ func (k *Controller) reconcileLabels(ctx context.Context, node *corev1.Node) err
 	return k.patch(ctx, node, map[string]any{"metadata": map[string]any{"uid": node.UID, "labels": want}})
 }
 
-// reconcileTaints sets the taints that follow from the node's conditions. It answers with the time after
-// which to look again when the NoExecute taint must wait for its turn in the zone.
+// reconcileTaints sets the taints that follow from the node's conditions. It returns the time after which to
+// look again if the NoExecute taint must wait for its turn in the zone.
 func (k *Controller) reconcileTaints(ctx context.Context, node *corev1.Node) (time.Duration, error) {
 	now := k.clock.Now()
 	taints, changed := withNoSchedule(node, now)
@@ -107,7 +107,7 @@ func (k *Controller) reconcileTaints(ctx context.Context, node *corev1.Node) (ti
 	return wait, err
 }
 
-// evictionTurn answers with the NoExecute taint that the node may have now, and how long one that it should
+// evictionTurn returns the NoExecute taint that the node may have now, or how long the taint that it should
 // have must wait.
 func (k *Controller) evictionTurn(node *corev1.Node, now time.Time) (string, time.Duration) {
 	key := evictingKey(readiness(node))
@@ -129,7 +129,7 @@ func (k *Controller) evictionTurn(node *corev1.Node, now time.Time) (string, tim
 func (k *Controller) patch(ctx context.Context, node *corev1.Node, change map[string]any) error {
 	body, err := json.Marshal(change)
 	if err != nil {
-		return fmt.Errorf("write the patch of node %s: %w", node.Name, err)
+		return fmt.Errorf("encode the patch of node %s: %w", node.Name, err)
 	}
 	_, err = k.client.CoreV1().Nodes().Patch(ctx, node.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{})
 	if err == nil || apierrors.IsNotFound(err) {
@@ -138,7 +138,7 @@ func (k *Controller) patch(ctx context.Context, node *corev1.Node, change map[st
 	return fmt.Errorf("patch node %s: %w", node.Name, err)
 }
 
-// distrustPods marks the Pods of a silent node not ready.
+// distrustPods marks the Pods of a silent node as not ready.
 func (k *Controller) distrustPods(ctx context.Context, node *corev1.Node) error {
 	objs, err := k.byNode.ByIndex(sources.PodsByNode, node.Name)
 	if err != nil {

@@ -6,11 +6,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// How fast nodes of a zone are given NoExecute taints, and when a zone counts as partly broken. The numbers
-// are Kubernetes' defaults.
+// How fast the nodes of a zone get NoExecute taints, and when a zone counts as partially disrupted. The numbers
+// are the defaults of kube-controller-manager (--node-eviction-rate, --secondary-node-eviction-rate,
+// --large-cluster-size-threshold, --unhealthy-zone-threshold).
 const (
 	normalPause       = 10 * time.Second  // 0.1 nodes/s
-	slowPause         = 100 * time.Second // 0.01 nodes/s, in a large zone that is partly broken
+	slowPause         = 100 * time.Second // 0.01 nodes/s, in a large zone that is partially disrupted
 	largeZone         = 50
 	unhealthyFraction = 0.55
 )
@@ -25,7 +26,7 @@ const (
 	stateFull    zoneState = "FullDisruption"
 )
 
-// stateOf judges a zone by how many of its nodes are ready and not.
+// stateOf returns the state of a zone with these numbers of nodes.
 func stateOf(ready, notReady int) zoneState {
 	switch {
 	case ready == 0 && notReady > 0:
@@ -39,13 +40,13 @@ func stateOf(ready, notReady int) zoneState {
 // zone is what the controller remembers of a zone.
 type zone struct {
 	state zoneState
-	// pause is the time between two nodes given NoExecute taints; 0 means that none is.
+	// pause is the time between two nodes that get NoExecute taints. 0 means that none gets one.
 	pause time.Duration
-	// next is when the next node may be given one.
+	// next is when the next node may get one.
 	next time.Time
 }
 
-// pauseIn answers with the pause in a zone of that state and size, as long as not every zone is broken.
+// pauseIn returns the pause in a zone of that state and size, provided that not every zone is broken.
 func pauseIn(state zoneState, nodes int) time.Duration {
 	if state != statePartial {
 		return normalPause
@@ -56,19 +57,19 @@ func pauseIn(state zoneState, nodes int) time.Duration {
 	return 0
 }
 
-// shift is what a new look at the zones means for the cluster.
+// shift is what a new count of the zones means for the cluster.
 type shift int
 
 const (
 	shiftNone shift = iota
-	// shiftIntoDarkness: now no node of any zone is ready. More likely it is this side that is cut off, so
-	// nobody is evicted.
+	// shiftIntoDarkness: no node of any zone is ready any more. It is more likely that this side is
+	// disconnected, so evictions stop.
 	shiftIntoDarkness
-	// shiftOutOfDarkness: some node is ready again. The others get a fresh grace period.
+	// shiftOutOfDarkness: a node is ready again. The others get a fresh grace period.
 	shiftOutOfDarkness
 )
 
-// turn takes in how many nodes are ready and not in each zone, and sets the zones' states and pauses.
+// turn sets the zones' states and pauses from the number of ready and unready nodes in each zone.
 func turn(zones map[string]*zone, counts map[string]*count) shift {
 	wasDark, isDark := true, true
 	for name := range zones {
@@ -103,7 +104,7 @@ func turn(zones map[string]*zone, counts map[string]*count) shift {
 	return shiftNone
 }
 
-// count is the nodes of a zone.
+// count is the number of ready and unready nodes of a zone.
 type count struct{ ready, notReady int }
 
 func (c *count) add(ready corev1.ConditionStatus) {
@@ -114,7 +115,7 @@ func (c *count) add(ready corev1.ConditionStatus) {
 	}
 }
 
-// zoneOf is the zone of a node: its region and zone labels, "" when it has none.
+// zoneOf returns the zone of a node from its region and zone labels, or "" if it has none.
 func zoneOf(node *corev1.Node) string {
 	label := func(names ...string) string {
 		for _, n := range names {
@@ -132,7 +133,7 @@ func zoneOf(node *corev1.Node) string {
 	return region + ":\x00:" + z
 }
 
-// excluded says whether the node does not count for its zone's state.
+// excluded reports whether the node does not count for its zone's state.
 func excluded(node *corev1.Node) bool {
 	_, ok := node.Labels["node.kubernetes.io/exclude-disruption"]
 	return ok

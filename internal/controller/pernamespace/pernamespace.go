@@ -1,5 +1,5 @@
-// Package pernamespace keeps one object of a name in every active namespace: it has a controller's function called
-// whenever a namespace is new or changed, or its object is changed or gone.
+// Package pernamespace maintains one object of a given name in every active namespace. It calls a controller's
+// function whenever a namespace is added or changed, or its object is changed or deleted.
 package pernamespace
 
 import (
@@ -25,7 +25,7 @@ type Keeper struct {
 	keep       func(ctx context.Context, namespace string) error
 }
 
-// New makes a keeper, named in logs, of the objects that the informer sees.
+// New returns a keeper of the objects that the informer sees. The name appears in logs.
 func New(name string, src *sources.Sources, objects cache.SharedIndexInformer, c clock.Clock, keep func(ctx context.Context, namespace string) error) *Keeper {
 	namespaces := src.Namespaces()
 	k := &Keeper{
@@ -50,12 +50,13 @@ func (k *Keeper) Run(ctx context.Context) {
 func (k *Keeper) sync(ctx context.Context, namespace string) (time.Duration, error) {
 	ns, err := k.namespaces.Get(namespace)
 	if err != nil || ns.Status.Phase == corev1.NamespaceTerminating || ns.DeletionTimestamp != nil {
-		return 0, nil // gone or going: nothing belongs in it
+		return 0, nil // deleted or terminating: it needs no object
 	}
 	return 0, k.keep(ctx, namespace)
 }
 
-// Done says whether a create has done its work: the object is there now, or its namespace is gone or going.
+// Done reports whether a create has done its work: the object exists now, or its namespace is deleted or
+// terminating.
 func Done(err error) bool {
 	return err == nil || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err) ||
 		apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// missing remembers since when nodes are gone.
+// missing records since when nodes have been missing.
 type missing struct {
 	mu   sync.Mutex
 	from map[string]time.Time
@@ -13,7 +13,7 @@ type missing struct {
 
 func newMissing() *missing { return &missing{from: map[string]time.Time{}} }
 
-// since answers since when the node is gone: now, if that is news.
+// since returns since when the node has been missing, which is now if that is news.
 func (m *missing) since(node string, now time.Time) time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package podgc removes Pods that nobody else will: those of nodes that are gone, those deleted before they
-// had a node, those that a broken node cannot finish, and the oldest ended Pods when too many are kept.
+// Package podgc removes Pods that nothing else removes: those of deleted nodes, those deleted before they had a
+// node, those that a broken node cannot finish, and the oldest ended Pods if there are too many.
 package podgc
 
 import (
@@ -25,14 +25,14 @@ import (
 	"podium.dev/podium/internal/controller/sources"
 )
 
-// DefaultThreshold is how many ended Pods are kept.
+// DefaultThreshold is how many ended Pods are kept (kube-controller-manager's --terminated-pod-gc-threshold).
 const DefaultThreshold = 12500
 
-// quarantine is how long a node must be missing before its Pods are taken for lost. The node may be about to
-// register again.
+// quarantine is how long a node must be missing before its Pods are removed. The node may be about to register
+// again.
 const quarantine = 40 * time.Second
 
-// key says what to look at: one Pod, the Pods of one node, or (both empty) how many ended Pods there are.
+// key selects what to look at: one Pod, the Pods of one node, or, if both are empty, the number of ended Pods.
 type key struct {
 	namespace, pod string
 	node           string
@@ -51,7 +51,7 @@ type Controller struct {
 	missing   *missing
 }
 
-// New makes the controller; threshold is the number of ended Pods to keep, 0 for all.
+// New returns a controller. threshold is the number of ended Pods to keep, 0 for all.
 func New(client kubernetes.Interface, src *sources.Sources, c clock.Clock, threshold int) *Controller {
 	pods, nodes := src.Pods(), src.Nodes()
 	k := &Controller{
@@ -60,8 +60,8 @@ func New(client kubernetes.Interface, src *sources.Sources, c clock.Clock, thres
 		synced: []cache.InformerSynced{pods.Informer().HasSynced, nodes.Informer().HasSynced},
 	}
 	k.loop = loop.New("podgc", c, 4, k.sync)
-	sources.OnDiff(pods.Informer(), k.podChanged)
-	sources.OnDiff(nodes.Informer(), k.nodeChanged)
+	sources.OnDiff(pods.Informer(), k.onPodChange)
+	sources.OnDiff(nodes.Informer(), k.onNodeChange)
 	return k
 }
 
@@ -72,7 +72,7 @@ func (k *Controller) Run(ctx context.Context) {
 	}
 }
 
-func (k *Controller) podChanged(old, now *corev1.Pod) {
+func (k *Controller) onPodChange(old, now *corev1.Pod) {
 	if now == nil {
 		return
 	}
@@ -87,7 +87,7 @@ func (k *Controller) podChanged(old, now *corev1.Pod) {
 	}
 }
 
-func (k *Controller) nodeChanged(old, now *corev1.Node) {
+func (k *Controller) onNodeChange(old, now *corev1.Node) {
 	switch {
 	case now == nil:
 		k.loop.Add(key{node: old.Name})
@@ -106,7 +106,7 @@ func (k *Controller) sync(ctx context.Context, what key) (time.Duration, error) 
 	return 0, k.syncEnded(ctx)
 }
 
-// syncPod removes a Pod that is being deleted and that no node agent will report the end of.
+// syncPod removes a Pod that is being deleted and whose end no node agent will report.
 func (k *Controller) syncPod(ctx context.Context, namespace, name string) error {
 	pod, err := k.pods.Pods(namespace).Get(name)
 	if err != nil || pod.DeletionTimestamp == nil {
@@ -121,7 +121,7 @@ func (k *Controller) syncPod(ctx context.Context, namespace, name string) error 
 	return nil
 }
 
-// syncNode removes the Pods of a node that has been gone for the quarantine, and those being deleted on a
+// syncNode removes the Pods of a node that has been missing for the quarantine, and the terminating Pods of a
 // node that is out of service.
 func (k *Controller) syncNode(ctx context.Context, name string) (time.Duration, error) {
 	pods, err := k.podsOf(name)
@@ -145,7 +145,7 @@ func (k *Controller) syncNode(ctx context.Context, name string) (time.Duration, 
 	}
 	switch _, err := k.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{}); {
 	case err == nil:
-		return 0, nil // the informer is about to say so too
+		return 0, nil // the informer will see the node soon
 	case !apierrors.IsNotFound(err):
 		return 0, fmt.Errorf("read node %s: %w", name, err)
 	}
@@ -199,13 +199,13 @@ func (k *Controller) removeAll(ctx context.Context, pods []*corev1.Pod) error {
 	return errors.Join(errs...)
 }
 
-// remove marks the Pod Failed, since no one else will, and deletes it at once.
+// remove marks the Pod as Failed, because nothing else will, and deletes it at once.
 func (k *Controller) remove(ctx context.Context, pod *corev1.Pod) error {
 	var conditions []corev1.PodCondition
 	if _, err := k.nodes.Get(pod.Spec.NodeName); err != nil && pod.Spec.NodeName != "" {
 		conditions = append(conditions, podstatus.Disrupted(pod, "DeletionByPodGC", "PodGC: node no longer exists"))
 	}
-	klog.FromContext(ctx).Info("Removing a Pod that nobody else will", "pod", klog.KObj(pod), "node", pod.Spec.NodeName, "phase", pod.Status.Phase)
+	klog.FromContext(ctx).Info("Removing lost pod", "pod", klog.KObj(pod), "node", pod.Spec.NodeName, "phase", pod.Status.Phase)
 	err := podstatus.Fail(ctx, k.client, pod, k.clock.Now(), conditions...)
 	if err == nil {
 		err = k.client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
@@ -218,12 +218,12 @@ func (k *Controller) remove(ctx context.Context, pod *corev1.Pod) error {
 	return fmt.Errorf("remove pod %s/%s: %w", pod.Namespace, pod.Name, err)
 }
 
-// ended says whether no container of the Pod will run again.
+// ended reports whether no container of the Pod will run again.
 func ended(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
-// outOfService says whether an operator declared the node dead and it is indeed not ready.
+// outOfService reports whether an operator declared the node dead and it is indeed not ready.
 func outOfService(node *corev1.Node) bool {
 	tainted := slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeOutOfService })
 	ready := slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {

@@ -14,7 +14,7 @@ import (
 	"podium.dev/podium/internal/controller/sources"
 )
 
-// start runs the controller over a fake API until the test ends.
+// start runs the controller against a fake API until the test ends.
 func start(t *testing.T, threshold int, pods ...*corev1.Pod) (*fake.Clientset, *clocktesting.FakeClock) {
 	t.Helper()
 	client := fake.NewClientset()

@@ -1,5 +1,5 @@
-// Package podstatus writes single facts into the status of a Pod on behalf of the controllers that end or
-// distrust Pods.
+// Package podstatus writes single conditions and phases into the status of a Pod, for the controllers that end
+// Pods or mark them as not ready.
 package podstatus
 
 import (
@@ -14,7 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// patch is the part of a Pod that a change names. Conditions merge by type.
+// patch is the part of a Pod that a change sets. Conditions are merged by type.
 type patch struct {
 	Metadata struct {
 		UID types.UID `json:"uid"`
@@ -28,7 +28,7 @@ type change struct {
 	Conditions         []corev1.PodCondition `json:"conditions,omitempty"`
 }
 
-// Disrupted answers with the condition DisruptionTarget for the Pod: True, for the reason given.
+// Disrupted returns a DisruptionTarget condition for the Pod with status True.
 func Disrupted(pod *corev1.Pod, reason, message string) corev1.PodCondition {
 	return corev1.PodCondition{
 		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue,
@@ -36,7 +36,7 @@ func Disrupted(pod *corev1.Pod, reason, message string) corev1.PodCondition {
 	}
 }
 
-// Get answers with the Pod's condition of that type, or nil.
+// Get returns the Pod's condition of that type, or nil.
 func Get(pod *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition {
 	for i := range pod.Status.Conditions {
 		if pod.Status.Conditions[i].Type == t {
@@ -46,8 +46,8 @@ func Get(pod *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition {
 	return nil
 }
 
-// SetCondition writes the condition. Its transition time is `now` when the status differs from what the Pod
-// has, and kept otherwise; nothing is written when nothing differs.
+// SetCondition writes the condition. Its transition time is now if the status differs from the Pod's, and is
+// kept otherwise. If nothing differs, nothing is written.
 func SetCondition(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, c corev1.PodCondition, now time.Time) error {
 	if !stamp(pod, &c, now) {
 		return nil
@@ -55,7 +55,7 @@ func SetCondition(ctx context.Context, client kubernetes.Interface, pod *corev1.
 	return send(ctx, client, pod, change{Conditions: []corev1.PodCondition{c}})
 }
 
-// Fail writes the phase Failed, with the conditions. A Pod that has ended already is left as it is.
+// Fail writes the phase Failed and the conditions. A Pod that has already ended is left unchanged.
 func Fail(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, now time.Time, conditions ...corev1.PodCondition) error {
 	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 		return nil
@@ -66,7 +66,7 @@ func Fail(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, now
 	return send(ctx, client, pod, change{Phase: corev1.PodFailed, ObservedGeneration: pod.Generation, Conditions: conditions})
 }
 
-// stamp sets the transition time of a new condition, and answers whether it says anything new.
+// stamp sets the transition time of a condition, and reports whether the condition changes anything.
 func stamp(pod *corev1.Pod, c *corev1.PodCondition, now time.Time) bool {
 	c.LastTransitionTime = metav1.NewTime(now)
 	have := Get(pod, c.Type)
@@ -80,13 +80,13 @@ func stamp(pod *corev1.Pod, c *corev1.PodCondition, now time.Time) bool {
 		have.ObservedGeneration != c.ObservedGeneration
 }
 
-// send patches the status of exactly this Pod: one that has its name by now is not touched.
+// send patches the status of exactly this Pod. Another Pod that has its name by now is not touched.
 func send(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, c change) error {
 	p := patch{Status: c}
 	p.Metadata.UID = pod.UID
 	body, err := json.Marshal(p)
 	if err != nil {
-		return fmt.Errorf("write the status patch of pod %s/%s: %w", pod.Namespace, pod.Name, err)
+		return fmt.Errorf("encode the status patch of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
 	_, err = client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{}, "status")
 	if err != nil {

@@ -16,18 +16,18 @@ import (
 	"podium.dev/podium/internal/controller/podstatus"
 )
 
-// active says whether the Pod counts as a replica: it has not ended and is not being deleted.
+// active reports whether the Pod counts as a replica: it has not ended and is not being deleted.
 func active(p *corev1.Pod) bool { return !ended(p) && p.DeletionTimestamp == nil }
 
 func ended(p *corev1.Pod) bool {
 	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 }
 
-// claims sorts Pods by what the set has to do with them.
+// claims sorts Pods by their relation to the set.
 type claims struct {
-	mine    []*corev1.Pod // owned by it and selected
-	adopt   []*corev1.Pod // selected, and nobody's
-	release []*corev1.Pod // owned by it but not selected any more
+	mine    []*corev1.Pod // owned by the set and selected
+	adopt   []*corev1.Pod // selected, and without an owner
+	release []*corev1.Pod // owned by the set but no longer selected
 }
 
 // claim sorts the Pods of the namespace.
@@ -48,8 +48,8 @@ func claim(s *set, pods []*corev1.Pod) claims {
 	return c
 }
 
-// statusOf answers with the set's status, and with the time after which a Pod becomes available just by
-// staying ready (0: none does).
+// statusOf returns the set's status, and the time after which a Pod becomes available just by staying ready (0
+// if none does).
 func statusOf(s *set, mine []*corev1.Pod, err error, now time.Time) (status, time.Duration) {
 	var out status
 	var terminating int32
@@ -94,7 +94,7 @@ func statusOf(s *set, mine []*corev1.Pod, err error, now time.Time) (status, tim
 	return out, again
 }
 
-// readySince says since when the Pod is ready, if it is.
+// readySince returns since when the Pod has been ready, and whether it is.
 func readySince(p *corev1.Pod) (time.Time, bool) {
 	c := podstatus.Get(p, corev1.PodReady)
 	if c == nil || c.Status != corev1.ConditionTrue {
@@ -103,13 +103,12 @@ func readySince(p *corev1.Pod) (time.Time, bool) {
 	return c.LastTransitionTime.Time, true
 }
 
-// DeletionCost is the annotation by which a Pod says how much its loss would cost.
+// DeletionCost is the annotation that holds the relative cost of deleting a Pod.
 const DeletionCost = "controller.kubernetes.io/pod-deletion-cost"
 
-// dispensable orders Pods by how well they can be missed, the best first: those without a node, those not
-// running, those not ready, those of lower cost, those on nodes with many of their like, those ready for a
-// shorter time, those that restarted more, and the younger. all are the Pods of the same owner's owner, by
-// which likes are counted.
+// dispensable sorts Pods for deletion, the most dispensable first: Pods without a node, not running, not ready,
+// of lower deletion cost, on nodes with more Pods of the same owner, ready for a shorter time, with more
+// restarts, and younger. all are the Pods whose number per node counts.
 func dispensable(pods, all []*corev1.Pod, now time.Time) []*corev1.Pod {
 	perNode := map[string]int{}
 	for _, p := range all {
@@ -164,7 +163,8 @@ func cost(p *corev1.Pod) int64 {
 	return n
 }
 
-// age is a time in the past on a logarithmic scale, so that small differences between old Pods do not count.
+// age returns the age of a time on a logarithmic scale, so that small differences between old Pods do not
+// count.
 func age(t, now time.Time) int {
 	if d := now.Sub(t); d > 0 && !t.IsZero() {
 		return int(math.Log2(float64(d)))
@@ -180,16 +180,16 @@ func restarts(p *corev1.Pod) int32 {
 	return most
 }
 
-// pending remembers what was asked of the API and has not been seen on the watch yet, so that no Pod is made
-// or deleted twice.
+// pending records API calls whose effect the watch has not shown yet, so that no Pod is created or deleted
+// twice.
 type pending struct {
 	created, deleted map[types.UID]time.Time
 }
 
-// forgetAfter bounds how long an answer of the API is believed against the watch.
+// forgetAfter bounds how long the result of an API call overrides the watch.
 const forgetAfter = time.Minute
 
-// settle drops what the watch has shown by now, and answers with how many created Pods it has not.
+// settle drops what the watch has shown by now, and returns the number of created Pods that it has not shown.
 func (p *pending) settle(seen map[types.UID]*corev1.Pod, now time.Time) int {
 	for uid, at := range p.created {
 		if seen[uid] != nil || now.Sub(at) > forgetAfter {

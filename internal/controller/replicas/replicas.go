@@ -1,4 +1,4 @@
-// Package replicas keeps as many Pods of each ReplicaSet and ReplicationController as it wants.
+// Package replicas maintains the wanted number of Pods of each ReplicaSet and ReplicationController.
 package replicas
 
 import (
@@ -31,7 +31,8 @@ const (
 	ControllerComponent = "replication-controller"
 )
 
-// mostAtOnce bounds the Pods that one round makes or deletes.
+// mostAtOnce bounds the Pods that one round creates or deletes (burstReplicas of Kubernetes' ReplicaSet
+// controller).
 const mostAtOnce = 500
 
 // The kinds, as owner references name them.
@@ -43,7 +44,7 @@ const (
 // key names a set.
 type key struct{ kind, namespace, name string }
 
-// Controller keeps the sets.
+// Controller maintains the sets.
 type Controller struct {
 	client      kubernetes.Interface
 	recorders   map[string]record.EventRecorder
@@ -58,7 +59,7 @@ type Controller struct {
 	pending map[types.UID]*pending
 }
 
-// New makes the controller; the recorders are those of the two components.
+// New returns a controller. The recorders are those of the two components.
 func New(client kubernetes.Interface, src *sources.Sources, replicaSetEvents, controllerEvents record.EventRecorder, c clock.Clock) *Controller {
 	pods := src.Pods()
 	replicaSets, controllers := src.All().Apps().V1().ReplicaSets(), src.All().Core().V1().ReplicationControllers()
@@ -78,7 +79,7 @@ func New(client kubernetes.Interface, src *sources.Sources, replicaSetEvents, co
 	}
 	sources.OnDelete(replicaSets.Informer(), forget)
 	sources.OnDelete(controllers.Informer(), forget)
-	sources.OnDiff(pods.Informer(), k.podChanged)
+	sources.OnDiff(pods.Informer(), k.onPodChange)
 	return k
 }
 
@@ -89,9 +90,9 @@ func (k *Controller) Run(ctx context.Context) {
 	}
 }
 
-// podChanged has the sets looked at that own the Pod or did so before; a Pod without an owner may be adopted
-// by any that selects it.
-func (k *Controller) podChanged(old, now *corev1.Pod) {
+// onPodChange queues the sets that own the Pod or did so before. A Pod without an owner may be adopted by any
+// set that selects it.
+func (k *Controller) onPodChange(old, now *corev1.Pod) {
 	for _, pod := range []*corev1.Pod{old, now} {
 		if pod == nil {
 			continue
@@ -107,12 +108,12 @@ func (k *Controller) podChanged(old, now *corev1.Pod) {
 		}
 	}
 	if now == nil && old != nil {
-		k.gone(old)
+		k.forgetCreated(old)
 	}
 }
 
-// gone drops a Pod that was made and has gone before it was seen.
-func (k *Controller) gone(pod *corev1.Pod) {
+// forgetCreated drops a Pod that was created and deleted before the watch showed it.
+func (k *Controller) forgetCreated(pod *corev1.Pod) {
 	owner := metav1.GetControllerOfNoCopy(pod)
 	if owner == nil {
 		return
@@ -125,12 +126,12 @@ func (k *Controller) gone(pod *corev1.Pod) {
 	}
 }
 
-// offer has the sets looked at that select a Pod that nobody owns.
+// offer queues the sets that select a Pod without an owner.
 func (k *Controller) offer(pod *corev1.Pod) {
 	if len(pod.Labels) == 0 {
 		return
 	}
-	sets, _ := k.replicaSets.ReplicaSets(pod.Namespace).List(labels.Everything()) // the stores do not fail
+	sets, _ := k.replicaSets.ReplicaSets(pod.Namespace).List(labels.Everything()) // the informers' stores do not fail
 	for _, rs := range sets {
 		if s, err := fromReplicaSet(rs); err == nil && s.selector.Matches(labels.Set(pod.Labels)) {
 			k.loop.Add(key{kindReplicaSet, rs.Namespace, rs.Name})
@@ -144,7 +145,7 @@ func (k *Controller) offer(pod *corev1.Pod) {
 	}
 }
 
-// get reads a set from the watch; nil when there is none.
+// get returns a set from the informer, or nil if it does not exist.
 func (k *Controller) get(name key) (*set, error) {
 	if name.kind == kindReplicaSet {
 		rs, err := k.replicaSets.ReplicaSets(name.namespace).Get(name.name)
@@ -184,7 +185,7 @@ func (k *Controller) sync(ctx context.Context, name key) (time.Duration, error) 
 	if !st.equal(s.status) {
 		if err := s.write(ctx, k.client, st); err != nil && !apierrors.IsNotFound(err) {
 			if apierrors.IsConflict(err) {
-				return retryConflict, manageErr // the watch is about to bring what was written meanwhile
+				return retryConflict, manageErr // the watch will show what was written concurrently
 			}
 			manageErr = errors.Join(manageErr, fmt.Errorf("write the status of %s %s/%s: %w", s.kind.Kind, s.Namespace, s.Name, err))
 		}
@@ -192,11 +193,11 @@ func (k *Controller) sync(ctx context.Context, name key) (time.Duration, error) 
 	return again, manageErr
 }
 
-// retryConflict is the pause before a set is looked at again that someone else just wrote.
+// retryConflict is the pause before a set that was written concurrently is looked at again.
 const retryConflict = 10 * time.Millisecond
 
-// claim takes over Pods that are the set's to have, lets go of those that are not any more, and answers with
-// those it owns.
+// claim adopts Pods that the set selects, releases those that it no longer selects, and returns the Pods that
+// it owns.
 func (k *Controller) claim(ctx context.Context, s *set, pods []*corev1.Pod) ([]*corev1.Pod, error) {
 	c := claim(s, pods)
 	if s.DeletionTimestamp != nil {
@@ -235,7 +236,7 @@ func (k *Controller) patchOwners(ctx context.Context, p *corev1.Pod, owners []me
 	return err
 }
 
-// manage makes or deletes Pods until there are as many as the set wants.
+// manage creates or deletes Pods until there are as many as the set wants.
 func (k *Controller) manage(ctx context.Context, s *set, mine, all []*corev1.Pod) error {
 	k.mu.Lock()
 	p := k.pending[s.UID]
@@ -266,8 +267,8 @@ func (k *Controller) manage(ctx context.Context, s *set, mine, all []*corev1.Pod
 	return nil
 }
 
-// related answers with the Pods of the sets that the same owner owns, by which crowded nodes are found. The
-// set's own Pods are enough to go by: those of its siblings are on their way out.
+// related returns the Pods that count for crowded nodes. The set's own Pods suffice: those of its siblings are
+// about to be deleted.
 func related(s *set, all []*corev1.Pod) []*corev1.Pod {
 	var out []*corev1.Pod
 	for _, p := range all {
@@ -278,8 +279,8 @@ func related(s *set, all []*corev1.Pod) []*corev1.Pod {
 	return out
 }
 
-// create makes n Pods: first one, then twice as many each time, so that a set whose Pods are refused does
-// not ask hundreds of times.
+// create creates n Pods, first one and then twice as many each time, so that a set whose Pods are rejected does
+// not make hundreds of calls.
 func (k *Controller) create(ctx context.Context, s *set, p *pending, n int) error {
 	for batch := 1; n > 0; batch *= 2 {
 		batch = min(batch, n)
@@ -328,10 +329,10 @@ func (k *Controller) remove(ctx context.Context, s *set, p *pending, pods []*cor
 	})
 }
 
-// callsAtOnce bounds the calls that one set has under way.
+// callsAtOnce bounds the concurrent calls of one set.
 const callsAtOnce = 16
 
-// each calls f for 0 to n-1, some side by side, and answers with the first error.
+// each calls f for 0 to n-1, some concurrently, and returns the first error.
 func each(n int, f func(int) error) error {
 	var mu sync.Mutex
 	var firstErr error
@@ -354,7 +355,7 @@ func each(n int, f func(int) error) error {
 	return firstErr
 }
 
-// podOf makes a Pod of the set's template.
+// podOf returns a new Pod from the set's template.
 func podOf(s *set) *corev1.Pod {
 	template := s.template.DeepCopy()
 	return &corev1.Pod{
@@ -366,7 +367,7 @@ func podOf(s *set) *corev1.Pod {
 	}
 }
 
-// prefix is what the names of the set's Pods begin with.
+// prefix returns the prefix of the names of the set's Pods.
 func prefix(name string) string {
 	if len(name) > longestName {
 		return name
@@ -374,5 +375,5 @@ func prefix(name string) string {
 	return name + "-"
 }
 
-// longestName is the longest name to which a dash can be added for it to begin a Pod's name.
+// longestName is the longest name to which a dash can be appended to form the prefix of a Pod's name.
 const longestName = 252

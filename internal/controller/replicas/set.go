@@ -15,21 +15,21 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// set is a ReplicaSet or a ReplicationController, in the form in which both are treated alike.
+// set is a ReplicaSet or a ReplicationController, in a common form.
 type set struct {
 	metav1.ObjectMeta
-	object   runtime.Object // itself, for events
+	object   runtime.Object // the object itself, for events
 	kind     schema.GroupVersionKind
 	want     int
 	selector labels.Selector
 	template *corev1.PodTemplateSpec
 	minReady time.Duration
 	status   status
-	// write stores a status.
+	// write writes a status.
 	write func(ctx context.Context, client kubernetes.Interface, s status) error
 }
 
-// status is what the statuses of both kinds have in common.
+// status is the common part of the statuses of both kinds.
 type status struct {
 	replicas, labeled, ready, available int32
 	terminating                         *int32
@@ -43,7 +43,8 @@ type failure struct {
 	since           metav1.Time
 }
 
-// equal says whether two statuses are the same to a reader. An ongoing failure for the same reason is.
+// equal reports whether two statuses are the same to a reader. An ongoing failure with the same reason is the
+// same.
 func (s status) equal(o status) bool {
 	sameFailure := (s.failure == nil) == (o.failure == nil) && (s.failure == nil || s.failure.reason == o.failure.reason)
 	a, b := s, o

@@ -1,8 +1,9 @@
-// Package resourcequota keeps the status of ResourceQuotas: how much of what each bounds is in use.
+// Package resourcequota maintains the status of ResourceQuotas: how much of each bounded resource is in use.
 //
-// What is made is charged to the quotas as it is admitted, which is before anybody can see it. So it is counted anew only
-// when something goes or uses less, when a quota changes, and every few minutes for what was charged and never made: a
-// count at any other time could miss what was charged a moment ago, and let more in than there is room for.
+// Admission charges a new object to the quotas before anybody can see the object. Usage is therefore counted
+// again only when something is deleted or uses less, when a quota changes, and every few minutes for objects
+// that were charged but never created. A count at any other time could miss what was charged a moment ago and
+// admit more than there is room for.
 package resourcequota
 
 import (
@@ -29,7 +30,7 @@ import (
 	"podium.dev/podium/internal/controller/sources"
 )
 
-// Controller keeps the quotas' status.
+// Controller maintains the quotas' status.
 type Controller struct {
 	client   kubernetes.Interface
 	metadata metadata.Interface
@@ -41,7 +42,7 @@ type Controller struct {
 	loop     *loop.Loop[types.NamespacedName]
 }
 
-// New makes the controller.
+// New returns a controller.
 func New(client kubernetes.Interface, meta metadata.Interface, src *sources.Sources, c clock.Clock) *Controller {
 	quotas, pods, services := src.All().Core().V1().ResourceQuotas(), src.Pods(), src.All().Core().V1().Services()
 	k := &Controller{
@@ -77,22 +78,24 @@ func (k *Controller) Run(ctx context.Context) {
 // settle is how long changes are gathered before usage is counted again.
 const settle = 20 * time.Millisecond
 
-// recount is how often usage is counted again in any case, as Kubernetes does.
+// recount is how often usage is counted again in any case (kube-controller-manager's
+// --resource-quota-sync-period).
 const recount = 5 * time.Minute
 
-// Removed tells the controller that an object of a namespace is gone.
-func (k *Controller) Removed(namespace string) { k.touch(namespace) }
+// OnRemoved handles the deletion of an object in a namespace.
+func (k *Controller) OnRemoved(namespace string) { k.touch(namespace) }
 
-// touch has the quotas of a namespace counted again soon.
+// touch schedules a recount of the quotas of a namespace.
 func (k *Controller) touch(namespace string) {
-	quotas, _ := k.quotas.ResourceQuotas(namespace).List(labels.Everything()) // the store does not fail
+	quotas, _ := k.quotas.ResourceQuotas(namespace).List(labels.Everything()) // the informer's store does not fail
 	for _, q := range quotas {
 		k.loop.AddAfter(types.NamespacedName{Namespace: namespace, Name: q.Name}, settle)
 	}
 }
 
 func (k *Controller) sync(ctx context.Context, name types.NamespacedName) (time.Duration, error) {
-	// Read from the server: a view that is behind would not know what was charged for that which has just gone.
+	// Read from the server: a stale quota would not include what was charged for an object that was just
+	// deleted.
 	quota, err := k.client.CoreV1().ResourceQuotas(name.Namespace).Get(ctx, name.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || (err == nil && quota.DeletionTimestamp != nil) {
 		return 0, nil
@@ -179,8 +182,7 @@ func boundsClaims(hard corev1.ResourceList) bool {
 	return false
 }
 
-// counted answers with the resource of which the name bounds the number of objects, when that is counted by
-// listing it.
+// counted returns the resource whose number of objects the name bounds, if it is counted by listing.
 func counted(name corev1.ResourceName) (schema.GroupResource, bool) {
 	switch name {
 	case corev1.ResourceSecrets, corev1.ResourceConfigMaps, corev1.ResourceReplicationControllers, corev1.ResourceQuotas:
@@ -211,14 +213,15 @@ func (k *Controller) count(ctx context.Context, resource schema.GroupResource, n
 	return int64(len(list.Items)), nil
 }
 
-// version answers with the version in which the server prefers to serve a group; "" when it has none such.
+// version returns the version in which the server prefers to serve a group, or "" if it does not serve the
+// resource.
 func (k *Controller) version(resource schema.GroupResource) (string, error) {
 	if resource.Group == "" {
 		return "v1", nil
 	}
 	groups, err := k.client.Discovery().ServerGroups()
 	if err != nil {
-		return "", fmt.Errorf("ask the server for its groups: %w", err)
+		return "", fmt.Errorf("list the server's groups: %w", err)
 	}
 	for _, g := range groups.Groups {
 		if g.Name == resource.Group {

@@ -10,9 +10,8 @@ import (
 	resourcehelper "k8s.io/component-helpers/resource"
 )
 
-// PodUsage answers with what a Pod uses of a quota: its count, and its requests and limits under each of the
-// names by which a quota may bound them. A Pod that has ended, or whose time to end is over, uses only the
-// count of objects.
+// PodUsage returns what a Pod uses of a quota: its count, and its requests and limits under each name by which
+// a quota may bound them. A Pod that has ended, or whose grace period is over, uses only the object count.
 func PodUsage(pod *corev1.Pod, now time.Time) corev1.ResourceList {
 	out := corev1.ResourceList{"count/pods": *resource.NewQuantity(1, resource.DecimalSI)}
 	if !counts(pod, now) {
@@ -48,12 +47,12 @@ func counts(pod *corev1.Pod, now time.Time) bool {
 		return false
 	}
 	if pod.DeletionTimestamp != nil && pod.DeletionGracePeriodSeconds != nil {
-		return !now.After(pod.DeletionTimestamp.Time) // its node has stopped reporting
+		return !now.After(pod.DeletionTimestamp.Time) // otherwise its node has stopped reporting
 	}
 	return true
 }
 
-// Selects says whether a quota with these scopes is about the Pod.
+// Selects reports whether a quota with these scopes applies to the Pod.
 func Selects(quota *corev1.ResourceQuota, pod *corev1.Pod) bool {
 	for _, scope := range quota.Spec.Scopes {
 		if !inScope(corev1.ScopedResourceSelectorRequirement{ScopeName: scope, Operator: corev1.ScopeSelectorOpExists}, pod) {
@@ -102,7 +101,7 @@ func terminating(pod *corev1.Pod) bool {
 	return pod.Spec.ActiveDeadlineSeconds != nil && *pod.Spec.ActiveDeadlineSeconds >= 0
 }
 
-// bestEffort says whether the Pod requests and limits no CPU and memory.
+// bestEffort reports whether the Pod has no requests or limits of CPU and memory.
 func bestEffort(pod *corev1.Pod) bool {
 	asks := func(r corev1.ResourceRequirements) bool {
 		for _, list := range []corev1.ResourceList{r.Requests, r.Limits} {
@@ -118,7 +117,7 @@ func bestEffort(pod *corev1.Pod) bool {
 	return !slices.ContainsFunc(slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers), func(c corev1.Container) bool { return asks(c.Resources) })
 }
 
-// crossNamespace says whether a term of the Pod's affinity is about Pods of other namespaces.
+// crossNamespace reports whether a term of the Pod's affinity selects Pods of other namespaces.
 func crossNamespace(pod *corev1.Pod) bool {
 	crosses := func(t corev1.PodAffinityTerm) bool { return len(t.Namespaces) > 0 || t.NamespaceSelector != nil }
 	weighted := func(t corev1.WeightedPodAffinityTerm) bool { return crosses(t.PodAffinityTerm) }
@@ -135,7 +134,7 @@ func crossNamespace(pod *corev1.Pod) bool {
 		slices.ContainsFunc(p.PreferredDuringSchedulingIgnoredDuringExecution, weighted))
 }
 
-// ServiceUsage answers with what a Service uses of a quota.
+// ServiceUsage returns what a Service uses of a quota.
 func ServiceUsage(s *corev1.Service) corev1.ResourceList {
 	out := corev1.ResourceList{
 		corev1.ResourceServices: *resource.NewQuantity(1, resource.DecimalSI),
@@ -163,7 +162,7 @@ func ServiceUsage(s *corev1.Service) corev1.ResourceList {
 // storageClassSuffix marks the names that bound claims of one storage class.
 const storageClassSuffix = ".storageclass.storage.k8s.io/"
 
-// ClaimUsage answers with what a persistent volume claim uses of a quota.
+// ClaimUsage returns what a persistent volume claim uses of a quota.
 func ClaimUsage(c *corev1.PersistentVolumeClaim) corev1.ResourceList {
 	one := *resource.NewQuantity(1, resource.DecimalSI)
 	out := corev1.ResourceList{corev1.ResourcePersistentVolumeClaims: one, "count/persistentvolumeclaims": one}

@@ -1,5 +1,5 @@
-// Package rootca keeps the ConfigMap kube-root-ca.crt, with the CA of the API server, in every active
-// namespace: the service-account volume of each Pod takes it from there.
+// Package rootca maintains the ConfigMap kube-root-ca.crt with the API server's CA in every active namespace.
+// The service-account volume of each Pod includes it.
 package rootca
 
 import (
@@ -18,13 +18,13 @@ import (
 	"podium.dev/podium/internal/controller/sources"
 )
 
-// Name is the ConfigMap; Key its only entry.
+// Name is the name of the ConfigMap, Key its only key.
 const (
 	Name = "kube-root-ca.crt"
 	Key  = "ca.crt"
 )
 
-// The annotation and its text are what Kubernetes puts on the ConfigMap.
+// The annotation and its text are those that Kubernetes sets on the ConfigMap.
 const (
 	descriptionKey = "kubernetes.io/description"
 	description    = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. " +
@@ -38,7 +38,7 @@ type publisher struct {
 	configmaps corelisters.ConfigMapLister
 }
 
-// New makes the controller that publishes the CA bundle, in PEM.
+// New returns the controller that publishes the CA bundle, in PEM.
 func New(client kubernetes.Interface, src *sources.Sources, c clock.Clock, ca []byte) *pernamespace.Keeper {
 	configmaps := src.ConfigMapsNamed(Name)
 	p := &publisher{client: client, ca: string(ca), configmaps: configmaps.Lister()}
@@ -61,7 +61,7 @@ func (p *publisher) publish(ctx context.Context, namespace string) error {
 	if err == nil || apierrors.IsNotFound(err) {
 		return nil
 	}
-	return fmt.Errorf("bring ConfigMap %s/%s up to date: %w", namespace, Name, err)
+	return fmt.Errorf("update ConfigMap %s/%s: %w", namespace, Name, err)
 }
 
 func (p *publisher) create(ctx context.Context, namespace string) error {

@@ -1,5 +1,5 @@
-// Package serviceaccount keeps a service account named "default" in every active namespace, so that a Pod
-// can be created as soon as its namespace is.
+// Package serviceaccount maintains a service account named "default" in every active namespace, so that Pods
+// can be created as soon as the namespace exists.
 package serviceaccount
 
 import (
@@ -18,7 +18,7 @@ import (
 // Name is the service account that every namespace has.
 const Name = "default"
 
-// New makes the controller, which creates the service account where it is missing.
+// New returns the controller, which creates the service account where it is missing.
 func New(client kubernetes.Interface, src *sources.Sources, c clock.Clock) *pernamespace.Keeper {
 	accounts := src.ServiceAccountsNamed(Name)
 	lister := accounts.Lister()

@@ -6,7 +6,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// OnChange calls f for every object that is new or changed.
+// OnChange calls f for every object that is added or changed.
 func OnChange(i cache.SharedIndexInformer, f func(metav1.Object)) {
 	add(i, cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(o any) { with(o, f) },
@@ -14,23 +14,23 @@ func OnChange(i cache.SharedIndexInformer, f func(metav1.Object)) {
 	})
 }
 
-// OnUpdate calls f for every object that changed.
+// OnUpdate calls f for every object that is changed.
 func OnUpdate(i cache.SharedIndexInformer, f func(metav1.Object)) {
 	add(i, cache.ResourceEventHandlerFuncs{UpdateFunc: func(_, o any) { with(o, f) }})
 }
 
-// OnDelete calls f for every object that is gone, in the last state known of it.
+// OnDelete calls f for every object that is deleted, in its last known state.
 func OnDelete(i cache.SharedIndexInformer, f func(metav1.Object)) {
 	add(i, cache.ResourceEventHandlerFuncs{DeleteFunc: func(o any) { with(o, f) }})
 }
 
-// OnAny calls f for every object that is new, changed or gone.
+// OnAny calls f for every object that is added, changed or deleted.
 func OnAny(i cache.SharedIndexInformer, f func(metav1.Object)) {
 	OnChange(i, f)
 	OnDelete(i, f)
 }
 
-// OnDiff calls f for every object that is new (old is nil), changed, or gone (now is nil).
+// OnDiff calls f for every object that is added (old is nil), changed, or deleted (now is nil).
 func OnDiff[T any](i cache.SharedIndexInformer, f func(old, now *T)) {
 	add(i, cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(o any) { f(nil, as[T](o)) },
@@ -40,7 +40,7 @@ func OnDiff[T any](i cache.SharedIndexInformer, f func(old, now *T)) {
 }
 
 func add(i cache.SharedIndexInformer, h cache.ResourceEventHandlerFuncs) {
-	// It fails only for an informer that has been stopped, and none of ours is before it is started.
+	// It fails only for an informer that was stopped, and none of these is before it is started.
 	_, _ = i.AddEventHandler(h)
 }
 
@@ -55,7 +55,7 @@ func as[T any](o any) *T {
 	return t
 }
 
-// last answers with the object itself, also for one whose deletion was missed.
+// last returns the object itself, also if its deletion was missed.
 func last(o any) any {
 	if gone, ok := o.(cache.DeletedFinalStateUnknown); ok {
 		return gone.Obj

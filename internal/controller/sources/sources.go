@@ -1,7 +1,8 @@
-// Package sources gives the controllers their shared informers.
+// Package sources provides the controllers' shared informers.
 //
-// An informer exists only when a controller asked for it, each kind is watched once for all controllers, and
-// what no controller reads is dropped before it is kept: a daemon with no Pods must stay small.
+// An informer exists only if a controller requests it, each kind is watched once for all controllers, and
+// fields that no controller reads are dropped before the object is stored, so that a daemon without Pods stays
+// small.
 package sources
 
 import (
@@ -17,19 +18,19 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// PodsByNode is the index of Pods by the node they are bound to.
+// PodsByNode is the index of Pods by the node that they are bound to.
 const PodsByNode = "node"
 
-// Sources makes informers on demand. Ask for all informers before Start.
+// Sources creates informers on demand. Request all informers before calling Start.
 type Sources struct {
 	client kubernetes.Interface
 	main   informers.SharedInformerFactory
-	// narrow holds the factories whose lists and watches ask for some objects of a kind only.
+	// narrow holds the factories whose lists and watches select some objects of a kind.
 	narrow map[string]informers.SharedInformerFactory
 	pods   coreinformers.PodInformer
 }
 
-// New makes the sources that read through the client.
+// New returns sources that read through the client.
 func New(client kubernetes.Interface) *Sources {
 	return &Sources{
 		client: client,
@@ -38,38 +39,38 @@ func New(client kubernetes.Interface) *Sources {
 	}
 }
 
-// All gives the informers that see every object of their kind.
+// All returns the factory of the informers that see every object of their kind.
 func (s *Sources) All() informers.SharedInformerFactory { return s.main }
 
-// Pods gives the Pods, trimmed as Trim says, indexed by PodsByNode and by namespace.
+// Pods returns the informer of Pods, which trim reduces, indexed by PodsByNode and by namespace.
 func (s *Sources) Pods() coreinformers.PodInformer {
 	if s.pods == nil {
 		s.pods = s.main.Core().V1().Pods()
-		// The informer is not started yet, which is the only reason for AddIndexers to fail.
+		// AddIndexers fails only for an informer that was started.
 		_ = s.pods.Informer().AddIndexers(cache.Indexers{PodsByNode: byNode})
 	}
 	return s.pods
 }
 
-// Nodes gives the nodes, without their images.
+// Nodes returns the informer of nodes, without their images.
 func (s *Sources) Nodes() coreinformers.NodeInformer { return s.main.Core().V1().Nodes() }
 
-// Namespaces gives the namespaces.
+// Namespaces returns the informer of namespaces.
 func (s *Sources) Namespaces() coreinformers.NamespaceInformer {
 	return s.main.Core().V1().Namespaces()
 }
 
-// ServiceAccountsNamed gives the service accounts of one name in all namespaces.
+// ServiceAccountsNamed returns the informer of the service accounts with a given name in all namespaces.
 func (s *Sources) ServiceAccountsNamed(name string) coreinformers.ServiceAccountInformer {
 	return s.factory("serviceaccount/"+name, metav1.NamespaceAll, named(name)).Core().V1().ServiceAccounts()
 }
 
-// ConfigMapsNamed gives the ConfigMaps of one name in all namespaces.
+// ConfigMapsNamed returns the informer of the ConfigMaps with a given name in all namespaces.
 func (s *Sources) ConfigMapsNamed(name string) coreinformers.ConfigMapInformer {
 	return s.factory("configmap/"+name, metav1.NamespaceAll, named(name)).Core().V1().ConfigMaps()
 }
 
-// NodeLeases gives the leases that the nodes renew.
+// NodeLeases returns the informer of the leases that the nodes renew.
 func (s *Sources) NodeLeases() coordinformers.LeaseInformer {
 	return s.factory("leases", corev1.NamespaceNodeLease, nil).Coordination().V1().Leases()
 }
@@ -90,7 +91,7 @@ func named(name string) func(*metav1.ListOptions) {
 	}
 }
 
-// Start starts the informers that were asked for.
+// Start starts the requested informers.
 func (s *Sources) Start(ctx context.Context) {
 	s.main.Start(ctx.Done())
 	for _, f := range s.narrow {
@@ -98,7 +99,7 @@ func (s *Sources) Start(ctx context.Context) {
 	}
 }
 
-// Wait waits until the informers' goroutines have ended; the context given to Start must end first.
+// Wait waits until the informers' goroutines have ended. The context passed to Start must end first.
 func (s *Sources) Wait() {
 	s.main.Shutdown()
 	for _, f := range s.narrow {

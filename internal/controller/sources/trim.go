@@ -5,7 +5,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 )
 
-// trim drops what no controller reads. It is given objects fresh from the wire, which nobody else holds.
+// trim drops what no controller reads. Its objects come straight from the wire, so nothing else holds them.
 func trim(obj any) (any, error) {
 	if m, err := meta.Accessor(obj); err == nil {
 		m.SetManagedFields(nil)
@@ -20,12 +20,11 @@ func trim(obj any) (any, error) {
 	return obj, nil
 }
 
-// deletionCost is the one annotation that a controller reads.
+// deletionCost is the only annotation that a controller reads.
 const deletionCost = "controller.kubernetes.io/pod-deletion-cost"
 
-// trimPod keeps of a Pod its metadata without annotations but one, what says where it is and how it is reached
-// (node, tolerations, host names, ports), its resources (quota counts them), and of its status the phase,
-// the conditions and the addresses.
+// trimPod keeps of a Pod: the metadata with one annotation; node, tolerations, host names and ports; the
+// resources, which quotas count; and the phase, conditions and addresses in its status.
 func trimPod(pod *corev1.Pod) {
 	if cost, ok := pod.Annotations[deletionCost]; ok {
 		pod.Annotations = map[string]string{deletionCost: cost}
@@ -66,7 +65,7 @@ func trimPod(pod *corev1.Pod) {
 	}
 }
 
-// crossNamespaceTerms keeps an affinity only for what the quota scope CrossNamespacePodAffinity looks at.
+// crossNamespaceTerms keeps of an affinity what the quota scope CrossNamespacePodAffinity looks at.
 func crossNamespaceTerms(a *corev1.Affinity) *corev1.Affinity {
 	if a == nil || a.PodAffinity == nil && a.PodAntiAffinity == nil {
 		return nil

@@ -8,11 +8,11 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// forever is the stay of a Pod that tolerates every taint without an end.
+// forever is the stay of a Pod that tolerates every taint without a time limit.
 const forever = time.Duration(-1)
 
-// stay answers how long a Pod with these tolerations may stay on a node with these NoExecute taints: forever,
-// 0 when a taint is not tolerated, or else the shortest time that a toleration used grants.
+// stay returns how long a Pod with these tolerations may stay on a node with these NoExecute taints: forever, 0
+// if a taint is not tolerated, or else the shortest time that a matching toleration allows.
 func stay(logger klog.Logger, taints []corev1.Taint, tolerations []corev1.Toleration) time.Duration {
 	shortest := forever
 	for i := range taints {
@@ -28,7 +28,7 @@ func stay(logger klog.Logger, taints []corev1.Taint, tolerations []corev1.Tolera
 					shortest = d
 				}
 			}
-			break // the first toleration that matches is the one that counts
+			break // the first matching toleration counts
 		}
 		if !tolerated {
 			return 0
@@ -37,7 +37,7 @@ func stay(logger klog.Logger, taints []corev1.Taint, tolerations []corev1.Tolera
 	return shortest
 }
 
-// noExecute keeps the taints that evict.
+// noExecute returns the taints that evict.
 func noExecute(taints []corev1.Taint) []corev1.Taint {
 	return slices.DeleteFunc(slices.Clone(taints), func(t corev1.Taint) bool { return t.Effect != corev1.TaintEffectNoExecute })
 }

@@ -25,10 +25,10 @@ import (
 	"podium.dev/podium/internal/controller/sources"
 )
 
-// Component is the source of the events.
+// Component is the source of the controller's events.
 const Component = "taint-eviction-controller"
 
-// Controller evicts Pods by taints.
+// Controller evicts Pods because of taints.
 type Controller struct {
 	client   kubernetes.Interface
 	recorder record.EventRecorder
@@ -40,18 +40,18 @@ type Controller struct {
 	loop     *loop.Loop[types.NamespacedName]
 
 	mu sync.Mutex
-	// tolerated is since when a Pod stays on a tainted node by a toleration that ends. It is counted from
-	// when this was first seen, so a change of the taints that go on does not grant a fresh stay.
+	// tolerated records since when a Pod has stayed on a tainted node by a toleration with a time limit. The
+	// time starts when that was first seen, so that a change of the taints does not restart it.
 	tolerated map[types.NamespacedName]stayed
 }
 
-// stayed is a stay that will end, of one Pod by UID.
+// stayed is a limited stay of one Pod, by UID.
 type stayed struct {
 	uid   types.UID
 	since time.Time
 }
 
-// New makes the controller.
+// New returns a controller.
 func New(client kubernetes.Interface, src *sources.Sources, recorder record.EventRecorder, c clock.Clock) *Controller {
 	pods, nodes := src.Pods(), src.Nodes()
 	k := &Controller{
@@ -60,8 +60,8 @@ func New(client kubernetes.Interface, src *sources.Sources, recorder record.Even
 		synced: []cache.InformerSynced{pods.Informer().HasSynced, nodes.Informer().HasSynced},
 	}
 	k.loop = loop.New("taint-eviction", c, 8, k.sync)
-	sources.OnDiff(pods.Informer(), k.podChanged)
-	sources.OnDiff(nodes.Informer(), k.nodeChanged)
+	sources.OnDiff(pods.Informer(), k.onPodChange)
+	sources.OnDiff(nodes.Informer(), k.onNodeChange)
 	return k
 }
 
@@ -72,7 +72,7 @@ func (k *Controller) Run(ctx context.Context) {
 	}
 }
 
-func (k *Controller) podChanged(old, now *corev1.Pod) {
+func (k *Controller) onPodChange(old, now *corev1.Pod) {
 	switch {
 	case now == nil:
 		k.loop.Add(nameOf(old))
@@ -82,9 +82,9 @@ func (k *Controller) podChanged(old, now *corev1.Pod) {
 	}
 }
 
-func (k *Controller) nodeChanged(old, now *corev1.Node) {
+func (k *Controller) onNodeChange(old, now *corev1.Node) {
 	if now == nil {
-		return // the Pods of a node that is gone are the Pod garbage collector's
+		return // the Pod garbage collector handles the Pods of a deleted node
 	}
 	var before []corev1.Taint
 	if old != nil {
@@ -93,7 +93,7 @@ func (k *Controller) nodeChanged(old, now *corev1.Node) {
 	if slices.EqualFunc(before, noExecute(now.Spec.Taints), sameTaint) {
 		return
 	}
-	objs, _ := k.byNode.ByIndex(sources.PodsByNode, now.Name) // fails only for an index that is not there
+	objs, _ := k.byNode.ByIndex(sources.PodsByNode, now.Name) // fails only for an index that does not exist
 	for _, o := range objs {
 		if pod, ok := o.(*corev1.Pod); ok {
 			k.loop.Add(nameOf(pod))
@@ -134,7 +134,7 @@ func (k *Controller) sync(ctx context.Context, name types.NamespacedName) (time.
 	return 0, k.evict(ctx, pod)
 }
 
-// since answers since when the Pod's stay counts: now, if that is news.
+// since returns when the Pod's stay began, which is now if that is news.
 func (k *Controller) since(name types.NamespacedName, uid types.UID) time.Time {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -153,7 +153,7 @@ func (k *Controller) forget(name types.NamespacedName) bool {
 	return had
 }
 
-// cancel drops an eviction that was due later, and says so.
+// cancel drops a scheduled eviction and records an event.
 func (k *Controller) cancel(name types.NamespacedName, pod *corev1.Pod) {
 	if k.forget(name) {
 		k.recorder.Eventf(reference(name, pod), corev1.EventTypeNormal, "TaintManagerEviction", "Cancelling deletion of Pod %s", name)
@@ -162,7 +162,7 @@ func (k *Controller) cancel(name types.NamespacedName, pod *corev1.Pod) {
 
 func (k *Controller) evict(ctx context.Context, pod *corev1.Pod) error {
 	name := nameOf(pod)
-	klog.FromContext(ctx).Info("Deleting a Pod for a NoExecute taint", "pod", klog.KObj(pod), "node", pod.Spec.NodeName)
+	klog.FromContext(ctx).Info("Deleting pod because of a NoExecute taint", "pod", klog.KObj(pod), "node", pod.Spec.NodeName)
 	k.recorder.Eventf(reference(name, pod), corev1.EventTypeNormal, "TaintManagerEviction", "Marking for deletion Pod %s", name)
 	c := podstatus.Disrupted(pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint")
 	err := podstatus.SetCondition(ctx, k.client, pod, c, k.clock.Now())

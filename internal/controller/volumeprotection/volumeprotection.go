@@ -1,9 +1,9 @@
 // Package volumeprotection keeps volumes and claims that are being deleted for as long as they are in use. Each
-// is made with a finalizer; the controller takes it away when no scheduled Pod uses the claim, or no claim has
-// the volume.
+// is created with a finalizer. The controller removes it when no scheduled Pod uses the claim, or no claim is
+// bound to the volume.
 //
-// It has no watch of its own for volumes and claims, which most nodes never see: the garbage collector, which
-// watches everything, tells it of them.
+// It does not watch volumes and claims, which most nodes never have: the garbage collector, which watches
+// everything, notifies it.
 package volumeprotection
 
 import (
@@ -26,7 +26,7 @@ import (
 	"podium.dev/podium/internal/controller/sources"
 )
 
-// The finalizers, and the resources that bear them.
+// The finalizers, and the resources that have them.
 const (
 	VolumeFinalizer = "kubernetes.io/pv-protection"
 	ClaimFinalizer  = "kubernetes.io/pvc-protection"
@@ -35,7 +35,7 @@ const (
 	claims  = "persistentvolumeclaims"
 )
 
-// Controller takes the finalizers away.
+// Controller removes the finalizers.
 type Controller struct {
 	client kubernetes.Interface
 	synced cache.InformerSynced
@@ -46,17 +46,17 @@ type Controller struct {
 	leaving map[string]map[string]bool
 }
 
-// New makes the controller.
+// New returns a controller.
 func New(client kubernetes.Interface, src *sources.Sources, c clock.Clock) *Controller {
 	pods := src.Pods().Informer()
 	k := &Controller{client: client, synced: pods.HasSynced, leaving: map[string]map[string]bool{}}
 	k.loop = loop.New("volumeprotection", c, 2, k.sync)
 	sources.OnDiff(pods, func(_, now *corev1.Pod) {
 		if now != nil && shutDown(now) {
-			k.podLeft(now.Namespace)
+			k.onPodLeft(now.Namespace)
 		}
 	})
-	sources.OnDelete(pods, func(o metav1.Object) { k.podLeft(o.GetNamespace()) })
+	sources.OnDelete(pods, func(o metav1.Object) { k.onPodLeft(o.GetNamespace()) })
 	return k
 }
 
@@ -67,8 +67,8 @@ func (k *Controller) Run(ctx context.Context) {
 	}
 }
 
-// Seen tells the controller that an object of any kind is there, changed or gone.
-func (k *Controller) Seen(resource schema.GroupResource, o metav1.Object, gone bool) {
+// OnSeen handles an object of any kind that was found, changed or deleted.
+func (k *Controller) OnSeen(resource schema.GroupResource, o metav1.Object, gone bool) {
 	if resource.Group != "" || resource.Resource != volumes && resource.Resource != claims {
 		return
 	}
@@ -100,8 +100,8 @@ func (k *Controller) note(namespace, claim string, waits bool) {
 	}
 }
 
-// podLeft looks again at the claims that a Pod of the namespace may have held.
-func (k *Controller) podLeft(namespace string) {
+// onPodLeft queues the claims that a Pod of the namespace may have used.
+func (k *Controller) onPodLeft(namespace string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for claim := range k.leaving[namespace] {
@@ -118,11 +118,11 @@ func (k *Controller) sync(ctx context.Context, name types.NamespacedName) (time.
 	case err == nil, apierrors.IsNotFound(err):
 		return 0, nil
 	default:
-		return 0, fmt.Errorf("let go of %s: %w", name, err)
+		return 0, fmt.Errorf("release %s: %w", name, err)
 	}
 }
 
-// freeVolume takes the finalizer from a volume that is being deleted, unless a claim has it.
+// freeVolume removes the finalizer from a volume that is being deleted, unless a claim is bound to it.
 func (k *Controller) freeVolume(ctx context.Context, name types.NamespacedName) error {
 	v, err := k.client.CoreV1().PersistentVolumes().Get(ctx, name.Name, metav1.GetOptions{})
 	if err != nil || v.Status.Phase == corev1.VolumeBound || !release(&v.ObjectMeta, VolumeFinalizer) {
@@ -132,8 +132,8 @@ func (k *Controller) freeVolume(ctx context.Context, name types.NamespacedName) 
 	return err
 }
 
-// freeClaim takes the finalizer from a claim that is being deleted, unless a Pod uses it. The Pods are asked for
-// anew: the informer may be a moment behind, and has not their volumes.
+// freeClaim removes the finalizer from a claim that is being deleted, unless a Pod uses it. It lists the Pods
+// from the server: the informer may lag, and its Pods have no volumes.
 func (k *Controller) freeClaim(ctx context.Context, name types.NamespacedName) error {
 	c, err := k.client.CoreV1().PersistentVolumeClaims(name.Namespace).Get(ctx, name.Name, metav1.GetOptions{})
 	if err != nil || !release(&c.ObjectMeta, ClaimFinalizer) {
@@ -150,7 +150,7 @@ func (k *Controller) freeClaim(ctx context.Context, name types.NamespacedName) e
 	return err
 }
 
-// release takes the finalizer away, and answers whether it was there on an object that is being deleted.
+// release removes the finalizer from an object that is being deleted, and reports whether it was there.
 func release(m *metav1.ObjectMeta, finalizer string) bool {
 	i := slices.Index(m.Finalizers, finalizer)
 	if i < 0 || m.DeletionTimestamp == nil {
@@ -160,8 +160,9 @@ func release(m *metav1.ObjectMeta, finalizer string) bool {
 	return true
 }
 
-// uses says whether a Pod holds a claim that is being deleted: it has a node (no node starts a Pod with such a
-// claim, so the others do not matter) and names the claim, or owns it as the claim of its ephemeral volume.
+// uses reports whether a Pod holds a claim that is being deleted: the Pod has a node and names the claim, or
+// owns it as the claim of its ephemeral volume. Other Pods do not matter, because no node starts a Pod with
+// such a claim.
 func uses(p *corev1.Pod, c *corev1.PersistentVolumeClaim) bool {
 	if p.Spec.NodeName == "" {
 		return false
@@ -177,7 +178,7 @@ func uses(p *corev1.Pod, c *corev1.PersistentVolumeClaim) bool {
 	return false
 }
 
-// shutDown says whether a Pod's node is done with it, and only finalizers keep the object.
+// shutDown reports whether the Pod's node is done with it and only finalizers keep the object.
 func shutDown(p *corev1.Pod) bool {
 	return p.DeletionTimestamp != nil && p.DeletionGracePeriodSeconds != nil && *p.DeletionGracePeriodSeconds == 0
 }
