@@ -9,24 +9,25 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// NodeConnector reaches the HTTPS servers of the node agents with the API server's own client certificate.
+// NodeConnector connects to the HTTPS servers of the node agents with the API server's own client certificate.
 type NodeConnector interface {
-	// Node answers with the base address of a node's server (https://ADDRESS:PORT, from the node's status)
-	// and a transport that trusts it and presents the API server's identity. The error names the node and
-	// is NotFound when there is no such node.
+	// Node returns the base URL of a node's server (https://ADDRESS:PORT, from the node's status) and a
+	// transport that verifies it and presents the API server's identity. The error names the node, and is
+	// NotFound if there is no such node.
 	Node(ctx context.Context, name string) (*url.URL, http.RoundTripper, error)
 }
 
 // TokenIssuer signs service-account tokens.
 type TokenIssuer interface {
-	// Audiences are those of the API server itself.
+	// Audiences returns the audiences of the API server itself.
 	Audiences() []string
-	// Issue answers with a signed token for the service account, bound to the Pod, Secret or Node when one
-	// is given (nil otherwise), for the audiences (nil: the API server's own) and at most for the life asked.
+	// Issue returns a signed token for the service account. The token is bound to boundTo unless that is nil,
+	// and is valid for the audiences (nil means the API server's own) and at most for the given lifetime.
 	Issue(ctx context.Context, sa *corev1.ServiceAccount, boundTo *BoundObject, audiences []string, life time.Duration) (token string, expires time.Time, err error)
 }
 
-// BoundObject is the object whose end ends a token. NodeName and NodeUID are set for a Pod that has a node.
+// BoundObject is the object whose deletion invalidates a token. NodeName and NodeUID are set for a Pod that has
+// a node.
 type BoundObject struct {
 	Kind, Name, UID   string
 	NodeName, NodeUID string

@@ -15,7 +15,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// Kind is a Definition with its type erased: what the API server installs.
+// Kind is a Definition without its type parameter: what the API server installs.
 type Kind struct {
 	GVK        schema.GroupVersionKind
 	Resource   string
@@ -26,29 +26,29 @@ type Kind struct {
 
 	New     func() runtime.Object
 	NewList func() runtime.Object
-	// Default is nil when the kind has no defaults.
+	// Default is nil if the kind has no defaults.
 	Default func(runtime.Object)
-	// SelectableFields are the labels that a fieldSelector may name, metadata.name and
-	// metadata.namespace included.
+	// SelectableFields are the labels that a fieldSelector may name, including metadata.name and
+	// metadata.namespace.
 	SelectableFields []string
-	// Also are the other forms that the kind's stores are served in.
+	// Also are the other forms in which the kind's stores are served.
 	Also []Alias
 
 	build func(Env, runtime.ObjectTyper, generic.RESTOptionsGetter) (*genericregistry.Store, map[string]rest.Storage, error)
 }
 
-// GroupResource names the kind's resource.
+// GroupResource returns the group and resource of the kind.
 func (k Kind) GroupResource() schema.GroupResource {
 	return schema.GroupResource{Group: k.GVK.Group, Resource: k.Resource}
 }
 
-// Storage makes the kind's main store and all that is served of the kind, by path in the API: "pods",
-// "pods/status", "pods/log", …. env.Store and env.Options are filled in here.
+// Storage creates the kind's main store and everything that is served for the kind, by path in the API: "pods",
+// "pods/status", "pods/log", …. It sets env.Store and env.Options.
 func (k Kind) Storage(env Env, typer runtime.ObjectTyper, options generic.RESTOptionsGetter) (*genericregistry.Store, map[string]rest.Storage, error) {
 	return k.build(env, typer, options)
 }
 
-// Define turns the description of a kind into the form that the API server installs.
+// Define converts the definition of a kind into the form that the API server installs.
 func Define[T Object](d Definition[T]) Kind {
 	k := Kind{
 		GVK: d.GVK, Resource: d.Resource, Singular: d.Singular, ShortNames: d.ShortNames,
@@ -69,7 +69,7 @@ func Define[T Object](d Definition[T]) Kind {
 	return k
 }
 
-// build makes the main store, the status store that shares its storage, and whatever else the kind connects.
+// build creates the main store, the status store that shares its storage, and the kind's other subresources.
 func build[T Object](d Definition[T], k Kind, env Env, typer runtime.ObjectTyper, options generic.RESTOptionsGetter) (*genericregistry.Store, map[string]rest.Storage, error) {
 	main := newStrategy(d, typer)
 	store := &genericregistry.Store{
@@ -105,7 +105,7 @@ func build[T Object](d Definition[T], k Kind, env Env, typer runtime.ObjectTyper
 		}}
 	}
 	if err := store.CompleteWithOptions(storeOptions); err != nil {
-		return nil, nil, fmt.Errorf("make the store of %s: %w", k.GroupResource(), err)
+		return nil, nil, fmt.Errorf("create the store of %s: %w", k.GroupResource(), err)
 	}
 	env.Store, env.Options = store, options
 	if d.Configure != nil { // before the subresources, which share what it sets
@@ -124,7 +124,7 @@ func build[T Object](d Definition[T], k Kind, env Env, typer runtime.ObjectTyper
 	if d.Connect != nil {
 		more, err := d.Connect(env)
 		if err != nil {
-			return nil, nil, fmt.Errorf("make the subresources of %s: %w", k.GroupResource(), err)
+			return nil, nil, fmt.Errorf("create the subresources of %s: %w", k.GroupResource(), err)
 		}
 		for path, s := range more {
 			out[d.Resource+"/"+path] = s
@@ -136,7 +136,7 @@ func build[T Object](d Definition[T], k Kind, env Env, typer runtime.ObjectTyper
 	return store, out, nil
 }
 
-// attributes answers with the labels and selectable fields of an object.
+// attributes returns the labels and selectable fields of an object.
 func attributes[T Object](d Definition[T]) storage.AttrFunc {
 	return func(o runtime.Object) (labels.Set, fields.Set, error) {
 		obj, ok := o.(T)

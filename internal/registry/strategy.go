@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
-// strategy adapts a Definition to the strategies of the generic store.
+// strategy implements the strategies of the generic store for a Definition.
 type strategy[T Object] struct {
 	runtime.ObjectTyper
 	names.NameGenerator
@@ -100,8 +100,8 @@ func (s *strategy[T]) ValidateUpdate(ctx context.Context, obj, old runtime.Objec
 
 var _ rest.DeclarativeValidationStrategy = &strategy[Object]{}
 
-// ValidateDeclaratively implements rest.DeclarativeValidationStrategy: it has the last word on what was found.
-// A fault that several rules found is told once.
+// ValidateDeclaratively implements rest.DeclarativeValidationStrategy. It runs last, and removes duplicates of
+// errors that several rules found.
 func (s *strategy[T]) ValidateDeclaratively(_ context.Context, _, _ runtime.Object, found field.ErrorList, _ operation.Type, _ rest.DeclarativeValidationConfig) field.ErrorList {
 	return found.Filter()
 }
@@ -119,8 +119,8 @@ func (s *strategy[T]) DefaultGarbageCollectionPolicy(context.Context) rest.Garba
 	return rest.DeleteDependents
 }
 
-// forDelete answers with a strategy that is graceful only where the kind is: the generic store decides by
-// the methods that a strategy has.
+// forDelete returns a strategy that is graceful only if the kind is: the generic store decides by the methods
+// that a strategy has.
 func (s *strategy[T]) forDelete() rest.RESTDeleteStrategy {
 	if s.d.GracefulDelete == nil {
 		return s

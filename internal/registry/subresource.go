@@ -22,7 +22,7 @@ var (
 	_ rest.TableConvertor      = &Subresource{}
 )
 
-// NewSubresource makes a subresource such as status. typer is the scheme; nil takes it from the main store.
+// NewSubresource returns a subresource such as status. typer is the scheme; nil means that of the main store.
 func NewSubresource[T Object](env Env, typer runtime.ObjectTyper, d Definition[T], rules SubresourceRules[T]) *Subresource {
 	if typer == nil {
 		typer = env.Store.CreateStrategy
@@ -69,7 +69,7 @@ func (s *subresourceStrategy[T]) WarningsOnUpdate(ctx context.Context, obj, old 
 // New implements rest.Storage.
 func (r *Subresource) New() runtime.Object { return r.store.New() }
 
-// Destroy implements rest.Storage; the main store owns what there is to destroy.
+// Destroy implements rest.Storage. The main store owns the resources.
 func (r *Subresource) Destroy() {}
 
 // Get implements rest.Getter.
@@ -77,7 +77,7 @@ func (r *Subresource) Get(ctx context.Context, name string, options *metav1.GetO
 	return r.store.Get(ctx, name, options)
 }
 
-// Update implements rest.Updater. An object that is not there is never created.
+// Update implements rest.Updater. It never creates an object.
 func (r *Subresource) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, create rest.ValidateObjectFunc, update rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
 	return r.store.Update(ctx, name, info, create, update, false, options)
 }

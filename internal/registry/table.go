@@ -11,7 +11,7 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 )
 
-// tableConvertor prints objects by the kind's own Table.
+// tableConvertor prints objects with the kind's own Table.
 type tableConvertor[T Object] struct {
 	table *Table[T]
 }

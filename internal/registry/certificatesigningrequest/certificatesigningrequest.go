@@ -1,5 +1,6 @@
-// Package certificatesigningrequest serves certificates.k8s.io/v1 certificatesigningrequests. A request is made,
-// approved or denied through /approval, and answered with a certificate through /status: each by others.
+// Package certificatesigningrequest serves certificates.k8s.io/v1 certificatesigningrequests. A request is
+// created, then approved or denied through /approval, and then gets its certificate through /status, each by a
+// different client.
 package certificatesigningrequest
 
 import (
@@ -19,7 +20,7 @@ import (
 	"podium.dev/podium/internal/registry/column"
 )
 
-// Kind answers with the kind CertificateSigningRequest.
+// Kind returns the kind CertificateSigningRequest.
 func Kind() registry.Kind {
 	d := registry.Definition[*certificatesv1.CertificateSigningRequest]{
 		GVK:        certificatesv1.SchemeGroupVersion.WithKind("CertificateSigningRequest"),
@@ -65,7 +66,7 @@ func Kind() registry.Kind {
 	return registry.Define(d)
 }
 
-// prepare writes into the request who makes it: that is not for the client to say.
+// prepare writes the requesting user into the request, because the client may not choose it.
 func prepare(ctx context.Context, r *certificatesv1.CertificateSigningRequest) {
 	s := &r.Spec
 	s.Username, s.UID, s.Groups, s.Extra = "", "", nil, nil
@@ -81,7 +82,7 @@ func prepare(ctx context.Context, r *certificatesv1.CertificateSigningRequest) {
 	r.Status = certificatesv1.CertificateSigningRequestStatus{}
 }
 
-// keepDecision takes the conditions Approved and Denied as they were, where there are as many.
+// keepDecision keeps the Approved and Denied conditions of the old status if their number is unchanged.
 func keepDecision(now, old *certificatesv1.CertificateSigningRequestStatus) {
 	for _, t := range []certificatesv1.RequestConditionType{certificatesv1.CertificateApproved, certificatesv1.CertificateDenied} {
 		before, here := find(old, t), find(now, t)
@@ -94,7 +95,7 @@ func keepDecision(now, old *certificatesv1.CertificateSigningRequestStatus) {
 	}
 }
 
-// find answers with the conditions of a type.
+// find returns the conditions of a type.
 func find(s *certificatesv1.CertificateSigningRequestStatus, t certificatesv1.RequestConditionType) (list []*certificatesv1.CertificateSigningRequestCondition) {
 	for i := range s.Conditions {
 		if s.Conditions[i].Type == t {
@@ -104,7 +105,7 @@ func find(s *certificatesv1.CertificateSigningRequestStatus, t certificatesv1.Re
 	return list
 }
 
-// date fills in the times that the client left out.
+// date sets the times that the client left out.
 func date(now, old *certificatesv1.CertificateSigningRequestStatus) {
 	moment := metav1.Now()
 	for i := range now.Conditions {

@@ -19,13 +19,13 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// legacySigner is what requests were for that named no signer, before a signer was wanted.
+// legacySigner is the signer of requests that named none, from the time when the field was optional.
 const legacySigner = "kubernetes.io/legacy-unknown"
 
-// minSeconds is the shortest life that may be asked for.
+// minSeconds is the shortest lifetime that may be requested.
 const minSeconds = 600
 
-// usages are what a key can be for, in the order in which messages name them.
+// usages are the valid key usages, in the order in which messages list them.
 var usages = sets.List(sets.New(
 	string(certificatesv1.UsageSigning), string(certificatesv1.UsageDigitalSignature), string(certificatesv1.UsageContentCommitment),
 	string(certificatesv1.UsageKeyEncipherment), string(certificatesv1.UsageKeyAgreement), string(certificatesv1.UsageDataEncipherment),
@@ -41,10 +41,10 @@ func check(_ context.Context, r *certificatesv1.CertificateSigningRequest) field
 	return validate.InOrder(checkRequest(r, nil))
 }
 
-// anyName allows every name that fits into a path.
+// anyName accepts every name that is valid in a path.
 func anyName(string, bool) []string { return nil }
 
-// checkRequest checks the whole of a request. What old already had, if it is not nil, is not refused.
+// checkRequest validates a request. Errors that old already had, if it is not nil, are not reported.
 func checkRequest(r, old *certificatesv1.CertificateSigningRequest) field.ErrorList {
 	spec := field.NewPath("spec")
 	faults := validate.Meta(&r.ObjectMeta, false, anyName)
@@ -69,7 +69,7 @@ func checkRequest(r, old *certificatesv1.CertificateSigningRequest) field.ErrorL
 	return faults
 }
 
-// checkPEM wants a request that is signed by the key it is for.
+// checkPEM requires a certificate request that is signed by its own key.
 func checkPEM(data []byte) error {
 	block, _ := pem.Decode(data)
 	if block == nil || block.Type != "CERTIFICATE REQUEST" {
@@ -129,7 +129,7 @@ func checkConditions(list []certificatesv1.CertificateSigningRequestCondition, p
 	return faults
 }
 
-// checkCertificate wants certificates and nothing else, or nothing at all.
+// checkCertificate requires that data holds nothing but certificates, or is empty.
 func checkCertificate(data []byte) error {
 	if len(data) == 0 {
 		return nil
@@ -157,10 +157,10 @@ func checkCertificate(data []byte) error {
 	return nil
 }
 
-// rules say what an update may do.
+// rules define what an update may do.
 type rules struct {
 	decide bool // add the conditions Approved and Denied
-	issue  bool // answer with a certificate
+	issue  bool // set the certificate
 }
 
 func (u rules) checkUpdate(_ context.Context, r, old *certificatesv1.CertificateSigningRequest) field.ErrorList {
@@ -184,7 +184,7 @@ func (u rules) checkUpdate(_ context.Context, r, old *certificatesv1.Certificate
 	return validate.InOrder(faults, validate.MetaUpdate(&r.ObjectMeta, &old.ObjectMeta))
 }
 
-// undecided keeps an update from approving, denying, or changing its mind.
+// undecided reports an update that approves, denies, or changes an earlier decision.
 func undecided(r, old *certificatesv1.CertificateSigningRequest, path *field.Path) (faults field.ErrorList) {
 	for _, t := range []certificatesv1.RequestConditionType{certificatesv1.CertificateApproved, certificatesv1.CertificateDenied} {
 		now, before := find(&r.Status, t), find(&old.Status, t)
@@ -198,7 +198,7 @@ func undecided(r, old *certificatesv1.CertificateSigningRequest, path *field.Pat
 	return faults
 }
 
-// contradiction is the fault of a request that is both approved and denied.
+// contradiction returns the error of a request that is both approved and denied.
 func contradiction(path *field.Path) field.ErrorList {
 	const approved, denied = `conditions[{"type": "Approved"}]`, `conditions[{"type": "Denied"}]`
 	return validate.Declared(field.Invalid(path, "{"+approved+", "+denied+"}", "must specify at most one of: `"+approved+"`, `"+denied+"`"))

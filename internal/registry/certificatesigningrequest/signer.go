@@ -8,13 +8,14 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// How long the name of a signer may be: a domain, and a path that has room for a namespace and a name.
+// The maximum length of a signer name: a domain, and a path with room for a namespace and a name.
 const (
 	maxDomain = utilvalidation.DNS1123SubdomainMaxLength
 	maxSigner = maxDomain + 1 + utilvalidation.DNS1123LabelMaxLength + 1 + utilvalidation.DNS1123SubdomainMaxLength
 )
 
-// checkSigner wants a signer's name: a domain of at least two parts, a slash, and a path: "example.com/ca".
+// checkSigner requires a signer name: a domain of at least two labels, a slash and a path, such as
+// "example.com/ca".
 func checkSigner(name string, path *field.Path) (faults field.ErrorList) {
 	if name == "" {
 		return field.ErrorList{field.Required(path, "")}
@@ -38,7 +39,7 @@ func checkSigner(name string, path *field.Path) (faults field.ErrorList) {
 	return faults
 }
 
-// firstFault tells what is wrong with the first part of the value that is not as it should be.
+// firstFault returns the errors of the first invalid part of the value.
 func firstFault(value string, parts []string, check func(string) []string, path *field.Path) (faults field.ErrorList) {
 	for _, part := range parts {
 		for _, fault := range check(part) {

@@ -1,5 +1,5 @@
-// Package clustertrustbundle serves certificates.k8s.io/v1 clustertrustbundles: certificates of authorities that Pods may
-// trust, by name or as those of one signer.
+// Package clustertrustbundle serves certificates.k8s.io/v1 clustertrustbundles: certificates of authorities
+// that Pods may trust, selected by name or by signer.
 package clustertrustbundle
 
 import (
@@ -21,10 +21,10 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// maxBundle is how many bytes of certificates there may be.
+// maxBundle is the maximum size of the certificates in bytes.
 const maxBundle = 1 << 20
 
-// Kind answers with the kind ClusterTrustBundle.
+// Kind returns the kind ClusterTrustBundle.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*certificatesv1.ClusterTrustBundle]{
 		GVK:      certificatesv1.SchemeGroupVersion.WithKind("ClusterTrustBundle"),
@@ -36,7 +36,7 @@ func Kind() registry.Kind {
 		Validate: func(_ context.Context, b *certificatesv1.ClusterTrustBundle) field.ErrorList { return check(b, true) },
 		ValidateUpdate: func(_ context.Context, b, old *certificatesv1.ClusterTrustBundle) field.ErrorList {
 			return validate.InOrder(
-				// Certificates that were taken in once are not judged again.
+				// Certificates that were accepted before are not validated again.
 				check(b, b.Spec.TrustBundle != old.Spec.TrustBundle),
 				validate.MetaUpdate(&b.ObjectMeta, &old.ObjectMeta),
 				validate.Immutable(b.Spec.SignerName, old.Spec.SignerName, field.NewPath("spec", "signerName")),
@@ -74,7 +74,8 @@ func check(b *certificatesv1.ClusterTrustBundle, certificates bool) field.ErrorL
 	return faults
 }
 
-// nameFor is the rule for the name of a signer's bundles, SIGNER-DOMAIN:SIGNER-PATH:NAME, or of those of no signer.
+// nameFor returns the name rule for the bundles of a signer, SIGNER-DOMAIN:SIGNER-PATH:NAME, or for bundles
+// without a signer.
 func nameFor(signer string) apivalidation.ValidateNameFunc {
 	return func(name string, prefix bool) []string {
 		if signer == "" {
@@ -92,7 +93,7 @@ func nameFor(signer string) apivalidation.ValidateNameFunc {
 	}
 }
 
-// checkCertificates wants PEM blocks, each the certificate of another authority.
+// checkCertificates requires PEM blocks, each the certificate of a different authority.
 func checkCertificates(bundle string, path *field.Path) (faults field.ErrorList) {
 	if len(bundle) > maxBundle {
 		return field.ErrorList{field.TooLong(path, "", maxBundle)}
@@ -128,7 +129,7 @@ func checkCertificates(bundle string, path *field.Path) (faults field.ErrorList)
 	return faults
 }
 
-// faultOf is why a block is not the certificate of an authority, "" when it is one.
+// faultOf returns why a block is not the certificate of an authority, or "" if it is one.
 func faultOf(block *pem.Block) string {
 	switch {
 	case block.Type != "CERTIFICATE":

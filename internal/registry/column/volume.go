@@ -7,7 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// AccessModes lists the ways in which a volume can be mounted, in short and in one order: "RWO,ROX".
+// AccessModes formats access modes in short form and a fixed order: "RWO,ROX".
 func AccessModes(modes []corev1.PersistentVolumeAccessMode) string {
 	var words []string
 	for _, m := range []struct {

@@ -15,7 +15,7 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// Kind answers with the kind ConfigMap.
+// Kind returns the kind ConfigMap.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*corev1.ConfigMap]{
 		GVK:        corev1.SchemeGroupVersion.WithKind("ConfigMap"),
@@ -41,7 +41,7 @@ func Kind() registry.Kind {
 	})
 }
 
-// Check answers with all that is wrong with a new ConfigMap.
+// Check returns all errors in a new ConfigMap.
 func Check(c *corev1.ConfigMap) field.ErrorList {
 	faults := validate.Meta(&c.ObjectMeta, true, apivalidation.NameIsDNSSubdomain)
 	data := field.NewPath("data")
@@ -58,7 +58,7 @@ func Check(c *corev1.ConfigMap) field.ErrorList {
 		size += len(value)
 	}
 	if size > corev1.MaxSecretSize {
-		// The whole object is at fault, not one of its fields.
+		// The error is about the whole object, not about one of its fields.
 		faults = append(faults, field.TooLong(field.NewPath(""), "", corev1.MaxSecretSize))
 	}
 	return faults

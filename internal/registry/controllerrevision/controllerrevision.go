@@ -1,4 +1,4 @@
-// Package controllerrevision serves apps/v1 controllerrevisions: what a stateful or daemon set once was.
+// Package controllerrevision serves apps/v1 controllerrevisions: earlier states of stateful and daemon sets.
 package controllerrevision
 
 import (
@@ -19,7 +19,7 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// Kind answers with the kind ControllerRevision.
+// Kind returns the kind ControllerRevision.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*appsv1.ControllerRevision]{
 		GVK:        appsv1.SchemeGroupVersion.WithKind("ControllerRevision"),
@@ -55,7 +55,7 @@ func check(r *appsv1.ControllerRevision) field.ErrorList {
 	return append(faults, validate.NonNegative(r.Revision, field.NewPath("revision"))...)
 }
 
-// checkData wants an object of whatever kind.
+// checkData requires a JSON object of any kind.
 func checkData(raw []byte, path *field.Path) field.ErrorList {
 	var data any
 	if raw != nil {
@@ -72,7 +72,7 @@ func checkData(raw []byte, path *field.Path) field.ErrorList {
 	return nil
 }
 
-// controller names the set that the revision is of: "statefulset.apps/web".
+// controller returns the set that the revision belongs to, such as "statefulset.apps/web".
 func controller(r *appsv1.ControllerRevision) string {
 	ref := metav1.GetControllerOf(r)
 	if ref == nil {

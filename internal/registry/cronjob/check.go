@@ -17,7 +17,7 @@ import (
 	"podium.dev/podium/internal/registry/workload"
 )
 
-// maxName leaves room for the time that is added to the names of the jobs.
+// maxName leaves room for the time that is appended to the names of the Jobs.
 const maxName = 52
 
 func check(_ context.Context, c *batchv1.CronJob) field.ErrorList {
@@ -36,7 +36,7 @@ func checkUpdate(_ context.Context, c, old *batchv1.CronJob) field.ErrorList {
 	)
 }
 
-// checkSpec checks a specification; old is the stored one, or nil.
+// checkSpec validates a spec. old is the stored one, or nil.
 func checkSpec(s, old *batchv1.CronJobSpec, path *field.Path) (faults field.ErrorList) {
 	faults = append(faults, checkSchedule(s, old, path.Child("schedule"))...)
 	faults = append(faults, workload.NonNegative(path, workload.Optional("startingDeadlineSeconds", s.StartingDeadlineSeconds))...)
@@ -68,7 +68,7 @@ func checkSchedule(s, old *batchv1.CronJobSpec, path *field.Path) (faults field.
 	return faults
 }
 
-// parse says what is wrong with a schedule. The parser panics at some that are cut short ("TZ=").
+// parse returns an error for an invalid schedule. The parser panics on some truncated ones ("TZ=").
 func parse(schedule string) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -81,7 +81,7 @@ func parse(schedule string) (err error) {
 
 var zonePart = regexp.MustCompile(`^[A-Za-z\.\-_0-9+]{1,14}$`)
 
-// checkZone wants the name of a time zone, and not one that leads to another file than a zone's.
+// checkZone requires the name of a time zone that cannot refer to any other file.
 func checkZone(zone *string, path *field.Path) (faults field.ErrorList) {
 	if *zone == "" {
 		return field.ErrorList{field.Invalid(path, zone, "timeZone must be nil or non-empty string")}
@@ -110,7 +110,7 @@ func checkConcurrency(policy batchv1.ConcurrencyPolicy, path *field.Path) field.
 	return field.ErrorList{field.NotSupported(path, policy, []batchv1.ConcurrencyPolicy{batchv1.AllowConcurrent, batchv1.ForbidConcurrent, batchv1.ReplaceConcurrent})}
 }
 
-// checkTemplate checks the jobs to be made, which get selectors of their own.
+// checkTemplate validates the Job template. Its Jobs get generated selectors.
 func checkTemplate(s, old *batchv1.CronJobSpec, path *field.Path) field.ErrorList {
 	var before *batchv1.JobSpec
 	if old != nil {

@@ -23,7 +23,7 @@ var parts = halves.Halves[*batchv1.CronJob, batchv1.CronJobSpec, batchv1.CronJob
 	Generation: true,
 }
 
-// Kind answers with the kind CronJob.
+// Kind returns the kind CronJob.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*batchv1.CronJob]{
 		GVK:        batchv1.SchemeGroupVersion.WithKind("CronJob"),
@@ -52,7 +52,7 @@ func Kind() registry.Kind {
 	})
 }
 
-// How many finished jobs are kept when the cron job does not say.
+// How many finished Jobs are kept if the CronJob does not specify it.
 const (
 	defaultSuccessfulHistory = int32(3)
 	defaultFailedHistory     = int32(1)

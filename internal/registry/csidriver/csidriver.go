@@ -19,7 +19,7 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// Kind answers with the kind CSIDriver.
+// Kind returns the kind CSIDriver.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*storagev1.CSIDriver]{
 		GVK:      storagev1.SchemeGroupVersion.WithKind("CSIDriver"),
@@ -64,8 +64,8 @@ func setDefaults(d *storagev1.CSIDriver) {
 	}
 }
 
-// The shortest and longest life of a token, and the shortest time between two looks at how many volumes a node
-// can take, in seconds.
+// The bounds of a token's lifetime, and the shortest period between updates of a node's volume limit, in
+// seconds.
 const (
 	minTokenSeconds  = 10 * 60
 	maxTokenSeconds  = 1 << 32

@@ -1,4 +1,4 @@
-// Package csinode serves storage.k8s.io/v1 csinodes: which CSI drivers a node has.
+// Package csinode serves storage.k8s.io/v1 csinodes: the CSI drivers of a node.
 package csinode
 
 import (
@@ -17,9 +17,9 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// Kind answers with the kind CSINode.
+// Kind returns the kind CSINode.
 func Kind() registry.Kind {
-	// The status, of volumes' health, is behind a gate that is off by default.
+	// The status, about the health of volumes, is behind a feature gate that is off by default.
 	noStatus := func(_ context.Context, n *storagev1.CSINode) { n.Status = storagev1.CSINodeStatus{} }
 	return registry.Define(registry.Definition[*storagev1.CSINode]{
 		GVK:      storagev1.SchemeGroupVersion.WithKind("CSINode"),
@@ -58,7 +58,7 @@ func Kind() registry.Kind {
 	})
 }
 
-// maxNodeID is how long the name may be that a driver has for the node.
+// maxNodeID is the maximum length of a driver's name for the node.
 const maxNodeID = 256
 
 var drivers = field.NewPath("spec", "drivers")
@@ -102,7 +102,7 @@ func checkTopology(keys []string, path *field.Path) (faults field.ErrorList) {
 	return faults
 }
 
-// checkUpdate lets drivers come and go; one that stays may only tell anew how many volumes it can attach.
+// checkUpdate allows drivers to be added and removed. A driver that stays may only change its volume limit.
 func checkUpdate(ctx context.Context, n, old *storagev1.CSINode) field.ErrorList {
 	faults := check(ctx, n)
 	for i := range old.Spec.Drivers {

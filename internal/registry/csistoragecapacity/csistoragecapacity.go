@@ -1,5 +1,5 @@
-// Package csistoragecapacity serves storage.k8s.io/v1 csistoragecapacities: how much room a CSI driver says that there
-// is for volumes of a class on some nodes.
+// Package csistoragecapacity serves storage.k8s.io/v1 csistoragecapacities: the capacity that a CSI driver
+// reports for volumes of a class on some nodes.
 package csistoragecapacity
 
 import (
@@ -16,7 +16,7 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// Kind answers with the kind CSIStorageCapacity.
+// Kind returns the kind CSIStorageCapacity.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*storagev1.CSIStorageCapacity]{
 		GVK:        storagev1.SchemeGroupVersion.WithKind("CSIStorageCapacity"),
@@ -28,7 +28,7 @@ func Kind() registry.Kind {
 
 		Validate: func(_ context.Context, c *storagev1.CSIStorageCapacity) field.ErrorList { return check(c, false) },
 		ValidateUpdate: func(_ context.Context, c, old *storagev1.CSIStorageCapacity) field.ErrorList {
-			// A selector that older rules took in may stay.
+			// A selector that older rules accepted may stay.
 			return append(check(c, len(checkTopology(old, false)) > 0), checkUpdate(c, old)...)
 		},
 		Warn:                    warn,
@@ -54,7 +54,7 @@ func checkTopology(c *storagev1.CSIStorageCapacity, oldSelector bool) field.Erro
 	return metav1validation.ValidateLabelSelector(c.NodeTopology, options, field.NewPath("nodeTopology"))
 }
 
-// checkUpdate holds what the driver was asked with to what it was.
+// checkUpdate requires that the parameters of the driver's query stay unchanged.
 func checkUpdate(c, old *storagev1.CSIStorageCapacity) field.ErrorList {
 	return validate.InOrder(
 		validate.MetaUpdate(&c.ObjectMeta, &old.ObjectMeta),
@@ -63,7 +63,7 @@ func checkUpdate(c, old *storagev1.CSIStorageCapacity) field.ErrorList {
 	)
 }
 
-// warn says of labels of nodes that have a newer name.
+// warn warns about deprecated node labels.
 func warn(_ context.Context, c, _ *storagev1.CSIStorageCapacity) (warnings []string) {
 	if c.NodeTopology == nil {
 		return nil

@@ -29,8 +29,8 @@ func checkUpdate(_ context.Context, d, old *appsv1.DaemonSet) field.ErrorList {
 	return append(faults, checkSpec(&d.Spec, &old.Spec.Template, lenient, path)...)
 }
 
-// checkSpec checks a spec; old is the stored template, or nil. lenient lets the selector have label values that
-// are none.
+// checkSpec validates a spec. old is the stored template, or nil. lenient allows invalid label values in the
+// selector.
 func checkSpec(s *appsv1.DaemonSetSpec, old *corev1.PodTemplateSpec, lenient bool, path *field.Path) field.ErrorList {
 	at := path.Child("selector")
 	faults := metav1validation.ValidateLabelSelector(s.Selector, metav1validation.LabelSelectorValidationOptions{AllowInvalidLabelValueInSelector: lenient}, at)
@@ -62,7 +62,7 @@ func checkStrategy(s *appsv1.DaemonSetUpdateStrategy, path *field.Path) field.Er
 	return checkRollingUpdate(s.RollingUpdate, at)
 }
 
-// checkRollingUpdate wants an update to go on either by doing without Pods or by adding some.
+// checkRollingUpdate requires that an update can proceed, either by removing Pods first or by adding some.
 func checkRollingUpdate(u *appsv1.RollingUpdateDaemonSet, path *field.Path) field.ErrorList {
 	unavailable, surge := validate.OrZero(u.MaxUnavailable), validate.OrZero(u.MaxSurge)
 	atUnavailable, atSurge := path.Child("maxUnavailable"), path.Child("maxSurge")

@@ -28,7 +28,7 @@ var parts = halves.Halves[*appsv1.DaemonSet, appsv1.DaemonSetSpec, appsv1.Daemon
 	Generation: true,
 }
 
-// Kind answers with the kind DaemonSet.
+// Kind returns the kind DaemonSet.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*appsv1.DaemonSet]{
 		GVK:        appsv1.SchemeGroupVersion.WithKind("DaemonSet"),
@@ -69,7 +69,7 @@ func Kind() registry.Kind {
 	})
 }
 
-// defaultHistory is how many old revisions are kept when the set does not say.
+// defaultHistory is the number of old revisions that are kept if the set does not specify it.
 const defaultHistory = int32(10)
 
 func setDefaults(d *appsv1.DaemonSet) {
@@ -97,8 +97,8 @@ func setDefaults(d *appsv1.DaemonSet) {
 	}
 }
 
-// templateGeneration counts the changes of the template. It is kept in an annotation, where the beta versions of
-// the kind left it.
+// templateGeneration returns the count of template changes. It is stored in an annotation, where the beta
+// versions of the kind kept it.
 func templateGeneration(d *appsv1.DaemonSet) int64 {
 	n, err := strconv.ParseInt(d.Annotations[appsv1.DeprecatedTemplateGeneration], 10, 64)
 	if err != nil {

@@ -24,7 +24,7 @@ func checkUpdate(_ context.Context, d, old *appsv1.Deployment) field.ErrorList {
 	return append(faults, validate.Immutable(d.Spec.Selector, old.Spec.Selector, path.Child("selector"))...)
 }
 
-// checkSpec checks a spec; old is the stored template, or nil.
+// checkSpec validates a spec. old is the stored template, or nil.
 func checkSpec(s *appsv1.DeploymentSpec, old *corev1.PodTemplateSpec, path *field.Path) field.ErrorList {
 	faults := workload.NonNegative(path, workload.Optional("replicas", s.Replicas))
 	faults = append(faults, workload.SelectorAndTemplate(s.Selector, &s.Template, old, "deployment", "ReplicaSet", path)...)

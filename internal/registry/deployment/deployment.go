@@ -19,7 +19,7 @@ import (
 	"podium.dev/podium/internal/registry/workload"
 )
 
-// Kind answers with the kind Deployment.
+// Kind returns the kind Deployment.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*appsv1.Deployment]{
 		GVK:        appsv1.SchemeGroupVersion.WithKind("Deployment"),
@@ -57,8 +57,8 @@ func Kind() registry.Kind {
 	})
 }
 
-// What a rolling update may do without and add, how many old revisions are kept, and how long a rollout may
-// make no progress, when the deployment does not say.
+// Defaults for the Pods that a rolling update may remove and add, for the number of old revisions to keep, and
+// for the time in which a rollout must make progress.
 const (
 	defaultShare           = "25%"
 	defaultHistory         = int32(10)
@@ -99,7 +99,7 @@ func prepare(_ context.Context, d *appsv1.Deployment) {
 	spec.PruneTemplate(&d.Spec.Template)
 }
 
-// prepareUpdate counts changes of the annotations too: they are copied to the replica sets.
+// prepareUpdate also counts changes of annotations, because they are copied to the ReplicaSets.
 func prepareUpdate(_ context.Context, d, old *appsv1.Deployment) {
 	d.Status = old.Status
 	spec.PruneTemplate(&d.Spec.Template)

@@ -19,7 +19,7 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// Kind answers with the kind Endpoints.
+// Kind returns the kind Endpoints.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*corev1.Endpoints]{
 		GVK:        corev1.SchemeGroupVersion.WithKind("Endpoints"),
@@ -60,7 +60,7 @@ func setDefaults(e *corev1.Endpoints) {
 	}
 }
 
-// check checks endpoints. Those that old already had are not refused.
+// check validates endpoints. Errors that old already had are not reported.
 func check(e, old *corev1.Endpoints) field.ErrorList {
 	faults := validate.Meta(&e.ObjectMeta, true, apivalidation.NameIsDNSSubdomain)
 	wrong := checkSubsets(e.Subsets, field.NewPath("subsets"))
@@ -118,7 +118,8 @@ func checkPort(p *corev1.EndpointPort, named bool, path *field.Path) (faults fie
 	return faults
 }
 
-// managedLabel and manager are the label and value by which the controller that makes endpoints marks its own: they are well formed.
+// managedLabel and manager are the label and value with which the endpoints controller marks its own objects,
+// which are well formed.
 const managedLabel, manager = "endpoints.kubernetes.io/managed-by", "endpoint-controller"
 
 func warn(_ context.Context, e, _ *corev1.Endpoints) (warnings []string) {
@@ -137,7 +138,7 @@ func warn(_ context.Context, e, _ *corev1.Endpoints) (warnings []string) {
 	return warnings
 }
 
-// shown is how many endpoints a cell lists.
+// shown is the number of endpoints in a cell.
 const shown = 3
 
 func list(subsets []corev1.EndpointSubset) string {

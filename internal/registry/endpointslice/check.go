@@ -15,7 +15,7 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// How many of each there may be.
+// The maximum number of each.
 const (
 	maxEndpoints = 1000
 	maxAddresses = 100
@@ -25,7 +25,7 @@ const (
 
 var addressTypes = []discoveryv1.AddressType{discoveryv1.AddressTypeFQDN, discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6}
 
-// check checks a slice. Endpoints that old already had are not refused.
+// check validates a slice. Errors in endpoints that old already had are not reported.
 func check(s, old *discoveryv1.EndpointSlice) field.ErrorList {
 	wrong := checkEndpoints(s.Endpoints, s.AddressType, field.NewPath("endpoints"))
 	if len(wrong) > 0 && old != nil && apiequality.Semantic.DeepEqual(old.Endpoints, s.Endpoints) {
@@ -93,7 +93,8 @@ func checkAddresses(addresses []string, t discoveryv1.AddressType, path *field.P
 	return faults
 }
 
-// checkIP wants an address of the right family that traffic can be sent to. malformed is what is wrong with its form.
+// checkIP requires an address of the right family that traffic can be sent to. malformed are the errors in its
+// form.
 func checkIP(address string, family bool, fault string, malformed field.ErrorList, path *field.Path, i int) (faults field.ErrorList) {
 	if len(malformed) > 0 {
 		return malformed
@@ -163,7 +164,7 @@ func checkHints(h *discoveryv1.EndpointHints, path *field.Path) (faults field.Er
 	return faults
 }
 
-// once refuses a name that was seen before.
+// once reports an error for a name that was seen before.
 func once(seen sets.Set[string], name string, path *field.Path) field.ErrorList {
 	if seen.Has(name) {
 		return field.ErrorList{field.Duplicate(path, name)}

@@ -17,7 +17,7 @@ import (
 	"podium.dev/podium/internal/registry/column"
 )
 
-// Kind answers with the kind EndpointSlice.
+// Kind returns the kind EndpointSlice.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*discoveryv1.EndpointSlice]{
 		GVK:        discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"),
@@ -54,7 +54,7 @@ func prepare(_ context.Context, s *discoveryv1.EndpointSlice) {
 	dropTopology(s)
 }
 
-// prepareUpdate counts every change but those of annotations and the like: there is no status.
+// prepareUpdate counts every change except of annotations and the like. The kind has no status.
 func prepareUpdate(_ context.Context, s, old *discoveryv1.EndpointSlice) {
 	defer dropTopology(s)
 	same := apiequality.Semantic.DeepEqual(s.Endpoints, old.Endpoints) && apiequality.Semantic.DeepEqual(s.Ports, old.Ports) &&
@@ -64,14 +64,14 @@ func prepareUpdate(_ context.Context, s, old *discoveryv1.EndpointSlice) {
 	}
 }
 
-// dropTopology clears a field that only the beta version of the kind could be written with.
+// dropTopology clears a field that only the beta version of the kind could write.
 func dropTopology(s *discoveryv1.EndpointSlice) {
 	for i := range s.Endpoints {
 		s.Endpoints[i].DeprecatedTopology = nil
 	}
 }
 
-// wellFormed are the controllers that write addresses in their usual form.
+// wellFormed are the controllers that write addresses in canonical form.
 var wellFormed = map[string]bool{"endpointslice-controller.k8s.io": true, "endpointslicemirroring-controller.k8s.io": true}
 
 func warn(_ context.Context, s, old *discoveryv1.EndpointSlice) (warnings []string) {
@@ -105,7 +105,7 @@ func table() *registry.Table[*discoveryv1.EndpointSlice] {
 	}
 }
 
-// list shows the first three.
+// list formats the first three.
 func list(words []string) string {
 	if cell := column.FirstOf(words, 3); cell != "" {
 		return cell

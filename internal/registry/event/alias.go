@@ -11,7 +11,7 @@ import (
 	"podium.dev/podium/internal/registry"
 )
 
-// newer is the form of events in events.k8s.io/v1: the same with other names.
+// newer returns the events.k8s.io/v1 form of events: the same data under other names.
 func newer() registry.Alias {
 	return registry.Alias{
 		GVK:        eventsv1.SchemeGroupVersion.WithKind("Event"),
@@ -23,7 +23,7 @@ func newer() registry.Alias {
 	}
 }
 
-// both converts in into out when they are of the types that convert is between.
+// both calls convert if in and out have its types.
 func both[In, Out any](in, out runtime.Object, convert func(In, Out)) error {
 	from, ok := in.(In)
 	to, fits := out.(Out)
@@ -78,7 +78,7 @@ func toCore(in *eventsv1.Event, out *corev1.Event) {
 	}
 }
 
-// fieldLabel answers with the core/v1 name of a field that can be selected by in events.k8s.io/v1.
+// fieldLabel returns the core/v1 name of a selectable field of events.k8s.io/v1.
 func fieldLabel(label, value string) (string, string, error) {
 	switch label {
 	case "reason", "type", "metadata.name", "metadata.namespace":

@@ -15,7 +15,7 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// What the words of an event may be long, in bytes.
+// The maximum lengths of an event's fields, in bytes.
 const (
 	instanceLimit = 128
 	actionLimit   = 128
@@ -23,7 +23,7 @@ const (
 	messageLimit  = 1024
 )
 
-// byCore says whether a request came by core/v1, where events are checked as they always were.
+// byCore reports whether a request came through core/v1, where the old, laxer rules apply.
 func byCore(ctx context.Context) bool {
 	info, ok := request.RequestInfoFrom(ctx)
 	return ok && info.APIGroup == corev1.GroupName && info.APIVersion == "v1"
@@ -83,7 +83,7 @@ func checkUpdate(ctx context.Context, e, old *corev1.Event) field.ErrorList {
 	} {
 		faults = append(faults, validate.Immutable(f.now, f.old, field.NewPath(f.name))...)
 	}
-	// Clients cut times to microseconds, so what is below them may differ.
+	// Clients truncate times to microseconds, so smaller differences are allowed.
 	if micros(e.EventTime) != micros(old.EventTime) {
 		faults = append(faults, validate.Immutable(e.EventTime, old.EventTime, field.NewPath("eventTime"))...)
 	}
@@ -105,7 +105,7 @@ func checkSeries(series *corev1.EventSeries) (faults field.ErrorList) {
 	return faults
 }
 
-// checkAlways is what every event must be, whichever way it came: an event without an eventTime is of the old form.
+// checkAlways checks the rules that hold for both groups. An event without an eventTime has the old form.
 func checkAlways(e *corev1.Event, core bool) (faults field.ErrorList) {
 	about := e.InvolvedObject.Namespace
 	elsewhere := field.Invalid(field.NewPath("involvedObject", "namespace"), about, "does not match event.namespace")

@@ -1,5 +1,5 @@
 // Package event serves events. They are one kind in two API groups, core/v1 and events.k8s.io/v1, over one
-// storage; which group a request came by decides how strictly an event is checked.
+// storage. The group of a request decides how strictly an event is validated.
 package event
 
 import (
@@ -16,10 +16,10 @@ import (
 	"podium.dev/podium/internal/registry/column"
 )
 
-// lifeSeconds is how long an event is kept.
+// lifeSeconds is how long an event is kept (kube-apiserver's --event-ttl).
 const lifeSeconds = 60 * 60
 
-// Kind answers with the kind Event.
+// Kind returns the kind Event.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*corev1.Event]{
 		GVK:        corev1.SchemeGroupVersion.WithKind("Event"),
@@ -46,7 +46,8 @@ func Kind() registry.Kind {
 	})
 }
 
-// noDependents says that nothing can be owned by an event, so that its delete is one step whatever is asked.
+// noDependents states that events have no dependents, so that a delete is a single step whatever propagation is
+// requested.
 type noDependents struct{ rest.RESTDeleteStrategy }
 
 // DefaultGarbageCollectionPolicy implements rest.GarbageCollectionDeleteStrategy.
@@ -121,7 +122,7 @@ func row(e *corev1.Event) ([]any, []metav1.TableRowCondition) {
 	}, nil
 }
 
-// first is the first word that is not empty.
+// first returns the first word that is not empty.
 func first(words ...string) string {
 	for _, w := range words {
 		if w != "" {

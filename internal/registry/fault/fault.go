@@ -1,4 +1,4 @@
-// Package fault collects what is wrong with an object, in Kubernetes' words and in the order found.
+// Package fault collects the validation errors of an object, in Kubernetes' words and in the order found.
 package fault
 
 import (
@@ -9,49 +9,49 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// List is a growing list of faults. The zero value is ready for use.
+// List is a growing list of errors. The zero value is ready for use.
 type List field.ErrorList
 
-// Errors answers with the faults found so far.
+// Errors returns the errors found so far.
 func (l List) Errors() field.ErrorList { return field.ErrorList(l) }
 
-// Add takes over faults that somebody else found.
+// Add appends errors.
 func (l *List) Add(errs ...*field.Error) { *l = append(*l, errs...) }
 
-// Required says that a value is missing.
+// Required adds the error that a value is missing.
 func (l *List) Required(path *field.Path, detail string) { l.Add(field.Required(path, detail)) }
 
-// Invalid says that a value is not acceptable, and why.
+// Invalid adds the error that a value is invalid, with the reason.
 func (l *List) Invalid(path *field.Path, value any, detail string) {
 	l.Add(field.Invalid(path, value, detail))
 }
 
-// InvalidEach says why a value is not acceptable, once for each reason.
+// InvalidEach adds an Invalid error for each reason.
 func (l *List) InvalidEach(path *field.Path, value any, details []string) {
 	for _, detail := range details {
 		l.Invalid(path, value, detail)
 	}
 }
 
-// Forbidden says that a field may not be used here.
+// Forbidden adds the error that a field must not be used here.
 func (l *List) Forbidden(path *field.Path, detail string) { l.Add(field.Forbidden(path, detail)) }
 
-// Duplicate says that a value occurs twice where it must be unique.
+// Duplicate adds the error that a value occurs twice where it must be unique.
 func (l *List) Duplicate(path *field.Path, value any) { l.Add(field.Duplicate(path, value)) }
 
-// NotFound says that a value refers to something that is not there.
+// NotFound adds the error that a value refers to something that does not exist.
 func (l *List) NotFound(path *field.Path, value any) { l.Add(field.NotFound(path, value)) }
 
-// TooLong says that a text is longer than max bytes. The text itself is not repeated.
+// TooLong adds the error that a text is longer than max bytes. The text itself is not repeated.
 func (l *List) TooLong(path *field.Path, max int) { l.Add(field.TooLong(path, "", max)) }
 
-// TooMany says that a list has more than max entries.
+// TooMany adds the error that a list has more than max entries.
 func (l *List) TooMany(path *field.Path, actual, max int) {
 	l.Add(field.TooMany(path, actual, max))
 }
 
-// OneOf says that a value is none of the supported ones, which are told in the given order. It answers
-// whether the value is supported.
+// OneOf adds an error unless the value is one of the supported ones, which the message lists in the given
+// order. It reports whether the value is supported.
 func OneOf[T ~string](l *List, path *field.Path, value T, supported ...T) bool {
 	if slices.Contains(supported, value) {
 		return true
@@ -60,7 +60,7 @@ func OneOf[T ~string](l *List, path *field.Path, value T, supported ...T) bool {
 	return false
 }
 
-// OneOfRequired is OneOf for a value that must not be empty either.
+// OneOfRequired is OneOf for a value that must not be empty.
 func OneOfRequired[T ~string](l *List, path *field.Path, value T, supported ...T) {
 	if value == "" {
 		l.Required(path, "")
@@ -69,5 +69,5 @@ func OneOfRequired[T ~string](l *List, path *field.Path, value T, supported ...T
 	OneOf(l, path, value, supported...)
 }
 
-// Keys answers with the keys of a map in order, so that faults come in the same order each time.
+// Keys returns the sorted keys of a map, so that errors come in a stable order.
 func Keys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

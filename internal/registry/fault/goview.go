@@ -9,8 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// GoView wraps a value so that it is written as JSON under the names of its Go fields, empty fields too.
-// That is how Kubernetes shows the values of an API type in its messages: its internal types carry no JSON
+// GoView wraps a value so that it is marshaled as JSON under the names of its Go fields, including empty ones.
+// Kubernetes shows values of API types in its messages in this form, because its internal types have no JSON
 // names. Types of other packages (quantities, times, label selectors) keep their own form.
 func GoView(v any) any { return goView{reflect.ValueOf(v)} }
 
@@ -74,7 +74,7 @@ func writeStruct(b *bytes.Buffer, v reflect.Value) error {
 	return nil
 }
 
-// writeFields writes the fields of a struct, those of embedded structs in their place.
+// writeFields writes the fields of a struct, with those of embedded structs in place.
 func writeFields(b *bytes.Buffer, v reflect.Value, first *bool) error {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
@@ -98,14 +98,14 @@ func writeFields(b *bytes.Buffer, v reflect.Value, first *bool) error {
 	return nil
 }
 
-// writeEmbedded writes the fields of an embedded struct: under their Go names for an API type, under their
+// writeEmbedded writes the fields of an embedded struct, under their Go names for an API type and under their
 // JSON names for object metadata.
 func writeEmbedded(b *bytes.Buffer, v reflect.Value, first *bool) error {
 	if strings.HasPrefix(v.Type().PkgPath(), apiPackage) {
 		return writeFields(b, v, first)
 	}
 	if v.Type() == reflect.TypeFor[metav1.TypeMeta]() {
-		return nil // which an internal type leaves empty
+		return nil // empty in an internal type
 	}
 	text, err := json.Marshal(v.Interface())
 	if err != nil {

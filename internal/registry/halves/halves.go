@@ -1,5 +1,5 @@
-// Package halves keeps the two halves of an object apart: a client of the main resource may change what is
-// wanted (spec), a client of /status what is (status), and neither the other's half.
+// Package halves keeps an object's spec and status apart: a client of the main resource may change only the
+// spec, a client of /status only the status.
 package halves
 
 import (
@@ -10,16 +10,16 @@ import (
 	"podium.dev/podium/internal/registry"
 )
 
-// Halves knows where an object of type T keeps its spec S and its status U.
+// Halves accesses the spec S and the status U of an object of type T.
 type Halves[T registry.Object, S, U any] struct {
-	// Spec and Status answer with the place of a half in an object.
+	// Spec and Status return pointers to the two parts of an object.
 	Spec   func(T) *S
 	Status func(T) *U
-	// Generation says that the kind counts changes of its spec in metadata.generation.
+	// Generation is set if the kind counts changes of its spec in metadata.generation.
 	Generation bool
 }
 
-// Prepare clears the status of a new object and starts its generation.
+// Prepare clears the status of a new object and initializes its generation.
 func (h Halves[T, S, U]) Prepare(_ context.Context, obj T) {
 	var none U
 	*h.Status(obj) = none
@@ -41,7 +41,7 @@ func (h Halves[T, S, U]) PrepareStatusUpdate(_ context.Context, obj, old T) {
 	*h.Spec(obj) = *h.Spec(old)
 }
 
-// Count sets the generation of obj: one more than the old object's when the wanted part changed.
+// Count sets the generation of obj, which is one more than the old object's if the wanted part changed.
 func Count(obj, old registry.Object, wanted, oldWanted any) {
 	generation := old.GetGeneration()
 	if !apiequality.Semantic.DeepEqual(wanted, oldWanted) {

@@ -14,15 +14,15 @@ import (
 	"podium.dev/podium/internal/registry/workload"
 )
 
-// The longest time over which changes are counted, and for which the autoscaler waits, in seconds.
+// The maxima of a policy's period and of a stabilization window, in seconds.
 const (
 	maxPeriod = int32(1800)
 	maxWindow = int32(3600)
 )
 
-// reference says how the reference to another object is checked.
-type reference struct {
-	core    bool // the API group may be the core group
+// reference defines how the reference to another object is validated.
+type reference struct { // the API group may be the core group
+	core    bool // the version is not checked
 	version bool // the version is not looked at
 }
 
@@ -42,8 +42,8 @@ func checkUpdate(_ context.Context, a, old *autoscalingv2.HorizontalPodAutoscale
 	)
 }
 
-// references says how the object that is scaled, and those that are measured, are to be named. What old already
-// had is not refused.
+// references returns the rules for the references to the scaled object and to measured objects. Values that old
+// already had are accepted.
 func references(a, old *autoscalingv2.HorizontalPodAutoscaler) (scaled, object reference) {
 	object = reference{core: true}
 	now := a.Spec.ScaleTargetRef

@@ -24,7 +24,7 @@ var parts = halves.Halves[*autoscalingv2.HorizontalPodAutoscaler, autoscalingv2.
 	Generation: true,
 }
 
-// Kind answers with the kind HorizontalPodAutoscaler.
+// Kind returns the kind HorizontalPodAutoscaler.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*autoscalingv2.HorizontalPodAutoscaler]{
 		GVK:        autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"),
@@ -49,8 +49,8 @@ func Kind() registry.Kind {
 	})
 }
 
-// What an autoscaler does that does not say: CPU in percent of the requests; up by 4 Pods or as many as there
-// are, whatever is more, and down to none, looked at every 15 seconds.
+// Defaults of an autoscaler: CPU in percent of the requests; up by 4 Pods or 100 %, whichever is more, and down
+// without a limit, evaluated over 15 seconds.
 const (
 	defaultUtilization = int32(80)
 	defaultPeriod      = int32(15)

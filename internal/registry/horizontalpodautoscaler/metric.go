@@ -27,7 +27,7 @@ var metricTypes = []string{
 	string(autoscalingv2.PodsMetricSourceType), string(autoscalingv2.ResourceMetricSourceType),
 }
 
-// source is one of the places of a metric, of which the one is to be filled that its type names.
+// source is one of the sources of a metric. Exactly the one that the metric's type names must be set.
 type source struct {
 	name  string
 	of    autoscalingv2.MetricSourceType
@@ -127,7 +127,7 @@ func checkContainerResource(r *autoscalingv2.ContainerResourceMetricSource, path
 	return append(faults, checkUtilization(&r.Target, path.Child("target"))...)
 }
 
-// checkUtilization wants an amount or a share of the requests.
+// checkUtilization requires either an amount or a percentage of the requests.
 func checkUtilization(t *autoscalingv2.MetricTarget, path *field.Path) field.ErrorList {
 	faults := checkTarget(t, path)
 	switch share, amount := t.AverageUtilization != nil, t.AverageValue != nil; {

@@ -10,10 +10,10 @@ import (
 	"podium.dev/podium/internal/registry/column"
 )
 
-// shown is how many metrics a cell lists.
+// shown is the number of metrics in a cell.
 const shown = 2
 
-// targets lists what is measured and what is wished: "cpu: 20%/80%".
+// targets formats current and target values: "cpu: 20%/80%".
 func targets(wanted []autoscalingv2.MetricSpec, there []autoscalingv2.MetricStatus) string {
 	if len(wanted) == 0 {
 		return column.None
@@ -32,7 +32,7 @@ func targets(wanted []autoscalingv2.MetricSpec, there []autoscalingv2.MetricStat
 	return strings.Join(words, ", ")
 }
 
-// measured is a metric's value, where there is one.
+// measured formats a metric's value, if there is one.
 func measured(has bool, value func() *resource.Quantity) string {
 	if !has {
 		return column.Unknown

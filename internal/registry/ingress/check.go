@@ -15,8 +15,8 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// lenience says what an update may keep of a stored ingress: names of secrets that are none, and wrong rules for
-// hosts with a wildcard.
+// lenience defines what an update may keep of a stored ingress: invalid names of secrets, and invalid rules for
+// wildcard hosts.
 type lenience struct{ secretNames, wildcardRules bool }
 
 func lenienceOf(old *networkingv1.Ingress) (l lenience) {
@@ -63,7 +63,7 @@ func checkIngress(i *networkingv1.Ingress, l lenience) field.ErrorList {
 	return faults
 }
 
-// checkHost wants a name, which may begin with a wildcard.
+// checkHost requires a DNS name, which may start with a wildcard.
 func checkHost(host string, path *field.Path) (faults field.ErrorList) {
 	if !strings.Contains(host, "*") {
 		return validate.Subdomain(host, path)
@@ -152,7 +152,7 @@ func checkPath(p *networkingv1.HTTPIngressPath, path *field.Path) (faults field.
 	return append(faults, checkBackend(&p.Backend, path.Child("backend"))...)
 }
 
-// checkBackend wants a service and a port of it, or another object.
+// checkBackend requires a service with one of its ports, or another object.
 func checkBackend(b *networkingv1.IngressBackend, path *field.Path) field.ErrorList {
 	switch {
 	case b.Resource != nil && b.Service != nil:

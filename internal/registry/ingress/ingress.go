@@ -27,7 +27,7 @@ var parts = halves.Halves[*networkingv1.Ingress, networkingv1.IngressSpec, netwo
 // classAnnotation named the class before there was a field for it.
 const classAnnotation = "kubernetes.io/ingress.class"
 
-// Kind answers with the kind Ingress.
+// Kind returns the kind Ingress.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*networkingv1.Ingress]{
 		GVK:        networkingv1.SchemeGroupVersion.WithKind("Ingress"),
@@ -85,7 +85,7 @@ func row(i *networkingv1.Ingress) ([]any, []metav1.TableRowCondition) {
 	return []any{i.Name, class, hosts(i.Spec.Rules), addresses(&i.Status), ports, column.Since(i.CreationTimestamp)}, nil
 }
 
-// hosts lists the first three hosts of the rules; "*" when none names one.
+// hosts lists the first three hosts of the rules, or "*" if none names a host.
 func hosts(rules []networkingv1.IngressRule) string {
 	const shown = 3
 	var list []string

@@ -17,7 +17,7 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// Kind answers with the kind IngressClass.
+// Kind returns the kind IngressClass.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*networkingv1.IngressClass]{
 		GVK:      networkingv1.SchemeGroupVersion.WithKind("IngressClass"),
@@ -70,7 +70,7 @@ func parameters(p *networkingv1.IngressClassParametersReference) string {
 	return words + "/" + p.Name
 }
 
-// maxController is how long the name of the controller may be.
+// maxController is the maximum length of the controller's name.
 const maxController = 250
 
 func check(_ context.Context, c *networkingv1.IngressClass) field.ErrorList {

@@ -1,4 +1,4 @@
-// Package ipaddress serves networking.k8s.io/v1 ipaddresses: one for each cluster address in use.
+// Package ipaddress serves networking.k8s.io/v1 ipaddresses, one for each cluster IP in use.
 package ipaddress
 
 import (
@@ -18,7 +18,7 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// Kind answers with the kind IPAddress.
+// Kind returns the kind IPAddress.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*networkingv1.IPAddress]{
 		GVK:        networkingv1.SchemeGroupVersion.WithKind("IPAddress"),
@@ -49,7 +49,7 @@ func Kind() registry.Kind {
 	})
 }
 
-// parent names the object that the address is for: "services/default/kubernetes".
+// parent returns the object that the address is allocated to, such as "services/default/kubernetes".
 func parent(ref *networkingv1.ParentReference) string {
 	if ref == nil {
 		return column.None
@@ -65,7 +65,7 @@ func parent(ref *networkingv1.ParentReference) string {
 	return words + "/" + ref.Name
 }
 
-// name wants the canonical form of an address.
+// name requires the canonical form of an address.
 func name(name string, _ bool) (faults []string) {
 	for _, f := range utilvalidation.IsValidIP(&field.Path{}, name) {
 		faults = append(faults, f.Detail)

@@ -19,11 +19,11 @@ import (
 	"podium.dev/podium/internal/registry/workload"
 )
 
-// How much of what there may be in one job.
+// The maxima of numbers in a Job.
 const (
 	maxIndexedParallelism = 100_000
 	maxFailedIndexes      = 100_000
-	manyCompletions       = 100_000 // from here on the two below hold
+	manyCompletions       = 100_000 // above this, the next two apply
 	highParallelism       = 10_000
 	highFailedIndexes     = 10_000
 	maxManagedBy          = 63
@@ -37,7 +37,8 @@ func check(_ context.Context, j *batchv1.Job) field.ErrorList {
 	return append(faults, checkPodNames(j)...)
 }
 
-// checkGenerated wants the labels and the selector that generateSelector makes, unless the client made its own.
+// checkGenerated requires the labels and the selector that generateSelector sets, unless the client chose its
+// own.
 func checkGenerated(j *batchv1.Job) (faults field.ErrorList) {
 	if j.Spec.Selector == nil || j.Spec.ManualSelector != nil && *j.Spec.ManualSelector {
 		return nil
@@ -75,7 +76,7 @@ func checkSelector(s *batchv1.JobSpec, lenient bool, path *field.Path) (faults f
 	return faults
 }
 
-// checkPodNames wants a name that leaves room for the index of the last Pod.
+// checkPodNames requires a name that leaves room for the index of the last Pod.
 func checkPodNames(j *batchv1.Job) field.ErrorList {
 	n := workload.Replicas(j.Spec.Completions)
 	if !indexed(&j.Spec) || n <= 0 {
@@ -88,8 +89,8 @@ func checkPodNames(j *batchv1.Job) field.ErrorList {
 	return field.ErrorList{field.Invalid(field.NewPath("metadata", "name"), j.Name, fmt.Sprintf("will not able to create pod with invalid DNS label: %s", last))}
 }
 
-// CheckSpec checks the specification of a job, or of a job to be made, at path: all but the selector. old is the
-// stored one, or nil.
+// CheckSpec validates the spec of a Job or of a Job template at path, except for the selector. old is the
+// stored spec, or nil.
 func CheckSpec(s, old *batchv1.JobSpec, path *field.Path) field.ErrorList {
 	faults := workload.NonNegative(path,
 		workload.Optional("parallelism", s.Parallelism),
@@ -125,7 +126,7 @@ func CheckSpec(s, old *batchv1.JobSpec, path *field.Path) field.ErrorList {
 	return append(faults, checkRestart(s, path.Child("template", "spec", "restartPolicy"))...)
 }
 
-// checkMode checks what depends on how completions are counted.
+// checkMode validates what depends on the completion mode.
 func checkMode(s *batchv1.JobSpec, path *field.Path) (faults field.ErrorList) {
 	if m := s.CompletionMode; m != nil && *m != batchv1.NonIndexedCompletion && *m != batchv1.IndexedCompletion {
 		faults = append(faults, field.NotSupported(path.Child("completionMode"), m, []batchv1.CompletionMode{batchv1.NonIndexedCompletion, batchv1.IndexedCompletion}))
@@ -186,7 +187,7 @@ func checkReplacement(s *batchv1.JobSpec, path *field.Path) field.ErrorList {
 	return field.ErrorList{field.NotSupported(path, *s.PodReplacementPolicy, known)}
 }
 
-// checkRestart wants Pods that end.
+// checkRestart requires Pods that end.
 func checkRestart(s *batchv1.JobSpec, path *field.Path) field.ErrorList {
 	switch policy := s.Template.Spec.RestartPolicy; policy {
 	case corev1.RestartPolicyAlways, "":
@@ -222,7 +223,7 @@ func checkUpdate(_ context.Context, j, old *batchv1.Job) field.ErrorList {
 	return append(faults, checkPodNames(j)...)
 }
 
-// checkCompletionsChange lets an indexed job be scaled, completions and parallelism together.
+// checkCompletionsChange allows an indexed Job to be scaled, by changing completions and parallelism together.
 func checkCompletionsChange(s, old *batchv1.JobSpec, path *field.Path) field.ErrorList {
 	at := path.Child("completions")
 	if !indexed(s) {
@@ -235,8 +236,8 @@ func checkCompletionsChange(s, old *batchv1.JobSpec, path *field.Path) field.Err
 	return field.ErrorList{field.Invalid(at, now, fmt.Sprintf("can only be modified in tandem with %s", at.Root().Child("parallelism").String()))}
 }
 
-// checkTemplateChange lets a job that is suspended, and has no Pod, have its Pods placed elsewhere and given
-// other resources.
+// checkTemplateChange allows a suspended Job without Pods to change the placement and the resources of its
+// Pods.
 func checkTemplateChange(j, old *batchv1.Job, path *field.Path) field.ErrorList {
 	now, before := &j.Spec.Template, &old.Spec.Template
 	at := path.Child("template")
@@ -251,7 +252,7 @@ func checkTemplateChange(j, old *batchv1.Job, path *field.Path) field.ErrorList 
 	return validate.Immutable(now.Spec, before.Spec, path.Child("template.spec"))
 }
 
-// placeLike gives the template what places the Pods of another.
+// placeLike copies the scheduling fields of another template.
 func placeLike(t, other *corev1.PodTemplateSpec) {
 	switch now := other.Spec.Affinity; {
 	case now == nil && t.Spec.Affinity != nil:
@@ -270,7 +271,7 @@ func placeLike(t, other *corev1.PodTemplateSpec) {
 	t.Annotations, t.Labels = maps.Clone(other.Annotations), maps.Clone(other.Labels)
 }
 
-// resizeLike gives containers the resources of others of their names.
+// resizeLike copies the resources of the containers of the same names.
 func resizeLike(list, others []corev1.Container) {
 	if len(list) != len(others) {
 		return

@@ -12,7 +12,7 @@ import (
 	"podium.dev/podium/internal/registry"
 )
 
-// orphaning warns who deletes a job and does not say what becomes of its Pods: they stay, as they did in the first
+// orphaning warns clients that delete a Job without a propagation policy: the Pods stay, as in the first
 // version of the kind.
 type orphaning struct {
 	registry.Main
@@ -36,7 +36,7 @@ func warnOfDelete(ctx context.Context, options *metav1.DeleteOptions) {
 	if options == nil || options.PropagationPolicy != nil {
 		return
 	}
-	//nolint:staticcheck // The old field says it too.
+	//nolint:staticcheck // The deprecated field specifies it too.
 	if options.OrphanDependents != nil {
 		return
 	}

@@ -1,4 +1,4 @@
-// Package job serves batch/v1 jobs. What it knows of a job's specification serves cron jobs too.
+// Package job serves batch/v1 jobs. The rules for a Job's spec also serve cron jobs.
 package job
 
 import (
@@ -29,7 +29,7 @@ var parts = halves.Halves[*batchv1.Job, batchv1.JobSpec, batchv1.JobStatus]{
 	Generation: true,
 }
 
-// Kind answers with the kind Job.
+// Kind returns the kind Job.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*batchv1.Job]{
 		GVK:        batchv1.SchemeGroupVersion.WithKind("Job"),
@@ -75,7 +75,7 @@ func Kind() registry.Kind {
 	})
 }
 
-// defaultBackoffLimit is how often Pods are retried when the job does not say.
+// defaultBackoffLimit is how often Pods are retried if the Job does not specify it.
 const defaultBackoffLimit = int32(6)
 
 func setDefaults(j *batchv1.Job) {
@@ -113,8 +113,8 @@ func setDefaults(j *batchv1.Job) {
 	DefaultTemplate(s)
 }
 
-// DefaultTemplate fills in what is left out in the specification of a job and of a job to be made: its Pod and
-// the rules for failed ones.
+// DefaultTemplate sets the defaults in the spec of a Job or of a Job template: those of its Pod template and of
+// its failure policy.
 func DefaultTemplate(s *batchv1.JobSpec) {
 	spec.DefaultTemplate(&s.Template)
 	if s.PodFailurePolicy == nil {
@@ -129,14 +129,14 @@ func DefaultTemplate(s *batchv1.JobSpec) {
 	}
 }
 
-// Prune clears what is behind gates that are off by default.
+// Prune clears the fields of feature gates that are off by default.
 func Prune(s *batchv1.JobSpec) {
 	s.Scheduling = nil
 	spec.PruneTemplate(&s.Template)
 }
 
-// generateSelector labels the Pods with the job's name and uid, under the older and the newer names of these
-// labels, and selects them by the uid.
+// generateSelector labels the Pods with the Job's name and UID, under the old and the new label names, and
+// selects them by the UID.
 func generateSelector(j *batchv1.Job) {
 	s := &j.Spec
 	if s.Template.Labels == nil {
@@ -158,13 +158,13 @@ func generateSelector(j *batchv1.Job) {
 	}
 }
 
-// legacyUIDLabel and legacyNameLabel are the labels of a job's Pods without a domain before them.
+// legacyUIDLabel and legacyNameLabel are labels of a Job's Pods without a domain.
 const (
 	legacyUIDLabel  = "controller-uid"
 	legacyNameLabel = "job-name"
 )
 
-// ownLabels are those that the Pods of a job have.
+// ownLabels returns the labels that the Pods of a Job have.
 func ownLabels(j *batchv1.Job) map[string]string {
 	return map[string]string{
 		legacyUIDLabel:             string(j.UID),
@@ -174,7 +174,7 @@ func ownLabels(j *batchv1.Job) map[string]string {
 	}
 }
 
-// WarnSpec says what of a job's specification at path may not turn out as wished.
+// WarnSpec returns warnings about the spec of a Job at path.
 func WarnSpec(s *batchv1.JobSpec, path *field.Path) (warnings []string) {
 	if indexed(s) && workload.Replicas(s.Completions) > manyCompletions && workload.Replicas(s.Parallelism) > highParallelism {
 		warnings = append(warnings, fmt.Sprintf("%s: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail", path))
@@ -206,7 +206,7 @@ func table() *registry.Table[*batchv1.Job] {
 	}
 }
 
-// state is the most telling of the job's conditions.
+// state returns the most significant of the Job's conditions.
 func state(j *batchv1.Job) string {
 	for _, c := range []batchv1.JobConditionType{batchv1.JobComplete, batchv1.JobFailed} {
 		if holds(&j.Status, c) {
@@ -224,7 +224,7 @@ func state(j *batchv1.Job) string {
 	return "Running"
 }
 
-// holds says whether the first condition of the type is true.
+// holds reports whether the first condition of the type is true.
 func holds(s *batchv1.JobStatus, t batchv1.JobConditionType) bool {
 	for _, c := range s.Conditions {
 		if c.Type == t {
@@ -244,7 +244,7 @@ func completions(j *batchv1.Job) string {
 	return fmt.Sprintf("%d/1", j.Status.Succeeded)
 }
 
-// took is how long the job has run.
+// took returns how long the Job has run.
 func took(s *batchv1.JobStatus) string {
 	switch {
 	case s.StartTime == nil:

@@ -15,7 +15,7 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// How many rules and values a policy may have.
+// The maximum numbers of rules and values in a policy.
 const (
 	maxRules         = 20
 	maxConditions    = 20
@@ -23,14 +23,14 @@ const (
 	maxIndexesLength = 64 * 1024
 )
 
-// The values that fields with a choice may have, in the order in which messages name them.
+// The valid values of some fields, in the order in which messages list them.
 var (
 	actions   = []batchv1.PodFailurePolicyAction{batchv1.PodFailurePolicyActionCount, batchv1.PodFailurePolicyActionFailIndex, batchv1.PodFailurePolicyActionFailJob, batchv1.PodFailurePolicyActionIgnore}
 	operators = []batchv1.PodFailurePolicyOnExitCodesOperator{batchv1.PodFailurePolicyOnExitCodesOpIn, batchv1.PodFailurePolicyOnExitCodesOpNotIn}
 	states    = []corev1.ConditionStatus{corev1.ConditionFalse, corev1.ConditionTrue, corev1.ConditionUnknown}
 )
 
-// choice wants a value to be there and to be one of the known.
+// choice requires a value that is one of the known ones.
 func choice[T ~string](value T, known []T, path *field.Path) field.ErrorList {
 	switch {
 	case value == "":
@@ -41,7 +41,7 @@ func choice[T ~string](value T, known []T, path *field.Path) field.ErrorList {
 	return nil
 }
 
-// checkFailurePolicy checks the rules, at path, by which the failure of a Pod is judged.
+// checkFailurePolicy validates the rules, at path, that decide what a failed Pod means.
 func checkFailurePolicy(s *batchv1.JobSpec, path *field.Path) (faults field.ErrorList) {
 	rules := s.PodFailurePolicy.Rules
 	if len(rules) > maxRules {
@@ -85,7 +85,7 @@ func checkConditions(list []batchv1.PodFailurePolicyOnPodConditionsPattern, path
 	return faults
 }
 
-// checkExitCodes wants exit codes in order, each once, and a container of the Pod if one is named.
+// checkExitCodes requires sorted, unique exit codes, and a container of the Pod if one is named.
 func checkExitCodes(p *corev1.PodSpec, r *batchv1.PodFailurePolicyOnExitCodesRequirement, path *field.Path) field.ErrorList {
 	faults := choice(r.Operator, operators, path.Child("operator"))
 	if r.ContainerName != nil && !hasContainer(p, *r.ContainerName) {
@@ -122,7 +122,7 @@ func hasContainer(p *corev1.PodSpec, name string) bool {
 	return false
 }
 
-// checkSuccessPolicy checks the rules by which a job is done before all its indexes are.
+// checkSuccessPolicy validates the rules under which a Job succeeds before all of its indexes have.
 func checkSuccessPolicy(s *batchv1.JobSpec, path *field.Path) (faults field.ErrorList) {
 	if !indexed(s) {
 		return field.ErrorList{field.Invalid(path, validate.Shown(s.SuccessPolicy), "requires indexed completion mode")}
@@ -135,7 +135,7 @@ func checkSuccessPolicy(s *batchv1.JobSpec, path *field.Path) (faults field.Erro
 		faults = append(faults, field.TooMany(at, len(rules), maxRules))
 	}
 	if s.Completions == nil {
-		return faults // missing, as is said elsewhere
+		return faults // missing, which is reported elsewhere
 	}
 	for i := range rules {
 		faults = append(faults, checkSuccessRule(&rules[i], *s.Completions, at.Index(i))...)
@@ -174,10 +174,11 @@ func checkSuccessRule(r *batchv1.SuccessPolicyRule, completions int32, path *fie
 	return faults
 }
 
-// interval is a row of indexes, both ends included.
+// interval is a range of indexes, including both ends.
 type interval struct{ first, last int32 }
 
-// parseIndexes reads indexes as jobs have them, "1,3-5,7", in rising order and below completions.
+// parseIndexes parses indexes in the notation of Jobs, "1,3-5,7". They must be increasing and below
+// completions.
 func parseIndexes(text string, completions int32) (list []interval, err error) {
 	if text == "" {
 		return nil, nil

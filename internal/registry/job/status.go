@@ -60,8 +60,8 @@ func finished(s *batchv1.JobStatus) bool {
 	return holds(s, batchv1.JobComplete) || holds(s, batchv1.JobFailed)
 }
 
-// checkEnd checks what must hold of a finished job and of none other. A stored status that was never right is
-// not refused until what is wrong with it changes.
+// checkEnd checks rules about finished Jobs. An invalid stored status is accepted until the invalid part
+// changes.
 func checkEnd(j, old *batchv1.Job) (faults field.ErrorList) {
 	s, o := &j.Status, &old.Status
 	moved := func(t batchv1.JobConditionType) bool { return holds(s, t) != holds(o, t) }
@@ -94,7 +94,7 @@ func checkEnd(j, old *batchv1.Job) (faults field.ErrorList) {
 	return faults
 }
 
-// checkIndexes checks the lists of indexes that are done and that failed, where they change.
+// checkIndexes validates the lists of completed and failed indexes if they changed.
 func checkIndexes(j *batchv1.Job, old *batchv1.JobStatus) (faults field.ErrorList) {
 	s, n := &j.Status, j.Spec.Completions
 	done, failed := s.CompletedIndexes != old.CompletedIndexes, !samePointer(s.FailedIndexes, old.FailedIndexes)
@@ -123,7 +123,7 @@ func checkIndexes(j *batchv1.Job, old *batchv1.JobStatus) (faults field.ErrorLis
 	return faults
 }
 
-// overlap answers with the first index that is in both lists. Lists that cannot be read have none.
+// overlap returns the first index that is in both lists. Lists that cannot be parsed do not overlap.
 func overlap(a, b string, completions int32) (int32, bool) {
 	left, err := parseIndexes(a, completions)
 	if err != nil {
@@ -147,7 +147,7 @@ func overlap(a, b string, completions int32) (int32, bool) {
 	return 0, false
 }
 
-// checkAlways checks what no status may say, changed or not, and what may not change.
+// checkAlways checks rules that hold for every status, changed or not.
 func checkAlways(j *batchv1.Job) (faults field.ErrorList) {
 	s := &j.Status
 	if s.Terminating != nil && *s.Terminating > 0 && finished(s) {
@@ -172,7 +172,7 @@ func checkAlways(j *batchv1.Job) (faults field.ErrorList) {
 	return faults
 }
 
-// checkProgress lets a job only go forward.
+// checkProgress requires that a Job only moves forward.
 func checkProgress(j, old *batchv1.Job) (faults field.ErrorList) {
 	s, o := &j.Status, &old.Status
 	conditions := status.Child("conditions")
@@ -184,7 +184,7 @@ func checkProgress(j, old *batchv1.Job) (faults field.ErrorList) {
 	if s.Failed < o.Failed {
 		faults = append(faults, field.Invalid(status.Child("failed"), s.Failed, "cannot decrease the failed counter"))
 	}
-	// An indexed job that is scaled down forgets what the indexes did that it has no more.
+	// An indexed Job that is scaled down drops the results of the removed indexes.
 	elastic := indexed(&j.Spec) && samePointer(j.Spec.Completions, j.Spec.Parallelism)
 	if s.Succeeded < o.Succeeded && !elastic {
 		faults = append(faults, field.Invalid(status.Child("succeeded"), s.Succeeded, "cannot decrease the succeeded counter"))
@@ -206,7 +206,7 @@ func checkProgress(j, old *batchv1.Job) (faults field.ErrorList) {
 	return faults
 }
 
-// resumes says whether the job was suspended and is no more.
+// resumes reports whether the Job was suspended and no longer is.
 func resumes(s, old *batchv1.JobStatus) bool {
 	if !holds(old, batchv1.JobSuspended) {
 		return false

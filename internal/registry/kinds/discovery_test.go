@@ -37,7 +37,7 @@ func TestDiscoveryLikeKubernetes(t *testing.T) {
 		for _, r := range list {
 			resource := r.(map[string]any)
 			delete(resource, "storageVersionHash")
-			// What belongs to Pods is compared where they are served.
+			// The resources below Pods are compared where they are served.
 			if name := resource["name"].(string); path != "/api/v1" || want[name] != nil || !strings.HasPrefix(name, "pods") && !strings.HasPrefix(name, "nodes/") {
 				ours = append(ours, resource)
 			}
@@ -57,7 +57,7 @@ func byName(resources []map[string]any) map[string]map[string]any {
 	return out
 }
 
-// selectors asks for each name that any kind has whether a kind has it.
+// selectors tries every field name that any kind can select by on every kind.
 func selectors(t *testing.T, server *api) {
 	var collections map[string]struct {
 		Names []string

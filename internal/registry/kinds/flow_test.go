@@ -11,12 +11,12 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// step is a request of a file in testdata/flows, whose requests follow each other, and the answer to it.
+// step is a request of a file in testdata/flows, whose requests run in order, and its response.
 type step struct {
 	Do   string // "GET /api/v1/…"
-	As   string // what kind of patch: merge-patch, …
+	As   string // the type of a patch: merge-patch, …
 	Body any
-	// Cleanup says that the answer is of no interest.
+	// Cleanup is set if the response is not compared.
 	Cleanup bool
 
 	Code     int
@@ -26,7 +26,7 @@ type step struct {
 	Table    *rows
 }
 
-// rows are what is seen of a table.
+// rows are the compared parts of a table.
 type rows struct {
 	Columns []string
 	Rows    [][]any
@@ -38,7 +38,7 @@ func TestFlowsLikeKubernetes(t *testing.T) {
 		t.Fatalf("no recorded flows: %v", err)
 	}
 	server := serve(t)
-	// One after the other: they use the same names.
+	// Sequentially, because they use the same names.
 	t.Run("flows", func(t *testing.T) {
 		for _, file := range files {
 			t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
@@ -101,7 +101,7 @@ func seen(table map[string]any, request string) *rows {
 	return out
 }
 
-// ageless puts a word for each age.
+// ageless replaces each age by a constant.
 func ageless(cells []any) []any {
 	for i, cell := range cells {
 		if words, ok := cell.(string); ok && age.MatchString(words) {

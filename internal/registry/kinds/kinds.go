@@ -49,7 +49,7 @@ import (
 	"podium.dev/podium/internal/registry/volumeattributesclass"
 )
 
-// All answers with every kind, those of a group together.
+// All returns every kind, grouped by API group.
 func All() []registry.Kind {
 	return slices.Concat(core(), apps(), batch(), networking(), storage(), rbac.Kinds(), []registry.Kind{
 		certificatesigningrequest.Kind(),

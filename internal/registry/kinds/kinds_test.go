@@ -14,7 +14,7 @@ import (
 	"podium.dev/podium/internal/registry/kinds"
 )
 
-// TestNamesAreUnique wants each name that kubectl knows a resource of a group by to mean one kind.
+// TestNamesAreUnique requires that each name that kubectl accepts for a resource means one kind of the group.
 func TestNamesAreUnique(t *testing.T) {
 	seen := map[string]string{}
 	for _, k := range kinds.All() {
@@ -37,7 +37,7 @@ func TestNamesAreUnique(t *testing.T) {
 	}
 }
 
-// TestDefaultsAreIdempotent runs the defaults twice over each recorded object: they run on every read.
+// TestDefaultsAreIdempotent applies the defaults twice to each recorded object: they run on every read.
 func TestDefaultsAreIdempotent(t *testing.T) {
 	files, err := filepath.Glob("testdata/objects/*.yaml")
 	if err != nil {
@@ -84,7 +84,7 @@ func find(object map[string]any) (registry.Kind, error) {
 	return registry.Kind{}, fmt.Errorf("no kind %v %v", object["apiVersion"], object["kind"])
 }
 
-// TestCellsAreColumns wants every row of every kind's table to have a cell for each column.
+// TestCellsAreColumns requires that every row of every kind's table has a cell for each column.
 func TestCellsAreColumns(t *testing.T) {
 	files, err := filepath.Glob("testdata/objects/*.yaml")
 	if err != nil {

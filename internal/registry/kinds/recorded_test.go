@@ -17,12 +17,12 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// recorded is a file in testdata/objects: an object, and what Kubernetes said when it, and changed forms of it, were created
-// and updated in dry runs, and how it showed the object as a table.
+// recorded is a file in testdata/objects: an object, Kubernetes' responses to dry-run creates and updates of it
+// and of changed forms of it, and its form as a table.
 type recorded struct {
 	Name, Path string
 	Object     map[string]any
-	// Status is given to the object before an update of its status; without it the object has one already.
+	// Status is set before an update of the status. Without it the object already has one.
 	Status map[string]any
 	// Becomes is the object after its creation.
 	Becomes                      map[string]any
@@ -33,16 +33,16 @@ type recorded struct {
 	}
 }
 
-// change is a changed form of the object and the answer to it.
+// change is a changed form of the object and the response to it.
 type change struct {
-	// Change sets fields by their paths, "spec.ports.0.name", and removes them when the value is null.
+	// Change sets fields by their paths, such as "spec.ports.0.name". A null value removes the field.
 	Change map[string]any
 	// Code is 0 for success.
 	Code     int
 	Faults   []string
 	Message  string
 	Warnings []string
-	// Becomes is how the answer differs from the object created, as a merge patch.
+	// Becomes is the difference between the response and the created object, as a merge patch.
 	Becomes map[string]any
 }
 
@@ -148,7 +148,7 @@ func (r *recorded) compareTable(t *testing.T, table map[string]any, request stri
 	}
 }
 
-// changed answers with a copy of an object in which fields, named by their paths, are set or removed.
+// changed returns a copy of an object with fields, named by their paths, set or removed.
 func changed(t *testing.T, object map[string]any, change map[string]any) map[string]any {
 	t.Helper()
 	var out any
@@ -190,7 +190,7 @@ func set(t *testing.T, in any, path []string, value any) any {
 	return m
 }
 
-// difference is the merge patch that makes b of a.
+// difference returns the merge patch that turns a into b.
 func difference(a, b any) any {
 	old, isOld := a.(map[string]any)
 	now, isNow := b.(map[string]any)
@@ -222,8 +222,8 @@ func difference(a, b any) any {
 	return patch
 }
 
-// chance are the texts that differ from one run to the next, and the words that stand for them in the recorded
-// answers where they were not in the request.
+// chance are the texts that differ between runs, and the words that stand for them in the recorded responses
+// unless they were in the request.
 var chance = []struct {
 	pattern *regexp.Regexp
 	words   string
@@ -235,10 +235,10 @@ var chance = []struct {
 	{regexp.MustCompile(`([-_])[bcdfghjklmnpqrstvwxz2456789]{5}\b`), "${1}XXXXX"},
 }
 
-// protection are finalizers of volumes that an admission plug-in gives, which this server does not have.
+// protection are finalizers of volumes that an admission plugin sets, which this server does not have.
 var protection = map[any]bool{"kubernetes.io/pv-protection": true, "kubernetes.io/pvc-protection": true}
 
-// clean takes out of an answer what differs from one run to the next.
+// clean removes from a response what differs between runs.
 func clean(v any, request string) any {
 	switch v := v.(type) {
 	case map[string]any:

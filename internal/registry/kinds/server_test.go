@@ -22,13 +22,13 @@ import (
 	"podium.dev/podium/internal/store"
 )
 
-// api speaks with an API server of the test's own that serves all kinds.
+// api is a client of an API server of the test's own that serves all kinds.
 type api struct {
 	client *http.Client
 	url    string
 }
 
-// answer is what the server said.
+// answer is a response of the server.
 type answer struct {
 	code     int
 	body     map[string]any
@@ -85,13 +85,13 @@ const (
 	asTable = "application/json;as=Table;v=v1;g=meta.k8s.io"
 )
 
-// do sends an object, or nothing when it is nil, and asks for the answer in a form.
+// do sends an object, or no body if it is nil, and requests the given response format.
 func (a *api) do(t *testing.T, method, path string, object any, accept string) answer {
 	t.Helper()
 	return a.send(t, method, path, "", object, accept)
 }
 
-// send is do with a kind of patch: merge-patch, ….
+// send is do with the type of a patch: merge-patch, ….
 func (a *api) send(t *testing.T, method, path, patch string, object any, accept string) answer {
 	t.Helper()
 	var body io.Reader
@@ -107,7 +107,7 @@ func (a *api) send(t *testing.T, method, path, patch string, object any, accept 
 	switch patch {
 	case "":
 	case "apply-patch":
-		r.Header.Set("Content-Type", "application/apply-patch+yaml") // as JSON is
+		r.Header.Set("Content-Type", "application/apply-patch+yaml") // JSON is valid YAML
 	default:
 		r.Header.Set("Content-Type", "application/"+patch+"+json")
 	}

@@ -14,7 +14,7 @@ import (
 	"podium.dev/podium/internal/registry/column"
 )
 
-// Kind answers with the kind Lease.
+// Kind returns the kind Lease.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*coordinationv1.Lease]{
 		GVK:        coordinationv1.SchemeGroupVersion.WithKind("Lease"),
@@ -53,7 +53,8 @@ func Kind() registry.Kind {
 	})
 }
 
-// dropDisabled clears the fields of coordinated leader election, which is behind a gate that is off by default.
+// dropDisabled clears the fields of coordinated leader election, which is behind a feature gate that is off by
+// default (KEP-4355).
 func dropDisabled(l *coordinationv1.Lease) {
 	l.Spec.Strategy = nil
 	l.Spec.PreferredHolder = nil

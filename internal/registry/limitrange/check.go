@@ -96,8 +96,8 @@ func find(list corev1.ResourceList, name corev1.ResourceName) *resource.Quantity
 	return nil
 }
 
-// limits are those for one resource; nil is one that is not given. They must be in order: min, the default
-// request, the default limit, max.
+// limits are the limits of one resource; nil means that a limit is not set. They must be ordered: min, default
+// request, default limit, max.
 type limits struct {
 	path                               *field.Path
 	name                               corev1.ResourceName
@@ -124,7 +124,7 @@ func (l *limits) check() (faults field.ErrorList) {
 	return faults
 }
 
-// checkRatio wants a ratio of limit to request that the bounds allow.
+// checkRatio requires a limit/request ratio that is possible within the bounds.
 func (l *limits) checkRatio() (faults field.ErrorList) {
 	if l.ratio == nil {
 		return nil

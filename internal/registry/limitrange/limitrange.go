@@ -13,7 +13,7 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// Kind answers with the kind LimitRange.
+// Kind returns the kind LimitRange.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*corev1.LimitRange]{
 		GVK:        corev1.SchemeGroupVersion.WithKind("LimitRange"),
@@ -48,8 +48,8 @@ func setDefaults(l *corev1.LimitRange) {
 	}
 }
 
-// defaultContainer takes the maximum for the default limit, and the default limit or else the minimum for the
-// default request, where these are not given.
+// defaultContainer sets a missing default limit to the maximum, and a missing default request to the default
+// limit or else the minimum.
 func defaultContainer(item *corev1.LimitRangeItem) {
 	if item.Default == nil {
 		item.Default = corev1.ResourceList{}
@@ -62,7 +62,7 @@ func defaultContainer(item *corev1.LimitRangeItem) {
 	fill(item.DefaultRequest, item.Min)
 }
 
-// fill adds what is missing in a list.
+// fill adds the entries that are missing in a list.
 func fill(list, from corev1.ResourceList) {
 	for name, value := range from {
 		if _, ok := list[name]; !ok {

@@ -18,7 +18,7 @@ import (
 	"podium.dev/podium/internal/registry"
 )
 
-// verbs are those of the main store that namespaces have as they are; deletecollection is not among them.
+// verbs are the verbs of the main store that namespaces serve unchanged. deletecollection is not one of them.
 type verbs interface {
 	rest.Storage
 	rest.Scoper
@@ -34,7 +34,8 @@ type verbs interface {
 	rest.Updater
 }
 
-// twoSteps serves namespaces: a first delete marks, the delete of a marked and empty one removes.
+// twoSteps serves namespaces: the first delete marks a namespace, and the delete of a marked and empty one
+// removes it.
 type twoSteps struct {
 	verbs
 	store *genericregistry.Store
@@ -50,7 +51,7 @@ func endInTwoSteps(env registry.Env, main registry.Main) rest.Storage {
 	return &twoSteps{verbs: main, store: env.Store}
 }
 
-// Delete implements rest.GracefulDeleter. It removes only a namespace that is marked and that nothing holds.
+// Delete implements rest.GracefulDeleter. It removes a namespace only if it is marked and has no finalizers.
 func (r *twoSteps) Delete(ctx context.Context, name string, validate rest.ValidateObjectFunc, options *metav1.DeleteOptions) (runtime.Object, bool, error) {
 	obj, err := r.Get(ctx, name, &metav1.GetOptions{})
 	if err != nil {
@@ -73,7 +74,7 @@ func (r *twoSteps) Delete(ctx context.Context, name string, validate rest.Valida
 	return r.store.Delete(ctx, name, validate, options)
 }
 
-// pin holds the delete to the very namespace that was read, so that one made anew under the name is safe.
+// pin restricts the delete to exactly the namespace that was read, so that a new one of the same name is safe.
 func pin(options *metav1.DeleteOptions, ns *corev1.Namespace) error {
 	if options.Preconditions == nil {
 		options.Preconditions = &metav1.Preconditions{}
@@ -96,7 +97,7 @@ func pin(options *metav1.DeleteOptions, ns *corev1.Namespace) error {
 
 var resource = corev1.Resource("namespaces")
 
-// mark stores the namespace with its deletion timestamp and the phase Terminating.
+// mark stores the namespace with a deletion timestamp and the phase Terminating.
 func (r *twoSteps) mark(ctx context.Context, name string, validate rest.ValidateObjectFunc, options *metav1.DeleteOptions) (runtime.Object, error) {
 	key, err := r.store.KeyFunc(ctx, name)
 	if err != nil {
@@ -126,7 +127,7 @@ func (r *twoSteps) mark(ctx context.Context, name string, validate rest.Validate
 	return nil, err
 }
 
-// terminating makes the marks of a first delete on ns, with the finalizers that the way of deletion asks for.
+// terminating marks ns as deleted, with the finalizers that the propagation policy requires.
 func terminating(ns *corev1.Namespace, options *metav1.DeleteOptions) {
 	if ns.DeletionTimestamp.IsZero() {
 		now := metav1.Now()
@@ -144,8 +145,8 @@ func terminating(ns *corev1.Namespace, options *metav1.DeleteOptions) {
 	}
 }
 
-// propagation says which of the two garbage collection finalizers there must be, and which there must not.
-// It is empty when the delete does not say: both stay as they are.
+// propagation returns which of the two garbage collection finalizers must be present and which must not. It is
+// empty if the delete does not specify it: both then stay as they are.
 func propagation(options *metav1.DeleteOptions) map[string]bool {
 	//nolint:staticcheck // OrphanDependents is deprecated, and clients still send it.
 	if orphan := options.OrphanDependents; orphan != nil {

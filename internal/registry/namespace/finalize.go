@@ -14,7 +14,7 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// finalize serves PUT of a namespace's spec.finalizers, and nothing else: there is nothing of its own to read.
+// finalize serves PUT of a namespace's spec.finalizers. It has no other verb.
 type finalize struct {
 	sub *registry.Subresource
 }

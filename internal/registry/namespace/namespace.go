@@ -1,5 +1,6 @@
-// Package namespace serves core/v1 namespaces. A namespace ends in two steps: a delete marks it Terminating,
-// and it is gone when its contents are, which the last finalizer taken off through /finalize says.
+// Package namespace serves core/v1 namespaces. A namespace is deleted in two steps: a delete marks it
+// Terminating, and it is removed when its contents are deleted, which the removal of the last finalizer through
+// /finalize signals.
 package namespace
 
 import (
@@ -20,7 +21,7 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// Kind answers with the kind Namespace.
+// Kind returns the kind Namespace.
 func Kind() registry.Kind { return registry.Define(definition()) }
 
 func definition() registry.Definition[*corev1.Namespace] {
@@ -59,9 +60,9 @@ func definition() registry.Definition[*corev1.Namespace] {
 	return d
 }
 
-// setDefaults runs on every read too, so a namespace stored before its label was asked for has it.
+// setDefaults also runs on every read, so that a namespace stored without the name label has it.
 func setDefaults(ns *corev1.Namespace) {
-	// The name is not known yet when the server is to generate it: labelName does it then.
+	// A generated name is not known yet; labelName then runs later.
 	if ns.Name != "" {
 		labelName(ns)
 	}
@@ -107,7 +108,7 @@ func finalizer(name corev1.FinalizerName, path *field.Path) field.ErrorList {
 	return append(faults, validate.KubeFinalizer(string(name), path)...)
 }
 
-// checkStatusUpdate wants the phase to go with the deletion timestamp.
+// checkStatusUpdate requires that the phase matches the deletion timestamp.
 func checkStatusUpdate(_ context.Context, ns, old *corev1.Namespace) field.ErrorList {
 	faults := validate.MetaUpdate(&ns.ObjectMeta, &old.ObjectMeta)
 	path := field.NewPath("status", "Phase")
@@ -120,7 +121,7 @@ func checkStatusUpdate(_ context.Context, ns, old *corev1.Namespace) field.Error
 	return faults
 }
 
-// emptyAndDeleted says whether an update ends the namespace: it is being deleted and nobody holds it.
+// emptyAndDeleted reports whether an update ends the namespace: it is being deleted and has no finalizers.
 func emptyAndDeleted(ctx context.Context, key string, obj, existing runtime.Object) bool {
 	ns, ok := obj.(*corev1.Namespace)
 	return ok && len(ns.Spec.Finalizers) == 0 && genericregistry.ShouldDeleteDuringUpdate(ctx, key, obj, existing)

@@ -16,7 +16,8 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// lenience says what an update may keep of a stored policy: label values that are none, and ranges in an old form.
+// lenience defines what an update may keep of a stored policy: invalid label values, and address ranges in an
+// old form.
 type lenience struct {
 	selector metav1validation.LabelSelectorValidationOptions
 	cidrs    []string
@@ -62,7 +63,7 @@ func (l lenience) spec(s *networkingv1.NetworkPolicySpec, path *field.Path) fiel
 	return faults
 }
 
-// rule checks one rule at path, whose peers are under the name.
+// rule validates one rule at path. name is the field of its peers.
 func (l lenience) rule(ports []networkingv1.NetworkPolicyPort, peers []networkingv1.NetworkPolicyPeer, name string, path *field.Path) (faults field.ErrorList) {
 	for i := range ports {
 		faults = append(faults, checkPort(&ports[i], path.Child("ports").Index(i))...)
@@ -122,7 +123,7 @@ func (l lenience) peer(p *networkingv1.NetworkPolicyPeer, path *field.Path) (fau
 	return faults
 }
 
-// block wants a range of addresses, and exceptions from it that are within it.
+// block requires an address range, and exceptions that lie within it.
 func (l lenience) block(b *networkingv1.IPBlock, path *field.Path) field.ErrorList {
 	if b.CIDR == "" {
 		return field.ErrorList{validate.Missing(path.Child("cidr"))}

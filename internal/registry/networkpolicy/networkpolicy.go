@@ -16,7 +16,7 @@ import (
 	"podium.dev/podium/internal/registry/halves"
 )
 
-// Kind answers with the kind NetworkPolicy.
+// Kind returns the kind NetworkPolicy.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*networkingv1.NetworkPolicy]{
 		GVK:        networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy"),
@@ -54,7 +54,7 @@ func Kind() registry.Kind {
 	})
 }
 
-// setDefaults makes a policy that does not say one for traffic to the Pods, and from them if it has rules for that.
+// setDefaults sets missing policy types: ingress, and egress if the policy has egress rules.
 func setDefaults(p *networkingv1.NetworkPolicy) {
 	for i := range p.Spec.Ingress {
 		defaultPorts(p.Spec.Ingress[i].Ports)
@@ -79,7 +79,7 @@ func defaultPorts(ports []networkingv1.NetworkPolicyPort) {
 	}
 }
 
-// blocks goes through the address ranges of a policy, each with its path.
+// blocks iterates over the address ranges of a policy and their paths.
 func blocks(s *networkingv1.NetworkPolicySpec) func(func(*networkingv1.IPBlock, *field.Path) bool) {
 	return func(yield func(*networkingv1.IPBlock, *field.Path) bool) {
 		peers := func(list []networkingv1.NetworkPolicyPeer, at *field.Path) bool {

@@ -25,7 +25,7 @@ var (
 func check(_ context.Context, n *corev1.Node) field.ErrorList {
 	faults := validate.Meta(&n.ObjectMeta, false, apivalidation.NameIsDNSSubdomain)
 	faults = append(faults, checkAnnotations(n.Annotations)...)
-	// Taints are reported below metadata: that is where Kubernetes says they are.
+	// Kubernetes reports taints below metadata.
 	faults = append(faults, validate.Taints(n.Spec.Taints, metadata.Child("taints"))...)
 	faults = append(faults, checkResources(n)...)
 	if swap := n.Status.NodeInfo.Swap; swap != nil && swap.Capacity != nil && *swap.Capacity <= 0 {
@@ -50,7 +50,7 @@ func checkUpdate(_ context.Context, n, old *corev1.Node) field.ErrorList {
 	return faults
 }
 
-// taintsAnnotation and avoidPodsAnnotation are what taints and preferences were written in before they were fields.
+// taintsAnnotation and avoidPodsAnnotation held taints and preferences before there were fields for them.
 const (
 	taintsAnnotation    = "scheduler.alpha.kubernetes.io/taints"
 	avoidPodsAnnotation = corev1.PreferAvoidPodsAnnotationKey
@@ -100,7 +100,7 @@ func checkResources(n *corev1.Node) (faults field.ErrorList) {
 
 var featureName = regexp.MustCompile(`^[A-Z][a-zA-Z0-9]*(\/[a-zA-Z][a-zA-Z0-9]*)*$`)
 
-// checkFeatures wants the names of what the node can do, sorted, each once.
+// checkFeatures requires sorted, unique names of features.
 func checkFeatures(names []string, path *field.Path) (faults field.ErrorList) {
 	for i, name := range names {
 		switch {
@@ -122,7 +122,7 @@ func checkFeatures(names []string, path *field.Path) (faults field.ErrorList) {
 	return faults
 }
 
-// checkPodCIDRs wants at most one range of each IP family.
+// checkPodCIDRs requires at most one range of each IP family.
 func checkPodCIDRs(cidrs []string, path *field.Path) (faults field.ErrorList) {
 	for i, cidr := range cidrs {
 		faults = append(faults, utilvalidation.IsValidCIDRForLegacyField(path.Index(i), cidr, true, nil)...)
@@ -140,7 +140,7 @@ func checkPodCIDRs(cidrs []string, path *field.Path) (faults field.ErrorList) {
 	return faults
 }
 
-// checkPodCIDRChange lets ranges be given once.
+// checkPodCIDRChange allows ranges to be set once.
 func checkPodCIDRChange(now, old []string, path *field.Path) (faults field.ErrorList) {
 	if len(old) == 0 {
 		return nil
@@ -157,7 +157,7 @@ func checkPodCIDRChange(now, old []string, path *field.Path) (faults field.Error
 	return faults
 }
 
-// checkProviderIDChange lets the provider's id be given once.
+// checkProviderIDChange allows the provider ID to be set once.
 func checkProviderIDChange(now, old string, path *field.Path) field.ErrorList {
 	switch {
 	case old == "" || now == old:

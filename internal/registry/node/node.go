@@ -15,7 +15,7 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// Kind answers with the kind Node.
+// Kind returns the kind Node.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*corev1.Node]{
 		GVK:        corev1.SchemeGroupVersion.WithKind("Node"),
@@ -44,8 +44,7 @@ func Kind() registry.Kind {
 	})
 }
 
-// setDefaults lets all of the capacity be used when the node does not say how much may be, and makes the two ways of
-// telling the Pods' ranges agree.
+// setDefaults sets a missing allocatable to the capacity, and makes the two fields of the Pod range agree.
 func setDefaults(n *corev1.Node) {
 	setPodCIDRs(&n.Spec)
 	validate.RoundUp(n.Status.Capacity)
@@ -55,7 +54,8 @@ func setDefaults(n *corev1.Node) {
 	}
 }
 
-// setPodCIDRs makes podCIDR the first of podCIDRs. When they differ, podCIDR counts: older clients know no other.
+// setPodCIDRs makes podCIDR the first of podCIDRs. If they differ, podCIDR wins, because older clients know no
+// other field.
 func setPodCIDRs(s *corev1.NodeSpec) {
 	switch {
 	case s.PodCIDR != "" && (len(s.PodCIDRs) == 0 || s.PodCIDRs[0] != s.PodCIDR):
@@ -65,7 +65,7 @@ func setPodCIDRs(s *corev1.NodeSpec) {
 	}
 }
 
-// prepare leaves the status alone: a node agent registers with its status.
+// prepare keeps the status: a node agent registers with its status.
 func prepare(_ context.Context, n *corev1.Node) { dropDisabled(n) }
 
 func prepareUpdate(_ context.Context, n, old *corev1.Node) {
@@ -78,8 +78,8 @@ func prepareStatusUpdate(_ context.Context, n, old *corev1.Node) {
 	dropDisabled(n)
 }
 
-// dropDisabled clears the fields of two features: configuration through the API, which Kubernetes has given
-// up, and the preemption policy, which is behind a gate that is off.
+// dropDisabled clears the fields of dynamic kubelet configuration, which Kubernetes removed, and of the
+// preemption policy, which is behind a feature gate that is off.
 func dropDisabled(n *corev1.Node) {
 	n.Spec.ConfigSource = nil
 	n.Status.Config = nil

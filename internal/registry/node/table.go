@@ -11,7 +11,7 @@ import (
 	"podium.dev/podium/internal/registry/column"
 )
 
-// rolePrefix begins a label whose rest is a role; roleLabel is the label whose value is one.
+// rolePrefix is the prefix of labels that end in a role. roleLabel is the label whose value is a role.
 const (
 	rolePrefix = "node-role.kubernetes.io/"
 	roleLabel  = "kubernetes.io/role"
@@ -49,7 +49,7 @@ func row(n *corev1.Node) ([]any, []metav1.TableRowCondition) {
 	}, nil
 }
 
-// state says whether the node is ready, as far as it told, and whether Pods may be scheduled to it.
+// state formats whether the node is ready, as far as it has reported, and whether it is schedulable.
 func state(n *corev1.Node) string {
 	state := "Unknown"
 	for _, c := range n.Status.Conditions {
@@ -78,7 +78,7 @@ func roles(labels map[string]string) []string {
 	return sets.List(roles)
 }
 
-// address is the first of the type; "" when there is none.
+// address returns the first address of the type, or "" if there is none.
 func address(n *corev1.Node, kind corev1.NodeAddressType) string {
 	for _, a := range n.Status.Addresses {
 		if a.Type == kind {

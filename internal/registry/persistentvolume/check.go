@@ -18,7 +18,7 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// The values that fields with a choice may have, in the order in which messages name them.
+// The valid values of some fields, in the order in which messages list them.
 var (
 	accessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadOnlyMany, corev1.ReadWriteMany, corev1.ReadWriteOnce, corev1.ReadWriteOncePod}
 	policies    = []corev1.PersistentVolumeReclaimPolicy{corev1.PersistentVolumeReclaimDelete, corev1.PersistentVolumeReclaimRecycle, corev1.PersistentVolumeReclaimRetain}
@@ -101,8 +101,8 @@ func checkCapacity(capacity corev1.ResourceList, at *field.Path) (faults field.E
 	return faults
 }
 
-// checkSource wants one source. The sources that no cloud or storage product of its own stands behind are checked
-// in detail.
+// checkSource requires exactly one source. Sources without a particular cloud or storage product behind them
+// are validated in detail.
 func checkSource(s *corev1.PersistentVolumeSpec, at *field.Path) (faults field.ErrorList) {
 	sources := reflect.ValueOf(&s.PersistentVolumeSource).Elem()
 	found := 0
@@ -204,7 +204,7 @@ func checkSecret(ref *corev1.SecretReference, at *field.Path) (faults field.Erro
 	return append(faults, validate.Label(ref.Namespace, at.Child("namespace"))...)
 }
 
-// checkMountOptions refuses the old annotation for sources that are not mounted with options.
+// checkMountOptions rejects the old annotation for sources that do not support mount options.
 func checkMountOptions(v *corev1.PersistentVolume) field.ErrorList {
 	s := &v.Spec
 	if s.NFS != nil || s.GCEPersistentDisk != nil || s.AWSElasticBlockStore != nil || s.Glusterfs != nil || s.RBD != nil ||
@@ -222,7 +222,7 @@ func checkUpdate(ctx context.Context, v, old *corev1.PersistentVolume) field.Err
 	faults := check(ctx, v)
 	now := v.Spec.PersistentVolumeSource.DeepCopy()
 	if before := old.Spec.CSI; before != nil && before.ControllerExpandSecretRef == nil && now.CSI != nil {
-		now.CSI.ControllerExpandSecretRef = nil // may be told later
+		now.CSI.ControllerExpandSecretRef = nil // may be set later
 	}
 	if before := old.Spec.PersistentVolumeSource; !apiequality.Semantic.DeepEqual(*now, before) {
 		faults = append(faults, field.Forbidden(field.NewPath("spec", "persistentvolumesource"), fmt.Sprintf("spec.persistentvolumesource is immutable after creation\n%v", diff.Diff(validate.Shown(before), validate.Shown(now)))))
@@ -237,7 +237,7 @@ func checkUpdate(ctx context.Context, v, old *corev1.PersistentVolume) field.Err
 	return faults
 }
 
-// newLabels are the names that labels of nodes have now, by those that they had.
+// newLabels maps deprecated node labels to their present names.
 var newLabels = map[string]string{
 	corev1.LabelFailureDomainBetaZone:   corev1.LabelTopologyZone,
 	corev1.LabelFailureDomainBetaRegion: corev1.LabelTopologyRegion,
@@ -246,7 +246,7 @@ var newLabels = map[string]string{
 	corev1.LabelInstanceType:            corev1.LabelInstanceTypeStable,
 }
 
-// renewed is the affinity with the labels of nodes under their names of now.
+// renewed returns the affinity with node labels under their present names.
 func renewed(a *corev1.VolumeNodeAffinity) *corev1.VolumeNodeAffinity {
 	a = a.DeepCopy()
 	if a == nil || a.Required == nil {

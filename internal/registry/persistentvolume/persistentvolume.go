@@ -21,7 +21,7 @@ var parts = halves.Halves[*corev1.PersistentVolume, corev1.PersistentVolumeSpec,
 	Status: func(v *corev1.PersistentVolume) *corev1.PersistentVolumeStatus { return &v.Status },
 }
 
-// Kind answers with the kind PersistentVolume.
+// Kind returns the kind PersistentVolume.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*corev1.PersistentVolume]{
 		GVK:        corev1.SchemeGroupVersion.WithKind("PersistentVolume"),
@@ -70,7 +70,7 @@ func setDefaults(v *corev1.PersistentVolume) {
 	}
 }
 
-// prepareStatusUpdate dates a change of the phase where the client does not.
+// prepareStatusUpdate sets the time of a phase change if the client does not.
 func prepareStatusUpdate(ctx context.Context, v, old *corev1.PersistentVolume) {
 	parts.PrepareStatusUpdate(ctx, v, old)
 	now, before := v.Status.LastPhaseTransitionTime, old.Status.LastPhaseTransitionTime

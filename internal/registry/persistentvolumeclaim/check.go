@@ -26,7 +26,7 @@ func checkClaim(c *corev1.PersistentVolumeClaim, lenient spec.ClaimLenience) fie
 	return append(faults, spec.CheckClaimSpec(&c.Spec, lenient, field.NewPath("spec"))...)
 }
 
-// lenienceOf says what an update may keep of a stored claim.
+// lenienceOf returns what an update may keep of a stored claim.
 func lenienceOf(old *corev1.PersistentVolumeClaim) spec.ClaimLenience {
 	wrongGroup := func(group *string) bool {
 		return group != nil && *group != "" && len(utilvalidation.IsDNS1123Subdomain(*group)) > 0
@@ -38,8 +38,8 @@ func lenienceOf(old *corev1.PersistentVolumeClaim) spec.ClaimLenience {
 	}
 }
 
-// checkUpdate lets a claim be bound, its storage class be told later, and a bound one ask for more and for other
-// volume attributes.
+// checkUpdate allows a claim to be bound and to get its storage class later, and a bound claim to request more
+// and other volume attributes.
 func checkUpdate(_ context.Context, c, old *corev1.PersistentVolumeClaim) field.ErrorList {
 	faults := validate.MetaUpdate(&c.ObjectMeta, &old.ObjectMeta)
 	faults = append(faults, checkClaim(c, lenienceOf(old))...)
@@ -66,7 +66,7 @@ func checkUpdate(_ context.Context, c, old *corev1.PersistentVolumeClaim) field.
 	return append(faults, checkAttributesClass(c, old, path.Child("volumeAttributesClassName"))...)
 }
 
-// settleClass takes out of the comparison a storage class that was told in the old annotation, or not at all.
+// settleClass removes from the comparison a storage class that was set in the old annotation, or not at all.
 func settleClass(c, old *corev1.PersistentVolumeClaim, now, before *corev1.PersistentVolumeClaimSpec) field.ErrorList {
 	const annotation = corev1.BetaStorageClassAnnotation
 	told, wasTold := old.Annotations[annotation]
@@ -140,7 +140,7 @@ func checkStatusUpdate(_ context.Context, c, old *corev1.PersistentVolumeClaim) 
 	return faults
 }
 
-// checkResource wants storage, or a resource of somebody else's.
+// checkResource requires storage or an extended resource.
 func checkResource(name corev1.ResourceName, path *field.Path) (faults field.ErrorList) {
 	for _, fault := range utilvalidation.IsQualifiedName(string(name)) {
 		faults = append(faults, field.Invalid(path, string(name), fault))

@@ -23,7 +23,7 @@ var parts = halves.Halves[*corev1.PersistentVolumeClaim, corev1.PersistentVolume
 	Status: func(c *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClaimStatus { return &c.Status },
 }
 
-// Kind answers with the kind PersistentVolumeClaim.
+// Kind returns the kind PersistentVolumeClaim.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*corev1.PersistentVolumeClaim]{
 		GVK:        corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"),
@@ -50,7 +50,7 @@ func Kind() registry.Kind {
 		Status: &registry.SubresourceRules[*corev1.PersistentVolumeClaim]{
 			PrepareUpdate: func(ctx context.Context, c, old *corev1.PersistentVolumeClaim) {
 				parts.PrepareStatusUpdate(ctx, c, old)
-				c.Status.HealthStatus = nil // behind a gate that is off by default
+				c.Status.HealthStatus = nil // behind a feature gate that is off by default
 			},
 			ValidateUpdate: checkStatusUpdate,
 		},
@@ -58,7 +58,7 @@ func Kind() registry.Kind {
 	})
 }
 
-// Default fills what the client left out, of a claim and of the template of one.
+// Default sets the defaults of a claim or of a claim template.
 func Default(c *corev1.PersistentVolumeClaim) {
 	spec.DefaultClaimSpec(&c.Spec)
 	validate.RoundUp(c.Status.Capacity)
@@ -80,9 +80,9 @@ func prepareUpdate(ctx context.Context, c, old *corev1.PersistentVolumeClaim) {
 	pairSources(&old.Spec)
 }
 
-// settleSources drops data sources that are not allowed, and lets the old and the new field say the same.
+// settleSources drops data sources that are not allowed, and makes the old and the new field agree.
 func settleSources(s, old *corev1.PersistentVolumeClaimSpec) {
-	// A source in another namespace is behind a gate that is off by default.
+	// A source in another namespace is behind a feature gate that is off by default.
 	if ref := s.DataSourceRef; ref != nil && ref.Namespace != nil && *ref.Namespace != "" && (old == nil || old.DataSourceRef == nil) {
 		s.DataSourceRef = nil
 	}
@@ -114,7 +114,7 @@ func pairSources(s *corev1.PersistentVolumeClaimSpec) {
 	}
 }
 
-// WarnSpec says when a claim at path asks for fractions of a byte.
+// WarnSpec returns warnings if a claim at path requests fractions of a byte.
 func WarnSpec(s *corev1.PersistentVolumeClaimSpec, path *field.Path) (warnings []string) {
 	warn := func(part string, size resource.Quantity) {
 		if size.MilliValue()%1000 != 0 {

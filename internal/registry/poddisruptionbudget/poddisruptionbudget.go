@@ -24,7 +24,7 @@ var parts = halves.Halves[*policyv1.PodDisruptionBudget, policyv1.PodDisruptionB
 	Generation: true,
 }
 
-// Kind answers with the kind PodDisruptionBudget.
+// Kind returns the kind PodDisruptionBudget.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*policyv1.PodDisruptionBudget]{
 		GVK:        policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"),
@@ -55,7 +55,7 @@ func Kind() registry.Kind {
 	})
 }
 
-// checkSpec checks a spec. lenient lets the selector have label values that are none.
+// checkSpec validates a spec. lenient allows invalid label values in the selector.
 func checkSpec(s *policyv1.PodDisruptionBudgetSpec, lenient bool, path *field.Path) (faults field.ErrorList) {
 	if s.MinAvailable != nil && s.MaxUnavailable != nil {
 		faults = append(faults, field.Invalid(path, validate.Shown(s), "minAvailable and maxUnavailable cannot be both set"))

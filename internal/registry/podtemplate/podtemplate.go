@@ -19,7 +19,7 @@ import (
 	"podium.dev/podium/internal/registry/workload"
 )
 
-// Kind answers with the kind PodTemplate.
+// Kind returns the kind PodTemplate.
 func Kind() registry.Kind {
 	path := field.NewPath("template")
 	return registry.Define(registry.Definition[*corev1.PodTemplate]{

@@ -1,5 +1,5 @@
-// Package priorityclass serves scheduling.k8s.io/v1 priorityclasses. The two that Kubernetes itself brings are
-// known here: only they may carry the names and values reserved for the system.
+// Package priorityclass serves scheduling.k8s.io/v1 priorityclasses. It knows Kubernetes' two system classes:
+// only they may have the reserved names and values.
 package priorityclass
 
 import (
@@ -19,8 +19,8 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// SystemPrefix begins the names that only the system's own classes have, HighestUserValue is the greatest
-// value that another class may have, and the two names are those of the system's classes.
+// SystemPrefix is the reserved prefix of the system classes' names, HighestUserValue the highest value of other
+// classes, and the two names are those of the system classes.
 const (
 	SystemPrefix       = "system-"
 	HighestUserValue   = int32(1000000000)
@@ -30,7 +30,7 @@ const (
 	nodeCriticalOffset = 1000
 )
 
-// System answers with the classes that are there in every cluster.
+// System returns the classes that exist in every cluster.
 func System() []*schedulingv1.PriorityClass {
 	class := func(name string, value int32, description string) *schedulingv1.PriorityClass {
 		c := &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: name}, Value: value, Description: description}
@@ -43,7 +43,7 @@ func System() []*schedulingv1.PriorityClass {
 	}
 }
 
-// Kind answers with the kind PriorityClass.
+// Kind returns the kind PriorityClass.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*schedulingv1.PriorityClass]{
 		GVK:        schedulingv1.SchemeGroupVersion.WithKind("PriorityClass"),
@@ -81,7 +81,7 @@ func check(_ context.Context, c *schedulingv1.PriorityClass) field.ErrorList {
 	return append(faults, checkPolicy(c.PreemptionPolicy, field.NewPath("preemptionPolicy"))...)
 }
 
-// notSystem says in what the class differs from the system's class of its name; "" when in nothing.
+// notSystem returns how the class differs from the system class of its name, or "" if it does not.
 func notSystem(c *schedulingv1.PriorityClass) string {
 	for _, system := range System() {
 		switch {

@@ -1,5 +1,5 @@
-// Package proxy serves the subresource "proxy" of Pods, Services and nodes: an HTTP request goes on to what the
-// object stands for, and the answer comes back.
+// Package proxy serves the subresource "proxy" of Pods, Services and nodes. It forwards HTTP requests to what
+// the object stands for.
 package proxy
 
 import (
@@ -16,10 +16,10 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 )
 
-// Locate answers with the address that NAME, NAME:PORT or SCHEME:NAME:PORT stands for, and how to get there.
+// Locate returns the URL that NAME, NAME:PORT or SCHEME:NAME:PORT stands for, and a transport to reach it.
 type Locate func(ctx context.Context, id string) (*url.URL, http.RoundTripper, error)
 
-// REST passes requests on.
+// REST forwards requests.
 type REST struct {
 	options runtime.Object
 	locate  Locate
@@ -27,12 +27,13 @@ type REST struct {
 
 var _ rest.Connecter = &REST{}
 
-// New makes the store of a proxy subresource. options is an empty object of the kind's proxy options.
+// New returns the storage of a proxy subresource. options is an empty object of the kind's proxy options.
 func New(options runtime.Object, locate Locate) *REST {
 	return &REST{options: options, locate: locate}
 }
 
-// PodTransport reaches Pods. What a Pod serves over TLS is not verified: there is nobody who could vouch for it.
+// PodTransport returns a transport to Pods. It does not verify TLS certificates, because no authority vouches
+// for them.
 func PodTransport() http.RoundTripper {
 	return utilnet.SetTransportDefaults(&http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}})
 }
@@ -40,7 +41,7 @@ func PodTransport() http.RoundTripper {
 // New implements rest.Storage.
 func (r *REST) New() runtime.Object { return r.options.DeepCopyObject() }
 
-// Destroy implements rest.Storage; there is nothing to destroy.
+// Destroy implements rest.Storage.
 func (r *REST) Destroy() {}
 
 // ConnectMethods implements rest.Connecter.
@@ -48,7 +49,7 @@ func (r *REST) ConnectMethods() []string {
 	return []string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
 }
 
-// NewConnectOptions implements rest.Connecter: the rest of the path is the path there.
+// NewConnectOptions implements rest.Connecter. The rest of the request's path is the path at the target.
 func (r *REST) NewConnectOptions() (runtime.Object, bool, string) { return r.New(), true, "path" }
 
 // Connect implements rest.Connecter.

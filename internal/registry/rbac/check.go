@@ -11,7 +11,7 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// name lets roles and bindings be called whatever fits into a URL's path: "system:node".
+// name accepts every name that is valid as a path segment, such as "system:node".
 func name(name string, _ bool) []string { return pathsegment.IsValidPathSegmentName(name) }
 
 func checkRole(r *rbacv1.Role) field.ErrorList {
@@ -37,7 +37,7 @@ func checkClusterRole(r, old *rbacv1.ClusterRole) field.ErrorList {
 	return validate.InOrder(faults)
 }
 
-// badSelector says whether a stored role has a selector that a new one must not have.
+// badSelector reports whether a stored role has a selector that a new role must not have.
 func badSelector(r *rbacv1.ClusterRole) bool {
 	if r.AggregationRule == nil {
 		return false
@@ -57,7 +57,7 @@ func checkRules(rules []rbacv1.PolicyRule, namespaced bool) (faults field.ErrorL
 	return faults
 }
 
-// checkRule wants a rule to be about resources or about other URLs, and never about both.
+// checkRule requires that a rule is about either resources or non-resource URLs.
 func checkRule(rule rbacv1.PolicyRule, namespaced bool, path *field.Path) (faults field.ErrorList) {
 	if len(rule.Verbs) == 0 {
 		faults = append(faults, validate.Missing(path.Child("verbs")))
@@ -81,8 +81,8 @@ func checkRule(rule rbacv1.PolicyRule, namespaced bool, path *field.Path) (fault
 	return faults
 }
 
-// checkBinding checks the role bound, of one of the kinds, and to whom. old is what was bound before: another role is
-// another binding.
+// checkBinding validates the role reference, which must be of one of the kinds, and the subjects. old is the
+// stored reference, which must not change.
 func checkBinding(meta field.ErrorList, ref rbacv1.RoleRef, old *rbacv1.RoleRef, subjects []rbacv1.Subject, namespaced bool, kinds ...string) field.ErrorList {
 	at := field.NewPath("roleRef")
 	faults := append(meta, oneOf(ref.APIGroup, at.Child("apiGroup"), rbacv1.GroupName)...)
@@ -138,7 +138,7 @@ func checkSubject(s rbacv1.Subject, namespaced bool, path *field.Path) (faults f
 	return faults
 }
 
-// updated checks the metadata of an object as those of a new one and as those of an updated one.
+// updated validates metadata by the rules for creates and by those for updates.
 func updated(now, old *metav1.ObjectMeta, namespaced bool) field.ErrorList {
 	return append(validate.Meta(now, namespaced, name), validate.MetaUpdate(now, old)...)
 }

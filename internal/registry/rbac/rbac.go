@@ -1,5 +1,5 @@
-// Package rbac serves the four kinds of rbac.authorization.k8s.io/v1: roles and their bindings, in a namespace
-// and for the cluster.
+// Package rbac serves the four kinds of rbac.authorization.k8s.io/v1: roles and role bindings, namespaced and
+// cluster-wide.
 package rbac
 
 import (
@@ -15,7 +15,7 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// Kinds answers with Role, RoleBinding, ClusterRole and ClusterRoleBinding.
+// Kinds returns Role, RoleBinding, ClusterRole and ClusterRoleBinding.
 func Kinds() []registry.Kind {
 	return []registry.Kind{role(), roleBinding(), clusterRole(), clusterRoleBinding()}
 }
@@ -98,7 +98,7 @@ func clusterRoleBinding() registry.Kind {
 	})
 }
 
-// defaultBinding names the group of the role, and of users and groups, where the client left it out.
+// defaultBinding sets missing API groups of the role, users and groups.
 func defaultBinding(ref *rbacv1.RoleRef, subjects []rbacv1.Subject) {
 	if ref.APIGroup == "" {
 		ref.APIGroup = rbacv1.GroupName

@@ -10,7 +10,7 @@ import (
 	"podium.dev/podium/internal/registry/column"
 )
 
-// binding is what the tables of both kinds of binding show.
+// binding is what the tables of both kinds of bindings show.
 type binding struct {
 	name, age string
 	ref       rbacv1.RoleRef

@@ -26,7 +26,7 @@ var parts = halves.Halves[*appsv1.ReplicaSet, appsv1.ReplicaSetSpec, appsv1.Repl
 	Generation: true,
 }
 
-// Kind answers with the kind ReplicaSet.
+// Kind returns the kind ReplicaSet.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*appsv1.ReplicaSet]{
 		GVK:        appsv1.SchemeGroupVersion.WithKind("ReplicaSet"),
@@ -82,7 +82,7 @@ func checkUpdate(_ context.Context, r, old *appsv1.ReplicaSet) field.ErrorList {
 	return append(faults, validate.Immutable(r.Spec.Selector, old.Spec.Selector, path.Child("selector"))...)
 }
 
-// checkSpec checks a spec; old is the stored template, or nil.
+// checkSpec validates a spec. old is the stored template, or nil.
 func checkSpec(s *appsv1.ReplicaSetSpec, old *corev1.PodTemplateSpec, path *field.Path) field.ErrorList {
 	faults := workload.NonNegative(path, workload.Optional("replicas", s.Replicas), workload.Number("minReadySeconds", s.MinReadySeconds))
 	return append(faults, workload.SelectorAndTemplate(s.Selector, &s.Template, old, "deployment", "ReplicaSet", path)...)

@@ -29,7 +29,7 @@ var parts = halves.Halves[*corev1.ReplicationController, corev1.ReplicationContr
 	Generation: true,
 }
 
-// Kind answers with the kind ReplicationController.
+// Kind returns the kind ReplicationController.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*corev1.ReplicationController]{
 		GVK:        corev1.SchemeGroupVersion.WithKind("ReplicationController"),
@@ -76,7 +76,8 @@ func Kind() registry.Kind {
 	})
 }
 
-// setDefaults takes the labels of the template for the selector and for the controller's own, where these are empty.
+// setDefaults copies the template's labels to an empty selector and to the controller's own labels if those are
+// empty.
 func setDefaults(r *corev1.ReplicationController) {
 	if t := r.Spec.Template; t != nil {
 		if t.Labels != nil && len(r.Spec.Selector) == 0 {
@@ -106,7 +107,7 @@ func check(_ context.Context, r *corev1.ReplicationController) field.ErrorList {
 	)
 }
 
-// checkPrefix wants the beginning of a generated name to be that of a DNS name. checkName looks at the whole.
+// checkPrefix requires a generateName that can start a DNS name. checkName checks the whole name.
 func checkPrefix(name string, prefix bool) []string {
 	if !prefix {
 		return nil
@@ -131,7 +132,7 @@ func checkUpdate(_ context.Context, r, old *corev1.ReplicationController) field.
 	)
 }
 
-// checkSpec checks a spec; old is the stored template, or nil.
+// checkSpec validates a spec. old is the stored template, or nil.
 func checkSpec(s *corev1.ReplicationControllerSpec, old *corev1.PodTemplateSpec, path *field.Path) field.ErrorList {
 	selector := labels.Set(s.Selector).AsSelector()
 	faults := validate.Declared(workload.NonNegative(path, workload.Optional("replicas", s.Replicas), workload.Number("minReadySeconds", s.MinReadySeconds))...)

@@ -89,7 +89,7 @@ func checkSelector(s *corev1.ResourceQuotaSpec, path *field.Path) (faults field.
 	return append(faults, checkConflicts(s, scopes, path)...)
 }
 
-// checkOperator wants an operator that goes with the scope and with the values.
+// checkOperator requires an operator that fits the scope and the values.
 func checkOperator(r corev1.ScopedResourceSelectorRequirement, path *field.Path) (faults field.ErrorList) {
 	switch r.ScopeName {
 	case corev1.ResourceQuotaScopeBestEffort, corev1.ResourceQuotaScopeNotBestEffort, corev1.ResourceQuotaScopeTerminating,
@@ -114,7 +114,7 @@ func checkOperator(r corev1.ScopedResourceSelectorRequirement, path *field.Path)
 	return faults
 }
 
-// checkConflicts refuses scopes of which no object is in both.
+// checkConflicts rejects scopes that exclude each other.
 func checkConflicts(s *corev1.ResourceQuotaSpec, scopes []corev1.ResourceQuotaScope, path *field.Path) (faults field.ErrorList) {
 	for _, pair := range [][2]corev1.ResourceQuotaScope{
 		{corev1.ResourceQuotaScopeBestEffort, corev1.ResourceQuotaScopeNotBestEffort},
@@ -127,7 +127,7 @@ func checkConflicts(s *corev1.ResourceQuotaSpec, scopes []corev1.ResourceQuotaSc
 	return faults
 }
 
-// The resources that scopes of Pods and of volume claims can be applied to.
+// The resources to which the scopes of Pods and of volume claims apply.
 var (
 	podCount   = sets.New(corev1.ResourcePods)
 	podCompute = podCount.Union(sets.New(corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceLimitsCPU,
@@ -150,7 +150,7 @@ func known(scope corev1.ResourceQuotaScope) bool {
 	return ok
 }
 
-// unscoped are the resources of the list that the scope cannot be applied to.
+// unscoped returns the resources of the list to which the scope does not apply.
 func unscoped(hard corev1.ResourceList, scope corev1.ResourceQuotaScope) (names []corev1.ResourceName) {
 	allowed, ok := scopes[scope]
 	if !ok {

@@ -23,7 +23,7 @@ var parts = halves.Halves[*corev1.ResourceQuota, corev1.ResourceQuotaSpec, corev
 	Status: func(q *corev1.ResourceQuota) *corev1.ResourceQuotaStatus { return &q.Status },
 }
 
-// Kind answers with the kind ResourceQuota.
+// Kind returns the kind ResourceQuota.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*corev1.ResourceQuota]{
 		GVK:        corev1.SchemeGroupVersion.WithKind("ResourceQuota"),
@@ -64,7 +64,7 @@ func Kind() registry.Kind {
 	})
 }
 
-// warn says, of a new quota, where more may be requested than be allowed.
+// warn warns about a new quota that allows more requests than limits.
 func warn(_ context.Context, q, old *corev1.ResourceQuota) (warnings []string) {
 	if old != nil {
 		return nil
@@ -84,7 +84,7 @@ func warn(_ context.Context, q, old *corev1.ResourceQuota) (warnings []string) {
 	return warnings
 }
 
-// used lists how much there is of what may be, requests and limits apart: "pods: 1/10, requests.cpu: 0/2".
+// used formats used and hard amounts, requests and limits apart: "pods: 1/10, requests.cpu: 0/2".
 func used(s *corev1.ResourceQuotaStatus) (requests, limits string) {
 	var r, l []string
 	for _, name := range slices.Sorted(maps.Keys(s.Hard)) {

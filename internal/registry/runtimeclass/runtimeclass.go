@@ -19,7 +19,7 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// Kind answers with the kind RuntimeClass.
+// Kind returns the kind RuntimeClass.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*nodev1.RuntimeClass]{
 		GVK:      nodev1.SchemeGroupVersion.WithKind("RuntimeClass"),
@@ -53,7 +53,7 @@ func check(_ context.Context, c *nodev1.RuntimeClass) field.ErrorList {
 	return validate.InOrder(checkRest(c), checkHandler(c.Handler, c.Handler))
 }
 
-// checkHandler wants the name of a handler that stays as it was.
+// checkHandler requires a valid and unchanged handler name.
 func checkHandler(now, old string) (faults field.ErrorList) {
 	path := field.NewPath("handler")
 	if now == old {
@@ -81,7 +81,7 @@ func checkRest(c *nodev1.RuntimeClass) field.ErrorList {
 	return faults
 }
 
-// checkOverhead checks what the sandbox costs beside its containers as the limits of a container are checked.
+// checkOverhead validates the overhead of the sandbox by the rules for container limits.
 func checkOverhead(fixed corev1.ResourceList, path *field.Path) (faults field.ErrorList) {
 	base, pages := false, false
 	for name, value := range fixed {

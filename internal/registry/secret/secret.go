@@ -18,7 +18,7 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// Kind answers with the kind Secret.
+// Kind returns the kind Secret.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*corev1.Secret]{
 		GVK:        corev1.SchemeGroupVersion.WithKind("Secret"),
@@ -49,7 +49,7 @@ func Kind() registry.Kind {
 	})
 }
 
-// SetDefaults gives a type, and moves stringData into data, so that it is neither stored nor answered.
+// SetDefaults sets the type, and moves stringData into data, so that it is neither stored nor returned.
 func SetDefaults(s *corev1.Secret) {
 	if s.Type == "" {
 		s.Type = corev1.SecretTypeOpaque
@@ -63,7 +63,7 @@ func SetDefaults(s *corev1.Secret) {
 	s.StringData = nil
 }
 
-// Check answers with all that is wrong with a new Secret.
+// Check returns all errors in a new Secret.
 func Check(s *corev1.Secret) field.ErrorList {
 	faults := validate.Meta(&s.ObjectMeta, true, apivalidation.NameIsDNSSubdomain)
 	path := field.NewPath("data")
@@ -78,7 +78,7 @@ func Check(s *corev1.Secret) field.ErrorList {
 	return append(faults, checkType(s, path)...)
 }
 
-// checkType wants what the secret's type promises to be there.
+// checkType requires the keys that the secret's type defines.
 func checkType(s *corev1.Secret, path *field.Path) field.ErrorList {
 	switch s.Type {
 	case corev1.SecretTypeServiceAccountToken:
@@ -136,7 +136,7 @@ func checkUpdate(_ context.Context, s, old *corev1.Secret) field.ErrorList {
 	return append(faults, Check(s)...)
 }
 
-// warn says when the key of a TLS secret does not go with its certificate.
+// warn warns if the key of a TLS secret does not match its certificate.
 func warn(_ context.Context, s, _ *corev1.Secret) []string {
 	if s.Type != corev1.SecretTypeTLS {
 		return nil

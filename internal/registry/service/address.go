@@ -17,23 +17,23 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 )
 
-// ClusterCIDR is the range that cluster addresses are of, and KubernetesIP the address in it of the service
-// "kubernetes" in the namespace "default": the API server itself.
+// ClusterCIDR is the range of cluster IPs, and KubernetesIP the address in it of the service "kubernetes" in
+// the namespace "default", which is the API server.
 const (
 	ClusterCIDR  = "10.96.0.0/16"
 	KubernetesIP = "10.96.0.1"
 )
 
-// manager is the value of the label that tells the reserved addresses from others.
+// manager is the label value that marks IPAddress objects made here.
 const manager = "ipallocator.k8s.io"
 
-// chosen is how many addresses at the start of the range are left, as long as there are others, to services that
-// ask for a certain one.
+// chosen is the number of addresses at the start of the range that are kept for services that request a
+// particular one, as long as there are others (KEP-3070).
 const chosen = 256
 
 var clusterRange = netip.MustParsePrefix(ClusterCIDR)
 
-// addresses reserves cluster addresses: an address is taken when there is an IPAddress of its name.
+// addresses allocates cluster IPs: an address is in use if there is an IPAddress of its name.
 type addresses struct {
 	lookup func(schema.GroupResource) *genericregistry.Store
 }
@@ -46,7 +46,8 @@ func (a *addresses) store() (*genericregistry.Store, error) {
 	return nil, apierrors.NewInternalError(fmt.Errorf("reserve a cluster IP: %s are not served", resource))
 }
 
-// take reserves the address asked for, or any when none is, and answers with it. A dry run reserves nothing.
+// take allocates the requested address, or any if none is requested, and returns it. A dry run allocates
+// nothing.
 func (a *addresses) take(ctx context.Context, s *corev1.Service, asked string, dry bool) (string, error) {
 	store, err := a.store()
 	if err != nil {
@@ -81,13 +82,13 @@ func (a *addresses) take(ctx context.Context, s *corev1.Service, asked string, d
 
 var errTaken = fmt.Errorf("provided IP is already allocated")
 
-// takeAny tries the addresses from a random one on, those that services ask for by themselves last.
+// takeAny tries the addresses from a random one on. The part that is kept for requested addresses comes last.
 func (a *addresses) takeAny(ctx context.Context, store *genericregistry.Store, s *corev1.Service, dry bool) (string, error) {
 	if dry {
 		return clusterRange.Addr().String(), nil
 	}
 	size := uint32(1) << (clusterRange.Addr().BitLen() - clusterRange.Bits())
-	for _, part := range [][2]uint32{{chosen, size - 1}, {2, chosen}} { // without the network, KubernetesIP and broadcast
+	for _, part := range [][2]uint32{{chosen, size - 1}, {2, chosen}} { // without the network, KubernetesIP and broadcast addresses
 		length := part[1] - part[0]
 		start := rand.Uint32N(length)
 		for i := range length {
@@ -106,7 +107,7 @@ func (a *addresses) takeAny(ctx context.Context, store *genericregistry.Store, s
 	return "", apierrors.NewInternalError(fmt.Errorf("failed to allocate a serviceIP for Service %q: range is full", s.Name))
 }
 
-// nth is the address of the range at a distance from its first.
+// nth returns the n-th address of the range.
 func nth(n uint32) netip.Addr {
 	b := clusterRange.Addr().As4()
 	for i := len(b) - 1; n > 0; i-- {
@@ -120,7 +121,7 @@ func last() netip.Addr {
 	return nth(1<<(clusterRange.Addr().BitLen()-clusterRange.Bits()) - 1)
 }
 
-// create makes the IPAddress that reserves ip for the service. It is errTaken when there is one already.
+// create creates the IPAddress that allocates ip to the service. It returns errTaken if there is one already.
 func create(ctx context.Context, store *genericregistry.Store, s *corev1.Service, ip netip.Addr) error {
 	_, err := store.Create(ctx, &networkingv1.IPAddress{
 		ObjectMeta: metav1.ObjectMeta{
@@ -140,20 +141,20 @@ func create(ctx context.Context, store *genericregistry.Store, s *corev1.Service
 	return err
 }
 
-// giveBack frees an address.
-func (a *addresses) giveBack(ctx context.Context, ip string) error {
+// release frees an address.
+func (a *addresses) release(ctx context.Context, ip string) error {
 	store, err := a.store()
 	if err != nil {
 		return err
 	}
 	_, _, err = store.Delete(clusterScoped(ctx), ip, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("give back cluster IP %s: %w", ip, err)
+		return fmt.Errorf("release cluster IP %s: %w", ip, err)
 	}
 	return nil
 }
 
-// clusterScoped makes of a request for a service one for an object without a namespace.
+// clusterScoped returns a context for a cluster-scoped object, from that of a request for a service.
 func clusterScoped(ctx context.Context) context.Context {
 	return request.WithNamespace(ctx, metav1.NamespaceNone)
 }

@@ -9,8 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 )
 
-// prepareUpdate keeps the old status, and clears what belonged to the old type. A client that changes only the
-// type means that; a field that it changed as well is left for validation to refuse.
+// prepareUpdate keeps the old status and clears what belonged to the old type. A client that changes only the
+// type expects that; a field that it also changed is left for validation to reject.
 func prepareUpdate(_ context.Context, s, old *corev1.Service) {
 	s.Status = old.Status
 	if needsClusterIP(old) && !needsClusterIP(s) {
@@ -35,7 +35,7 @@ func prepareUpdate(_ context.Context, s, old *corev1.Service) {
 	}
 }
 
-// canonicalize clears what an ExternalName service may say but does not keep.
+// canonicalize clears what an ExternalName service may specify but does not store.
 func canonicalize(s *corev1.Service) {
 	if s.Spec.Type == corev1.ServiceTypeExternalName {
 		s.Spec.InternalTrafficPolicy = nil
@@ -63,12 +63,12 @@ func dropBalancer(s, old *corev1.Service) {
 	}
 }
 
-// same says whether both are nil or point to the same value.
+// same reports whether both are nil or point to the same value.
 func same[T comparable](a, b *T) bool {
 	return a == nil && b == nil || a != nil && b != nil && *a == *b
 }
 
-// familyPolicy is "" when the service does not say.
+// familyPolicy returns the policy, or "" if the service has none.
 func familyPolicy(s *corev1.Service) corev1.IPFamilyPolicy {
 	if s.Spec.IPFamilyPolicy == nil {
 		return ""
@@ -76,7 +76,7 @@ func familyPolicy(s *corev1.Service) corev1.IPFamilyPolicy {
 	return *s.Spec.IPFamilyPolicy
 }
 
-// nodePorts are those of the service's ports, the one for health checks aside.
+// nodePorts returns the node ports of the service's ports, without the health check port.
 func nodePorts(s *corev1.Service) sets.Set[int32] {
 	ports := sets.New[int32]()
 	for _, p := range s.Spec.Ports {
@@ -87,8 +87,8 @@ func nodePorts(s *corev1.Service) sets.Set[int32] {
 	return ports
 }
 
-// keepReserved gives the new form of a service what was given to the old one and the client left out, so that
-// a manifest without addresses and ports can be put again and again.
+// keepReserved copies what was allocated to the old service and left out by the client, so that a manifest
+// without addresses and ports can be PUT repeatedly.
 func keepReserved(s, old *corev1.Service) {
 	if needsClusterIP(old) && needsClusterIP(s) {
 		if s.Spec.ClusterIP == "" {
@@ -106,7 +106,7 @@ func keepReserved(s, old *corev1.Service) {
 	}
 }
 
-// keepNodePorts goes by the ports' names. A node port that the client gave to another port is not handed out twice.
+// keepNodePorts matches ports by name. A node port that the client gave to another port is not used twice.
 func keepNodePorts(s, old *corev1.Service) {
 	taken := nodePorts(old).Intersection(nodePorts(s))
 	byName := map[string]int32{}
@@ -121,7 +121,8 @@ func keepNodePorts(s, old *corev1.Service) {
 	}
 }
 
-// pairClusterIPs makes clusterIPs follow clusterIP for clients that know only the latter. old is nil on a create.
+// pairClusterIPs makes clusterIPs follow clusterIP for clients that know only the latter. old is nil for a
+// create.
 func pairClusterIPs(s, old *corev1.Service) {
 	if old == nil {
 		if s.Spec.ClusterIP != "" && len(s.Spec.ClusterIPs) == 0 {

@@ -21,7 +21,7 @@ var (
 	spec = field.NewPath("spec")
 )
 
-// The values that fields with a choice may have, in the order in which messages name them.
+// The valid values of some fields, in the order in which messages list them.
 var (
 	affinities    = []corev1.ServiceAffinity{corev1.ServiceAffinityClientIP, corev1.ServiceAffinityNone}
 	serviceTypes  = []corev1.ServiceType{corev1.ServiceTypeClusterIP, corev1.ServiceTypeExternalName, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeNodePort}
@@ -30,7 +30,7 @@ var (
 	distributions = []string{corev1.ServiceTrafficDistributionPreferClose, corev1.ServiceTrafficDistributionPreferSameZone, corev1.ServiceTrafficDistributionPreferSameNode}
 )
 
-// choice wants a value to be there and to be one of the known.
+// choice requires a value that is one of the known ones.
 func choice[T ~string](value T, known []T, path *field.Path) field.ErrorList {
 	if value == "" {
 		return field.ErrorList{field.Required(path, "")}
@@ -49,7 +49,7 @@ func check(_ context.Context, s *corev1.Service) field.ErrorList {
 	return append(validate.Meta(&s.ObjectMeta, true, apivalidation.NameIsDNSLabel), checkService(s, nil)...)
 }
 
-// checkService checks the whole of a service. old is nil on a create: what it already had is not refused.
+// checkService validates a service. old is nil for a create; values that it already had are accepted.
 func checkService(s, old *corev1.Service) field.ErrorList {
 	faults := checkTopology(s.Annotations)
 	faults = append(faults, checkType(s)...)
@@ -85,7 +85,7 @@ func checkTopology(annotations map[string]string) field.ErrorList {
 		fmt.Sprintf("must match annotations[%s] when both are specified", corev1.DeprecatedAnnotationTopologyAwareHints))}
 }
 
-// checkType checks what depends on the type alone.
+// checkType validates what depends on the type alone.
 func checkType(s *corev1.Service) (faults field.ErrorList) {
 	if len(s.Spec.Ports) == 0 && !headless(s) && s.Spec.Type != corev1.ServiceTypeExternalName {
 		faults = append(faults, field.Required(spec.Child("ports"), ""))
@@ -173,7 +173,7 @@ func checkAffinity(s *corev1.ServiceSpec) field.ErrorList {
 	return faults
 }
 
-// maxAffinitySeconds is a day: longer than that no client is kept at its endpoint.
+// maxAffinitySeconds is one day, the maximum time for which a client is kept at its endpoint.
 const maxAffinitySeconds = 24 * 60 * 60
 
 func checkExternalIPs(s, old *corev1.Service) (faults field.ErrorList) {

@@ -22,8 +22,8 @@ var (
 	knownPolicies = []corev1.IPFamilyPolicy{corev1.IPFamilyPolicyPreferDualStack, corev1.IPFamilyPolicyRequireDualStack, corev1.IPFamilyPolicySingleStack}
 )
 
-// checkClusterIPs checks the cluster addresses and the IP families, which hang together. What old already had is
-// not refused for its form.
+// checkClusterIPs validates the cluster IPs and the IP families, which depend on each other. The form of values
+// that old already had is accepted.
 func checkClusterIPs(s, old *corev1.Service) (faults field.ErrorList) {
 	if !needsClusterIP(s) {
 		return nil
@@ -76,7 +76,7 @@ func checkFamilies(list []corev1.IPFamily) (faults field.ErrorList) {
 	return faults
 }
 
-// checkForm wants addresses, or "None" alone.
+// checkForm requires addresses, or "None" alone.
 func checkForm(list []string, old *corev1.Service) (faults field.ErrorList) {
 	var before []string
 	if old != nil {

@@ -13,7 +13,7 @@ import (
 
 const onlyBalanced = "may only be used when `type` is 'LoadBalancer'"
 
-// checkSourceRanges checks from where a load balancer lets traffic in, in the field or in the older annotation.
+// checkSourceRanges validates the load balancer's source ranges, in the field or in the older annotation.
 func checkSourceRanges(s, old *corev1.Service) (faults field.ErrorList) {
 	if len(s.Spec.LoadBalancerSourceRanges) > 0 {
 		path := spec.Child("LoadBalancerSourceRanges")
@@ -65,7 +65,7 @@ func checkBalancer(s *corev1.Service) field.ErrorList {
 	return nil
 }
 
-// checkBalancerClass checks which implementation the load balancer is of; it stays the same while the type does.
+// checkBalancerClass validates the load balancer's class, which must not change while the type does not.
 func checkBalancerClass(s, old *corev1.Service) (faults field.ErrorList) {
 	path := spec.Child("loadBalancerClass")
 	class := s.Spec.LoadBalancerClass
@@ -116,7 +116,7 @@ func checkInternalTraffic(s *corev1.Service) field.ErrorList {
 	return nil
 }
 
-// checkIngress checks the addresses that a load balancer was given.
+// checkIngress validates the addresses that a load balancer was given.
 func checkIngress(s, old *corev1.Service, path *field.Path) (faults field.ErrorList) {
 	ingress := s.Status.LoadBalancer.Ingress
 	if !balanced(s) && len(ingress) > 0 {

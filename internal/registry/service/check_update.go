@@ -29,7 +29,8 @@ func checkStatusUpdate(_ context.Context, s, old *corev1.Service) field.ErrorLis
 	return append(faults, checkIngress(s, old, field.NewPath("status", "loadBalancer", "ingress"))...)
 }
 
-// checkClusterIPChange lets a second address come and go; the first stays for the life of the service.
+// checkClusterIPChange allows a second address to be added and removed. The first must stay for the life of the
+// service.
 func checkClusterIPChange(s, old *corev1.Service) (faults field.ErrorList) {
 	if headless(old) && headless(s) {
 		return nil
@@ -55,7 +56,7 @@ func checkClusterIPChange(s, old *corev1.Service) (faults field.ErrorList) {
 	return faults
 }
 
-// checkFamilyChange does for IP families what checkClusterIPChange does for addresses.
+// checkFamilyChange applies the rules of checkClusterIPChange to IP families.
 func checkFamilyChange(s, old *corev1.Service) (faults field.ErrorList) {
 	if headless(old) || headless(s) {
 		return nil

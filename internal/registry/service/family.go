@@ -9,11 +9,11 @@ import (
 	netutils "k8s.io/utils/net"
 )
 
-// family is the one IP family that cluster addresses are of.
+// family is the only IP family of cluster IPs.
 const family = corev1.IPv4Protocol
 
-// settleFamilies fills in the families and the family policy that the client left out, and refuses what a
-// cluster with one family does not have. old is nil on a create.
+// settleFamilies sets the families and the family policy that the client left out, and rejects what a
+// single-stack cluster does not have. old is nil for a create.
 func settleFamilies(s, old *corev1.Service) error {
 	if !needsClusterIP(s) {
 		return nil
@@ -24,13 +24,13 @@ func settleFamilies(s, old *corev1.Service) error {
 	}
 	var faults field.ErrorList
 	if old != nil {
-		faults = append(faults, release(s, old)...)
+		faults = append(faults, releaseSecond(s, old)...)
 	}
 	if faults = append(faults, inferFamilies(s)...); len(faults) > 0 {
 		return invalid(s, faults...)
 	}
 	if headless(s) && len(s.Spec.Selector) == 0 {
-		// Nobody knows of which families the endpoints will be that the client makes for it.
+		// The families of endpoints that the client creates itself are unknown.
 		if len(s.Spec.IPFamilies) == 0 {
 			s.Spec.IPFamilies = []corev1.IPFamily{family}
 		}
@@ -63,7 +63,8 @@ func other(f corev1.IPFamily) corev1.IPFamily {
 	return corev1.IPv4Protocol
 }
 
-// settlePolicy fills in the policy: the old one, both families for a headless service without a selector, else one.
+// settlePolicy sets a missing policy: the old one, dual stack for a headless service without a selector, or
+// else single stack.
 func settlePolicy(s, old *corev1.Service) {
 	switch {
 	case s.Spec.IPFamilyPolicy != nil:
@@ -76,9 +77,9 @@ func settlePolicy(s, old *corev1.Service) {
 	}
 }
 
-// release takes a change of the policy to one family as the wish to give up the second, and asks for that change
-// when the second is left out without it.
-func release(s, old *corev1.Service) (faults field.ErrorList) {
+// releaseSecond treats a change of the policy to single stack as the request to release the second address, and
+// requires that change if the second address is left out without it.
+func releaseSecond(s, old *corev1.Service) (faults field.ErrorList) {
 	if familyPolicy(s) == corev1.IPFamilyPolicySingleStack {
 		if slices.Equal(old.Spec.ClusterIPs, s.Spec.ClusterIPs) && len(s.Spec.ClusterIPs) > 1 {
 			s.Spec.ClusterIPs = s.Spec.ClusterIPs[:1]
@@ -97,7 +98,7 @@ func release(s, old *corev1.Service) (faults field.ErrorList) {
 	return faults
 }
 
-// inferFamilies adds the families of the addresses that the client asks for.
+// inferFamilies adds the families of the requested addresses.
 func inferFamilies(s *corev1.Service) (faults field.ErrorList) {
 	if familyPolicy(s) == corev1.IPFamilyPolicySingleStack {
 		const want = "must be 'RequireDualStack' or 'PreferDualStack' when multiple "

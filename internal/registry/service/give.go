@@ -9,8 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// giveNodePorts gives a new service the node ports that it asks for, and any to the ports that do not ask. Ports
-// of one number and different protocols share a node port where they leave it open.
+// giveNodePorts allocates the node ports that a new service requests, and any for the ports without a request.
+// Ports with the same number and different protocols share a node port unless they request one.
 func giveNodePorts(p *ports, s *corev1.Service) error {
 	shared := map[int32]int32{}
 	for i := range s.Spec.Ports {
@@ -36,7 +36,7 @@ func giveNodePorts(p *ports, s *corev1.Service) error {
 	return giveHealthCheck(p, s)
 }
 
-// askedFor is the first node port that a port of the number asks for; 0 when none does.
+// askedFor returns the first node port that a port with the number requests, or 0 if none does.
 func askedFor(number int32, all []corev1.ServicePort) int32 {
 	for _, p := range all {
 		if p.Port == number && p.NodePort != 0 {
@@ -46,7 +46,7 @@ func askedFor(number int32, all []corev1.ServicePort) int32 {
 	return 0
 }
 
-// giveOne takes the node port asked for, or any for 0, and writes it into the port, which is s's i-th.
+// giveOne allocates the requested node port, or any for 0, and sets it in the port, which is the i-th of s.
 func (p *ports) giveOne(s *corev1.Service, i int, asked int32, port *corev1.ServicePort) error {
 	if asked == 0 {
 		any, err := p.takeAny()
@@ -81,8 +81,8 @@ func giveHealthCheck(p *ports, s *corev1.Service) error {
 	return nil
 }
 
-// changeNodePorts gives an updated service the node ports that it asks for and did not have, and any to the ports
-// that do not ask. What it no longer has is freed when the update is stored.
+// changeNodePorts allocates the node ports that an updated service newly requests, and any for the ports
+// without a request. Node ports that it no longer has are released when the update is stored.
 func changeNodePorts(p *ports, s, old *corev1.Service) error {
 	type pair struct {
 		protocol corev1.Protocol

@@ -15,8 +15,8 @@ import (
 	"podium.dev/podium/internal/registry"
 )
 
-// The range of node ports. The first chosenPorts of them are left, as long as there are others, to services that
-// ask for a certain one.
+// The range of node ports. The first chosenPorts of them are kept for services that request a particular one,
+// as long as there are others (KEP-3668).
 const (
 	firstNodePort = int32(30000)
 	lastNodePort  = int32(32767)
@@ -24,10 +24,10 @@ const (
 	chosenPorts   = nodePortCount / 32
 )
 
-// portsKey is where the bitmap of the node ports in use is stored.
+// portsKey is the key under which the bitmap of allocated node ports is stored.
 const portsKey = "/ranges/servicenodeports"
 
-// nodePortRange reserves node ports for the whole cluster: one bitmap in the store says which are in use.
+// nodePortRange allocates node ports for the whole cluster, with one bitmap in the store.
 type nodePortRange struct {
 	store storage.Interface
 }
@@ -36,18 +36,18 @@ func newNodePortRange(env registry.Env) (*nodePortRange, error) {
 	resource := schema.GroupResource{Resource: "servicenodeportallocations"}
 	options, err := env.Options.GetRESTOptions(resource, &corev1.RangeAllocation{})
 	if err != nil {
-		return nil, fmt.Errorf("find out how to store the node ports in use: %w", err)
+		return nil, fmt.Errorf("find the storage of the allocated node ports: %w", err)
 	}
 	newBits := func() runtime.Object { return &corev1.RangeAllocation{} }
 	store, _, err := options.Decorator(options.StorageConfig, portsKey, nil, newBits, newBits, nil, nil, nil)
 	if err != nil {
-		return nil, fmt.Errorf("make the store of the node ports in use: %w", err)
+		return nil, fmt.Errorf("create the store of the allocated node ports: %w", err)
 	}
 	return &nodePortRange{store: store}, nil
 }
 
-// change lets f take and free ports, and stores what comes of it. f may run several times, and nothing is stored
-// when it fails or on a dry run.
+// change lets f allocate and release ports, and stores the result. f may run several times. Nothing is stored
+// if f fails or for a dry run.
 func (r *nodePortRange) change(ctx context.Context, dry bool, f func(*ports) error) error {
 	if dry {
 		bits := &corev1.RangeAllocation{}
@@ -72,8 +72,8 @@ func (r *nodePortRange) update(ctx context.Context, f func(*ports) error) error 
 		}), nil)
 }
 
-// giveBack frees ports.
-func (r *nodePortRange) giveBack(ctx context.Context, list []int32) error {
+// release releases ports.
+func (r *nodePortRange) release(ctx context.Context, list []int32) error {
 	err := r.change(ctx, false, func(p *ports) error {
 		for _, port := range list {
 			p.free(port)
@@ -81,12 +81,12 @@ func (r *nodePortRange) giveBack(ctx context.Context, list []int32) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("give back node ports %v: %w", list, err)
+		return fmt.Errorf("release node ports %v: %w", list, err)
 	}
 	return nil
 }
 
-// set makes the bitmap say that these ports are in use and no others.
+// set makes the bitmap mark exactly these ports.
 func (r *nodePortRange) set(ctx context.Context, used sets.Set[int32]) error {
 	return r.update(ctx, func(p *ports) error {
 		p.used = new(big.Int)
@@ -99,7 +99,7 @@ func (r *nodePortRange) set(ctx context.Context, used sets.Set[int32]) error {
 	})
 }
 
-// ports are the node ports in use at one moment, and those that were taken since.
+// ports are the allocated node ports at one moment, and those allocated since.
 type ports struct {
 	used  *big.Int // bit n is firstNodePort+n
 	fresh []int32
@@ -124,7 +124,7 @@ func (p *ports) free(port int32) {
 
 func inRange(port int32) bool { return port >= firstNodePort && port <= lastNodePort }
 
-// take reserves a certain port.
+// take allocates a particular port.
 func (p *ports) take(port int32) error {
 	if !inRange(port) {
 		return fmt.Errorf("provided port is not in the valid range. The range of valid ports is %d-%d", firstNodePort, lastNodePort)
@@ -137,7 +137,8 @@ func (p *ports) take(port int32) error {
 	return nil
 }
 
-// takeAny reserves the next free port from a random one on, those that services ask for by themselves last.
+// takeAny allocates the next free port from a random one on. The part that is kept for requested ports comes
+// last.
 func (p *ports) takeAny() (int32, error) {
 	for _, part := range [][2]int32{{chosenPorts, nodePortCount}, {0, chosenPorts}} {
 		length := part[1] - part[0]

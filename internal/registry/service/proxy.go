@@ -23,7 +23,7 @@ import (
 	"podium.dev/podium/internal/registry/proxy"
 )
 
-// backends finds a Pod that stands behind a service.
+// backends finds a Pod behind a service.
 type backends struct {
 	env       registry.Env
 	transport http.RoundTripper
@@ -34,8 +34,8 @@ func connect(env registry.Env) (map[string]rest.Storage, error) {
 	return map[string]rest.Storage{"proxy": proxy.New(&corev1.ServiceProxyOptions{}, b.locate)}, nil
 }
 
-// locate answers with the address of a ready Pod of the service. The port is one of the service's, by its name or
-// its number.
+// locate returns the address of a ready Pod of the service. The port is one of the service's ports, by name or
+// by number.
 func (b backends) locate(ctx context.Context, id string) (*url.URL, http.RoundTripper, error) {
 	scheme, name, port, valid := utilnet.SplitSchemeNamePort(id)
 	if !valid {
@@ -86,8 +86,8 @@ func (b backends) slices(ctx context.Context, name string) (found []*discoveryv1
 	return found, nil
 }
 
-// isPod says whether an endpoint is truly a Pod of the request's namespace: whoever can write endpoints must not
-// send the API server anywhere else.
+// isPod reports whether an endpoint is really a Pod of the request's namespace. Otherwise anybody who can write
+// endpoints could direct the API server elsewhere.
 func (b backends) isPod(ctx context.Context, e *discoveryv1.Endpoint) bool {
 	pods := b.env.Lookup(corev1.Resource("pods"))
 	if e.TargetRef == nil || e.TargetRef.Namespace != request.NamespaceValue(ctx) || pods == nil {

@@ -14,12 +14,12 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/request"
 )
 
-// underway is how long a reservation may be without its service: the time that the two writes of a create take
-// in another API server, and plenty.
+// underway is how long an allocation may exist without its service: more than enough for the two writes of a
+// create in another API server.
 const underway = time.Minute
 
-// repair makes the reservations go with the services, once before the first is made since the start: a crash
-// between the two writes of a create or a delete leaves something reserved for nobody.
+// repair makes the allocations match the services, once before the first allocation after a start. A crash
+// between the two writes of a create or a delete leaves an allocation without a service.
 func (r *reservations) repair(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -29,7 +29,7 @@ func (r *reservations) repair(ctx context.Context) error {
 	ctx = request.WithNamespace(context.WithoutCancel(ctx), metav1.NamespaceAll)
 	obj, err := r.services.List(ctx, &metainternal.ListOptions{})
 	if err != nil {
-		return fmt.Errorf("list the services to see what is reserved for them: %w", err)
+		return fmt.Errorf("list the services: %w", err)
 	}
 	list := obj.(*corev1.ServiceList).Items
 	used, names := sets.New[int32](), sets.New[types.NamespacedName]()
@@ -38,7 +38,7 @@ func (r *reservations) repair(ctx context.Context) error {
 		names.Insert(types.NamespacedName{Namespace: list[i].Namespace, Name: list[i].Name})
 	}
 	if err := r.ports.set(ctx, used); err != nil {
-		return fmt.Errorf("store which node ports are in use: %w", err)
+		return fmt.Errorf("store the allocated node ports: %w", err)
 	}
 	if err := r.addresses.sweep(ctx, names); err != nil {
 		return err
@@ -47,7 +47,7 @@ func (r *reservations) repair(ctx context.Context) error {
 	return nil
 }
 
-// sweep frees the addresses of services that are not there.
+// sweep releases the addresses of services that do not exist.
 func (a *addresses) sweep(ctx context.Context, services sets.Set[types.NamespacedName]) error {
 	store, err := a.store()
 	if err != nil {
@@ -55,7 +55,7 @@ func (a *addresses) sweep(ctx context.Context, services sets.Set[types.Namespace
 	}
 	obj, err := store.List(ctx, &metainternal.ListOptions{})
 	if err != nil {
-		return fmt.Errorf("list the IP addresses that are reserved for services: %w", err)
+		return fmt.Errorf("list the allocated IP addresses: %w", err)
 	}
 	for _, ip := range obj.(*networkingv1.IPAddressList).Items {
 		of := ip.Spec.ParentRef
@@ -65,7 +65,7 @@ func (a *addresses) sweep(ctx context.Context, services sets.Set[types.Namespace
 		if services.Has(types.NamespacedName{Namespace: of.Namespace, Name: of.Name}) {
 			continue
 		}
-		if err := a.giveBack(ctx, ip.Name); err != nil {
+		if err := a.release(ctx, ip.Name); err != nil {
 			return err
 		}
 	}

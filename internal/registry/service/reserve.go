@@ -18,9 +18,9 @@ import (
 	"podium.dev/podium/internal/registry"
 )
 
-// reservations gives services their addresses and ports. What is given is reserved in the store before the
-// service is written, so that two API servers never give the same; what a write that fails leaves reserved
-// is given back at once.
+// reservations allocates addresses and ports to services. The allocation is stored before the service is
+// written, so that two API servers never allocate the same. If the write fails, the allocation is released at
+// once.
 type reservations struct {
 	services  *genericregistry.Store
 	addresses *addresses
@@ -30,7 +30,7 @@ type reservations struct {
 	repaired bool
 }
 
-// reserve hooks the reservations into the store of services.
+// reserve installs the allocation hooks in the store of services.
 func reserve(env registry.Env) error {
 	ports, err := newNodePortRange(env)
 	if err != nil {
@@ -43,19 +43,19 @@ func reserve(env registry.Env) error {
 	return nil
 }
 
-// undo gives back what one request reserved.
+// undo releases what one request allocated.
 type undo []func(context.Context) error
 
 func (u undo) run(ctx context.Context, s *corev1.Service) {
-	// The request may be over or cancelled, and what it reserved must go nevertheless.
+	// The request may be over or canceled, but what it allocated must be released nevertheless.
 	ctx = context.WithoutCancel(ctx)
 	var failed []error
 	for _, f := range u {
 		failed = append(failed, f(ctx))
 	}
 	if err := errors.Join(failed...); err != nil {
-		// The service's own outcome is decided; the next start of the API server finds what is left over.
-		klog.FromContext(ctx).Error(err, "Could not give back what was reserved for the service", "service", klog.KObj(s))
+		// The result of the request is decided; the next start of the API server finds what is left over.
+		klog.FromContext(ctx).Error(err, "Failed to release what was allocated to the service", "service", klog.KObj(s))
 	}
 }
 
@@ -88,7 +88,7 @@ func (r *reservations) beginCreate(ctx context.Context, obj runtime.Object, opti
 func (r *reservations) beginUpdate(ctx context.Context, obj, oldObj runtime.Object, options *metav1.UpdateOptions) (genericregistry.FinishFunc, error) {
 	s, old := obj.(*corev1.Service), oldObj.(*corev1.Service)
 	if info, ok := request.RequestInfoFrom(ctx); ok && info.Subresource != "" {
-		// A change of the status reserves nothing, whatever it says of the spec.
+		// A change of the status allocates nothing, whatever its spec says.
 		return func(context.Context, bool) {}, nil
 	}
 	if err := r.repair(ctx); err != nil {
@@ -130,9 +130,9 @@ func (r *reservations) afterDelete(obj runtime.Object, options *metav1.DeleteOpt
 	}
 }
 
-// takeAddress reserves the cluster address that the service asks for, or any.
+// takeAddress allocates the cluster IP that the service requests, or any.
 func (r *reservations) takeAddress(ctx context.Context, s *corev1.Service, dry bool, taken *undo) error {
-	if !needsClusterIP(s) || headless(s) || s.Name == "" { // validation refuses a service without a name
+	if !needsClusterIP(s) || headless(s) || s.Name == "" { // validation rejects a service without a name
 		return nil
 	}
 	asked := ""
@@ -145,12 +145,13 @@ func (r *reservations) takeAddress(ctx context.Context, s *corev1.Service, dry b
 	}
 	s.Spec.ClusterIP, s.Spec.ClusterIPs = given, []string{given}
 	if !dry {
-		*taken = append(*taken, func(ctx context.Context) error { return r.addresses.giveBack(ctx, given) })
+		*taken = append(*taken, func(ctx context.Context) error { return r.addresses.release(ctx, given) })
 	}
 	return nil
 }
 
-// takePorts lets give reserve ports for the service. give may run several times, each time on a service as it was.
+// takePorts lets give allocate ports for the service. give may run several times, each time on the unchanged
+// service.
 func (r *reservations) takePorts(ctx context.Context, s *corev1.Service, dry bool, taken *undo, give func(*ports, *corev1.Service) error) error {
 	if !onNodePorts(s) {
 		return nil
@@ -168,27 +169,27 @@ func (r *reservations) takePorts(ctx context.Context, s *corev1.Service, dry boo
 	}
 	s.Spec.Ports, s.Spec.HealthCheckNodePort = with.Spec.Ports, with.Spec.HealthCheckNodePort
 	if !dry && len(fresh) > 0 {
-		*taken = append(*taken, func(ctx context.Context) error { return r.ports.giveBack(ctx, fresh) })
+		*taken = append(*taken, func(ctx context.Context) error { return r.ports.release(ctx, fresh) })
 	}
 	return nil
 }
 
-// leftBy gives back what old had and s has no more.
+// leftBy returns what old had and s no longer has, to be released.
 func (r *reservations) leftBy(s, old *corev1.Service) (left undo) {
 	if needsClusterIP(old) && !headless(old) && !needsClusterIP(s) {
 		for _, ip := range old.Spec.ClusterIPs {
-			left = append(left, func(ctx context.Context) error { return r.addresses.giveBack(ctx, ip) })
+			left = append(left, func(ctx context.Context) error { return r.addresses.release(ctx, ip) })
 		}
 	}
 	ports := nodePorts(old)
-	if onNodePorts(s) { // else its ports are cleared later on
+	if onNodePorts(s) { // otherwise its ports are cleared later
 		ports = ports.Difference(nodePorts(s))
 	}
 	if needsHealthCheck(old) && !needsHealthCheck(s) {
 		ports.Insert(old.Spec.HealthCheckNodePort)
 	}
 	if ports.Len() > 0 {
-		left = append(left, func(ctx context.Context) error { return r.ports.giveBack(ctx, ports.UnsortedList()) })
+		left = append(left, func(ctx context.Context) error { return r.ports.release(ctx, ports.UnsortedList()) })
 	}
 	return left
 }

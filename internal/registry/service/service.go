@@ -1,5 +1,5 @@
-// Package service serves core/v1 services. A service is given a cluster address and, where its type asks for
-// them, node ports, both reserved before it is stored and given back when it is gone.
+// Package service serves core/v1 services. A service gets a cluster IP and, depending on its type, node ports.
+// Both are allocated before it is stored and released when it is deleted.
 package service
 
 import (
@@ -12,7 +12,7 @@ import (
 	"podium.dev/podium/internal/registry"
 )
 
-// Kind answers with the kind Service.
+// Kind returns the kind Service.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*corev1.Service]{
 		GVK:        corev1.SchemeGroupVersion.WithKind("Service"),
@@ -51,7 +51,7 @@ func headless(s *corev1.Service) bool {
 	return len(s.Spec.ClusterIPs) == 1 && s.Spec.ClusterIPs[0] == corev1.ClusterIPNone
 }
 
-// needsClusterIP says whether the service has a place for a cluster address, be it "None".
+// needsClusterIP reports whether the service has a cluster IP, which may be "None".
 func needsClusterIP(s *corev1.Service) bool { return s.Spec.Type != corev1.ServiceTypeExternalName }
 
 func onNodePorts(s *corev1.Service) bool {
@@ -60,18 +60,18 @@ func onNodePorts(s *corev1.Service) bool {
 
 func balanced(s *corev1.Service) bool { return s.Spec.Type == corev1.ServiceTypeLoadBalancer }
 
-// givesNodePorts says whether every port of the service is to have a node port.
+// givesNodePorts reports whether every port of the service gets a node port.
 func givesNodePorts(s *corev1.Service) bool {
 	give := s.Spec.AllocateLoadBalancerNodePorts
 	return s.Spec.Type == corev1.ServiceTypeNodePort || balanced(s) && (give == nil || *give)
 }
 
-// needsHealthCheck says whether nodes answer on a port of their own if they have an endpoint of the service.
+// needsHealthCheck reports whether nodes serve a health check port for the service.
 func needsHealthCheck(s *corev1.Service) bool {
 	return balanced(s) && s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
 
-// external says whether the service can be reached from outside.
+// external reports whether the service can be reached from outside the cluster.
 func external(s *corev1.Service) bool {
 	return onNodePorts(s) || s.Spec.Type == corev1.ServiceTypeClusterIP && len(s.Spec.ExternalIPs) > 0
 }

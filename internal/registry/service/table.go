@@ -38,7 +38,7 @@ func table() *registry.Table[*corev1.Service] {
 	}
 }
 
-// outside says by which addresses the service is reached from outside.
+// outside formats the addresses at which the service can be reached from outside the cluster.
 func outside(s *corev1.Service) string {
 	switch s.Spec.Type {
 	case corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort:

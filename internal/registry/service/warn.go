@@ -9,7 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// warn says what of the service is ignored, out of use, or written in an unusual way.
+// warn returns warnings about ignored, deprecated or unusual fields of the service.
 func warn(_ context.Context, s, _ *corev1.Service) (warnings []string) {
 	say := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
 	spec := field.NewPath("spec")

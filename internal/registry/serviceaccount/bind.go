@@ -16,7 +16,7 @@ import (
 	"podium.dev/podium/internal/registry"
 )
 
-// bind finds the object that the token is to end with. It is nil when ref is.
+// bind returns the object that the token is bound to, or nil if ref is nil.
 func (r *tokenREST) bind(ctx context.Context, account, namespace string, ref *authenticationv1.BoundObjectReference) (*registry.BoundObject, error) {
 	if ref == nil {
 		return nil, nil
@@ -64,8 +64,8 @@ func cannotBind(gvk schema.GroupVersionKind) error {
 	return apierrors.NewBadRequest(fmt.Sprintf("cannot bind token to object of type %s", gvk.String()))
 }
 
-// addNode names the node that the Pod is on. A node that is gone is named without its uid, so that who reads
-// the token still sees where the Pod was.
+// addNode records the node of the Pod. If the node does not exist, only its name is recorded, so that readers
+// of the token still see where the Pod was.
 func (r *tokenREST) addNode(ctx context.Context, bound *registry.BoundObject, name string) error {
 	if name == "" {
 		return nil
@@ -82,7 +82,7 @@ func (r *tokenREST) addNode(ctx context.Context, bound *registry.BoundObject, na
 	return nil
 }
 
-// find reads an object of the core group from its own store. The error is NotFound when it is not there.
+// find reads an object of the core group from its own store. The error is NotFound if it does not exist.
 func find[T runtime.Object](ctx context.Context, env registry.Env, resource, namespace, name string) (obj T, err error) {
 	store := env.Lookup(corev1.Resource(resource))
 	if store == nil {

@@ -17,10 +17,10 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// enforceMountableSecrets is the annotation that once held Pods to the account's own secrets.
+// enforceMountableSecrets is the deprecated annotation that restricts Pods to the account's own secrets.
 const enforceMountableSecrets = "kubernetes.io/enforce-mountable-secrets"
 
-// Kind answers with the kind ServiceAccount.
+// Kind returns the kind ServiceAccount.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*corev1.ServiceAccount]{
 		GVK:        corev1.SchemeGroupVersion.WithKind("ServiceAccount"),
@@ -49,7 +49,7 @@ func Kind() registry.Kind {
 	})
 }
 
-// keepSecretNames drops all of a secret's reference but its name: it is in the account's own namespace.
+// keepSecretNames reduces references to secrets to their names: they are in the account's own namespace.
 func keepSecretNames(sa *corev1.ServiceAccount) {
 	for i, s := range sa.Secrets {
 		sa.Secrets[i] = corev1.ObjectReference{Name: s.Name}

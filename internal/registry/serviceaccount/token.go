@@ -19,7 +19,7 @@ import (
 	"podium.dev/podium/internal/registry"
 )
 
-// defaultLifeSeconds is the life of a token when the request does not say; the others are its bounds.
+// defaultLifeSeconds is the lifetime of a token if the request does not specify it. The others are the bounds.
 const (
 	defaultLifeSeconds = int64(60 * 60)
 	minLifeSeconds     = int64(10 * 60)
@@ -45,13 +45,13 @@ func (r *tokenREST) New() runtime.Object { return &authenticationv1.TokenRequest
 // Destroy implements rest.Storage.
 func (r *tokenREST) Destroy() {}
 
-// GroupVersionKind implements rest.GroupVersionKindProvider: a TokenRequest is not of the core group.
+// GroupVersionKind implements rest.GroupVersionKindProvider. A TokenRequest is not in the core group.
 func (r *tokenREST) GroupVersionKind(schema.GroupVersion) schema.GroupVersionKind {
 	return tokenRequest
 }
 
-// PreserveRequestObjectMetaSystemFieldsOnSubresourceCreate implements rest.SubresourceObjectMetaPreserver: the
-// request's uid says which service account is meant.
+// PreserveRequestObjectMetaSystemFieldsOnSubresourceCreate implements rest.SubresourceObjectMetaPreserver. The
+// UID in the request identifies the service account.
 func (r *tokenREST) PreserveRequestObjectMetaSystemFieldsOnSubresourceCreate() bool { return true }
 
 // Create implements rest.NamedCreater for the service account of that name.
@@ -102,7 +102,7 @@ func conflict(resource, name string, err error) error {
 	return apierrors.NewConflict(schema.GroupResource{Group: tokenRequest.Group, Resource: resource}, name, err)
 }
 
-// matchesURL wants the metadata that the request names to be that of the URL.
+// matchesURL requires that the metadata in the request match the URL.
 func matchesURL(req *authenticationv1.TokenRequest, namespace, name string) field.ErrorList {
 	if req.Name != "" && req.Name != name {
 		return field.ErrorList{field.Invalid(field.NewPath("metadata", "name"), req.Name, "must match the service account name if specified")}
@@ -113,7 +113,7 @@ func matchesURL(req *authenticationv1.TokenRequest, namespace, name string) fiel
 	return nil
 }
 
-// complete fills in what the request leaves to the server and clears what only the server says.
+// complete sets what the request leaves to the server and clears what only the server may set.
 func complete(req *authenticationv1.TokenRequest, sa *corev1.ServiceAccount, audiences []string, now time.Time) {
 	req.Name, req.Namespace, req.UID = sa.Name, sa.Namespace, sa.UID
 	req.CreationTimestamp = metav1.NewTime(now)
@@ -142,7 +142,7 @@ func checkTokenRequest(req *authenticationv1.TokenRequest) (faults field.ErrorLi
 	return faults
 }
 
-// webhook says whether a token is to be bound to the configuration of an admission webhook.
+// webhook reports whether a token is to be bound to the configuration of an admission webhook.
 func webhook(ref *authenticationv1.BoundObjectReference) bool {
 	if ref == nil || ref.APIVersion != admissionregistrationv1.SchemeGroupVersion.String() {
 		return false

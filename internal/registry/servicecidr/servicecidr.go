@@ -19,7 +19,7 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// Kind answers with the kind ServiceCIDR.
+// Kind returns the kind ServiceCIDR.
 func Kind() registry.Kind {
 	h := halves.Halves[*networkingv1.ServiceCIDR, networkingv1.ServiceCIDRSpec, networkingv1.ServiceCIDRStatus]{
 		Spec:   func(c *networkingv1.ServiceCIDR) *networkingv1.ServiceCIDRSpec { return &c.Spec },
@@ -81,7 +81,7 @@ func checkSpec(s *networkingv1.ServiceCIDRSpec) (faults field.ErrorList) {
 	return faults
 }
 
-// checkUpdate lets a range of the other family be added, and nothing be changed.
+// checkUpdate allows a range of the other family to be added, and no other change.
 func checkUpdate(_ context.Context, c, old *networkingv1.ServiceCIDR) field.ErrorList {
 	faults := validate.MetaUpdate(&c.ObjectMeta, &old.ObjectMeta)
 	now, before := c.Spec.CIDRs, old.Spec.CIDRs

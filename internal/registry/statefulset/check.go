@@ -18,8 +18,8 @@ import (
 	"podium.dev/podium/internal/registry/workload"
 )
 
-// tolerated says what an update may keep of a set that was stored before a rule was there, or that cannot be
-// changed any more. old is the stored template.
+// tolerated defines what an update may keep of a stored set that violates a newer rule or can no longer be
+// changed. old is the stored template.
 type tolerated struct {
 	serviceName, claims, template bool
 	old                           *corev1.PodTemplateSpec
@@ -82,7 +82,8 @@ func checkSpec(s *appsv1.StatefulSetSpec, keep tolerated, path *field.Path) fiel
 	return append(faults, workload.RunsForEver(&s.Template, "StatefulSet", path.Child("template"))...)
 }
 
-// checkTemplate checks the template as its Pods will be: the controller names them, and mounts the claims.
+// checkTemplate validates the template in the form of its Pods: the controller sets their names and mounts the
+// claims.
 func checkTemplate(s *appsv1.StatefulSetSpec, selector labels.Selector, keep tolerated, path *field.Path) field.ErrorList {
 	template := s.Template.DeepCopy()
 	template.Spec.Subdomain, template.Spec.Hostname = "", ""
@@ -93,14 +94,14 @@ func checkTemplate(s *appsv1.StatefulSetSpec, selector labels.Selector, keep tol
 	if !keep.template {
 		faults = append(faults, spec.CheckTemplate(template, keep.old, path)...)
 	}
-	// Kubernetes checks these a second time, and reports them so.
+	// Kubernetes validates these twice and reports both.
 	annotations := path.Child("annotations")
 	faults = append(faults, metav1validation.ValidateLabels(template.Labels, path.Child("labels"))...)
 	faults = append(faults, apivalidation.ValidateAnnotations(template.Annotations, annotations)...)
 	return append(faults, spec.CheckAnnotations(template.Annotations, &template.Spec, spec.LenienceOfTemplate(keep.old), annotations)...)
 }
 
-// volumes are those of the claims, and those of the template that no claim stands for.
+// volumes returns the volumes of the claims, and those of the template that no claim replaces.
 func volumes(s *appsv1.StatefulSetSpec) (list []corev1.Volume) {
 	claims := sets.New[string]()
 	for _, c := range s.VolumeClaimTemplates {

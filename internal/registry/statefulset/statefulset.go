@@ -26,7 +26,7 @@ var parts = halves.Halves[*appsv1.StatefulSet, appsv1.StatefulSetSpec, appsv1.St
 	Generation: true,
 }
 
-// Kind answers with the kind StatefulSet.
+// Kind returns the kind StatefulSet.
 func Kind() registry.Kind {
 	return registry.Define(registry.Definition[*appsv1.StatefulSet]{
 		GVK:        appsv1.SchemeGroupVersion.WithKind("StatefulSet"),
@@ -67,7 +67,7 @@ func Kind() registry.Kind {
 	})
 }
 
-// defaultHistory is how many old revisions are kept when the set does not say.
+// defaultHistory is the number of old revisions that are kept if the set does not specify it.
 const defaultHistory = int32(10)
 
 func setDefaults(s *appsv1.StatefulSet) {

@@ -20,7 +20,7 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// Kind answers with the kind StorageClass.
+// Kind returns the kind StorageClass.
 func Kind() registry.Kind {
 	doc := storagev1.StorageClass{}.SwaggerDoc()
 	return registry.Define(registry.Definition[*storagev1.StorageClass]{
@@ -70,10 +70,10 @@ func row(c *storagev1.StorageClass) ([]any, []metav1.TableRowCondition) {
 	return []any{c.Name, c.Provisioner, policy, mode, expands, column.Since(c.CreationTimestamp)}, nil
 }
 
-// defaultAnnotations mark a class for the claims that name none. Of several marked ones it is the newest.
+// defaultAnnotations mark the class of claims that name none. Of several marked classes the newest applies.
 var defaultAnnotations = []string{"storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"}
 
-// markDefault says in a list which class is the default.
+// markDefault marks the default class in a list.
 func markDefault(rows []metav1.TableRow) {
 	var first *storagev1.StorageClass
 	at := 0
@@ -101,7 +101,7 @@ func marked(c *storagev1.StorageClass) bool {
 	return false
 }
 
-// warn says of labels of nodes that have a newer name.
+// warn warns about deprecated node labels.
 func warn(_ context.Context, c, _ *storagev1.StorageClass) (warnings []string) {
 	for i, term := range c.AllowedTopologies {
 		for j, e := range term.MatchLabelExpressions {
@@ -139,9 +139,9 @@ func checkModes(c *storagev1.StorageClass) (faults field.ErrorList) {
 	return faults
 }
 
-// checkTopologies wants terms that differ, with keys that differ, with values that differ.
+// checkTopologies requires terms, keys and values without duplicates.
 func checkTopologies(terms []corev1.TopologySelectorTerm, path *field.Path) (faults field.ErrorList) {
-	// Kubernetes starts out with an empty entry for each term, so that an empty term always is a duplicate.
+	// Kubernetes starts with an empty entry for each term, so that an empty term is always a duplicate.
 	before := make([]map[string]sets.Set[string], len(terms))
 	for i, term := range terms {
 		at := path.Index(i).Child("matchLabelExpressions")

@@ -7,7 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// DataKey checks a key of a ConfigMap's or Secret's data.
+// DataKey validates a key in the data of a ConfigMap or Secret.
 func DataKey(data *field.Path, key string) (faults field.ErrorList) {
 	for _, fault := range utilvalidation.IsConfigMapKey(key) {
 		faults = append(faults, field.Invalid(data.Key(key), key, fault))
@@ -17,10 +17,10 @@ func DataKey(data *field.Path, key string) (faults field.ErrorList) {
 
 const frozenMessage = "field is immutable when `immutable` is set"
 
-// Frozen says whether a stored ConfigMap or Secret was made immutable.
+// Frozen reports whether a stored ConfigMap or Secret was made immutable.
 func Frozen(immutable *bool) bool { return immutable != nil && *immutable }
 
-// StillFrozen wants what was frozen to stay so.
+// StillFrozen requires that an immutable object stays immutable.
 func StillFrozen(immutable *bool) field.ErrorList {
 	if Frozen(immutable) {
 		return nil
@@ -28,7 +28,7 @@ func StillFrozen(immutable *bool) field.ErrorList {
 	return field.ErrorList{field.Forbidden(field.NewPath("immutable"), frozenMessage)}
 }
 
-// FrozenField wants a field of a frozen object to be as it was.
+// FrozenField requires that a field of an immutable object is unchanged.
 func FrozenField(now, old any, name string) field.ErrorList {
 	if reflect.DeepEqual(now, old) {
 		return nil

@@ -2,13 +2,13 @@ package validate
 
 import "k8s.io/apimachinery/pkg/util/validation/field"
 
-// Kubernetes checks most fields by hand and others by rules declared on its types. The faults that the declared
-// rules find come last, whatever their path. A kind that has both marks the latter with Declared and puts all
-// together with InOrder.
+// Kubernetes validates most fields by hand and others by rules declared on its types. The errors of declared
+// rules come last, whatever their path. A kind that has both marks the latter with Declared and combines all
+// with InOrder.
 
 const declared = "declared"
 
-// Declared marks faults as found by a declared rule.
+// Declared marks errors as found by a declared rule.
 func Declared(faults ...*field.Error) field.ErrorList {
 	for _, f := range faults {
 		f.Origin = declared
@@ -16,10 +16,10 @@ func Declared(faults ...*field.Error) field.ErrorList {
 	return faults
 }
 
-// Missing is the fault of a value that a declared rule wants to be there.
+// Missing returns the error of a value that a declared rule requires.
 func Missing(path *field.Path) *field.Error { return Declared(field.Required(path, ""))[0] }
 
-// InOrder puts faults together, those of declared rules last.
+// InOrder concatenates errors, those of declared rules last.
 func InOrder(parts ...field.ErrorList) (faults field.ErrorList) {
 	var last field.ErrorList
 	for _, part := range parts {
@@ -34,8 +34,8 @@ func InOrder(parts ...field.ErrorList) (faults field.ErrorList) {
 	return append(faults, last...)
 }
 
-// Kept is about the faults found within a field that must stay as it was: when it changed, the declared rules look no
-// further, and what the older ones found stands in its place.
+// Kept adjusts the errors found within an immutable field: if it changed, declared rules are skipped, and the
+// errors of the handwritten rules take their place.
 func Kept(changed bool, faults field.ErrorList) field.ErrorList {
 	if changed {
 		for _, f := range faults {

@@ -6,13 +6,13 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// How many parameters a driver may be given, and how many bytes in all.
+// The maximum number of a driver's parameters, and their maximum total size in bytes.
 const (
 	maxDriverParameters     = 512
 	maxDriverParameterBytes = 256 << 10
 )
 
-// DriverName wants the name of a driver of volumes.
+// DriverName requires the name of a volume driver.
 func DriverName(name string, path *field.Path) field.ErrorList {
 	if name == "" {
 		return field.ErrorList{Missing(path)}
@@ -20,7 +20,7 @@ func DriverName(name string, path *field.Path) field.ErrorList {
 	return QualifiedName(strings.ToLower(name), path)
 }
 
-// DriverParameters wants parameters for a driver of volumes to have names, and not to be too many.
+// DriverParameters requires that the parameters of a volume driver have names and are within the limits.
 func DriverParameters(parameters map[string]string, path *field.Path) (faults field.ErrorList) {
 	if len(parameters) > maxDriverParameters {
 		return field.ErrorList{field.TooLong(path, "", maxDriverParameters)}

@@ -10,7 +10,8 @@ import (
 	"podium.dev/podium/internal/registry/fault"
 )
 
-// Same wants a field to be as it was, in the words of Kubernetes' declared rules, which do not repeat the value.
+// Same requires an unchanged field, with the message of Kubernetes' declared rules, which does not contain the
+// value.
 func Same(now, old any, path *field.Path) field.ErrorList {
 	if apiequality.Semantic.DeepEqual(now, old) {
 		return nil
@@ -18,7 +19,8 @@ func Same(now, old any, path *field.Path) field.ErrorList {
 	return Declared(field.Invalid(path, nil, apivalidation.FieldImmutableErrorMsg))
 }
 
-// Immutable wants a field to be as it was, in the words of Kubernetes' other rules, which repeat the value.
+// Immutable requires an unchanged field, with the message of Kubernetes' handwritten rules, which contains the
+// value.
 func Immutable(now, old any, path *field.Path) field.ErrorList {
 	if apiequality.Semantic.DeepEqual(now, old) {
 		return nil
@@ -26,7 +28,7 @@ func Immutable(now, old any, path *field.Path) field.ErrorList {
 	return field.ErrorList{field.Invalid(path, Shown(now), apivalidation.FieldImmutableErrorMsg)}
 }
 
-// Shown is a value in the form that Kubernetes shows it in: see fault.GoView.
+// Shown returns a value in the form in which Kubernetes shows it; see fault.GoView.
 func Shown(value any) any {
 	t := reflect.TypeOf(value)
 	for t != nil && (t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice) {

@@ -9,7 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// IntOrPercent wants a number of zero or more, or a percentage. The value of a nil pointer is zero.
+// IntOrPercent requires a non-negative number or a percentage. The value of a nil pointer is zero.
 func IntOrPercent(value intstr.IntOrString, path *field.Path) (faults field.ErrorList) {
 	if value.Type == intstr.Int {
 		return NonNegative(value.IntVal, path)
@@ -20,7 +20,7 @@ func IntOrPercent(value intstr.IntOrString, path *field.Path) (faults field.Erro
 	return faults
 }
 
-// AtMost100Percent refuses a percentage of more than the whole.
+// AtMost100Percent rejects a percentage above 100.
 func AtMost100Percent(value intstr.IntOrString, path *field.Path) field.ErrorList {
 	if percent, ok := percentage(value); !ok || percent <= 100 {
 		return nil
@@ -28,7 +28,7 @@ func AtMost100Percent(value intstr.IntOrString, path *field.Path) field.ErrorLis
 	return field.ErrorList{field.Invalid(path, value, "must not be greater than 100%")}
 }
 
-// IsZero says whether the number or the percentage is nothing.
+// IsZero reports whether the number or the percentage is zero.
 func IsZero(value intstr.IntOrString) bool {
 	if percent, ok := percentage(value); ok {
 		return percent == 0
@@ -44,7 +44,7 @@ func percentage(value intstr.IntOrString) (int, bool) {
 	return percent, err == nil
 }
 
-// OrZero is what a pointer points to, or zero.
+// OrZero returns what a pointer points to, or zero.
 func OrZero(value *intstr.IntOrString) intstr.IntOrString {
 	if value == nil {
 		return intstr.IntOrString{}

@@ -10,21 +10,21 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// Meta answers with every fault in the metadata of a new object. name says what a name of the kind looks like.
+// Meta returns all errors in the metadata of a new object. name is the kind's rule for names.
 func Meta(meta *metav1.ObjectMeta, namespaced bool, name apivalidation.ValidateNameFunc) field.ErrorList {
 	path := field.NewPath("metadata")
 	faults := apivalidation.ValidateObjectMeta(meta, namespaced, name, path)
 	return append(faults, finalizers(meta.Finalizers, path.Child("finalizers"))...)
 }
 
-// MetaUpdate answers with every fault in a change of an object's metadata.
+// MetaUpdate returns all errors in a change of an object's metadata.
 func MetaUpdate(meta, old *metav1.ObjectMeta) field.ErrorList {
 	path := field.NewPath("metadata")
 	faults := apivalidation.ValidateObjectMetaUpdate(meta, old, path)
 	return append(faults, finalizers(meta.Finalizers, path.Child("finalizers"))...)
 }
 
-// standardFinalizers are those that need no domain before them.
+// standardFinalizers are the finalizers that need no domain.
 var standardFinalizers = []string{string(corev1.FinalizerKubernetes), metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents}
 
 func finalizers(names []string, path *field.Path) (faults field.ErrorList) {
@@ -34,7 +34,7 @@ func finalizers(names []string, path *field.Path) (faults field.ErrorList) {
 	return faults
 }
 
-// KubeFinalizer wants a finalizer without a domain to be one that Kubernetes knows.
+// KubeFinalizer requires that a finalizer without a domain is one of Kubernetes'.
 func KubeFinalizer(name string, path *field.Path) field.ErrorList {
 	if strings.Contains(name, "/") || slices.Contains(standardFinalizers, name) {
 		return nil

@@ -8,22 +8,22 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// Label wants a DNS label.
+// Label requires a DNS label.
 func Label(value string, path *field.Path) field.ErrorList {
 	return refuse(value, path, utilvalidation.IsDNS1123Label(value))
 }
 
-// Subdomain wants DNS labels with dots between them.
+// Subdomain requires DNS labels separated by dots.
 func Subdomain(value string, path *field.Path) field.ErrorList {
 	return refuse(value, path, utilvalidation.IsDNS1123Subdomain(value))
 }
 
-// QualifiedName wants a name, with or without a domain before it.
+// QualifiedName requires a name with or without a domain prefix.
 func QualifiedName(value string, path *field.Path) field.ErrorList {
 	return refuse(value, path, utilvalidation.IsQualifiedName(value))
 }
 
-// CSIDriver wants the name of a CSI driver.
+// CSIDriver requires the name of a CSI driver.
 func CSIDriver(name string, path *field.Path) (faults field.ErrorList) {
 	if name == "" {
 		return field.ErrorList{field.Required(path, "")}
@@ -36,7 +36,7 @@ func CSIDriver(name string, path *field.Path) (faults field.ErrorList) {
 
 const maxCSIDriver = 63
 
-// refuse makes a fault of the value for each reason.
+// refuse returns an error about the value for each reason.
 func refuse(value string, path *field.Path, reasons []string) (faults field.ErrorList) {
 	for _, reason := range reasons {
 		faults = append(faults, field.Invalid(path, value, reason))
@@ -44,7 +44,7 @@ func refuse(value string, path *field.Path, reasons []string) (faults field.Erro
 	return faults
 }
 
-// Segment wants a name that fits into a URL's path.
+// Segment requires a name that is valid as a path segment.
 func Segment(value string, path *field.Path) field.ErrorList {
 	if value == "" {
 		return field.ErrorList{field.Required(path, "")}
@@ -52,7 +52,7 @@ func Segment(value string, path *field.Path) field.ErrorList {
 	return refuse(value, path, segment.IsValidPathSegmentName(value))
 }
 
-// DeclaredSegment is Segment for a field whose presence is wanted by a declared rule.
+// DeclaredSegment is Segment for a field that a declared rule requires.
 func DeclaredSegment(value string, path *field.Path) field.ErrorList {
 	if value == "" {
 		return field.ErrorList{Missing(path)}

@@ -2,7 +2,7 @@ package validate
 
 import "sort"
 
-// oldNodeLabels are labels of nodes that have a newer name, or none any more.
+// oldNodeLabels maps deprecated node labels to their warnings.
 var oldNodeLabels = map[string]string{
 	"beta.kubernetes.io/arch":                       `deprecated since v1.14; use "kubernetes.io/arch" instead`,
 	"beta.kubernetes.io/os":                         `deprecated since v1.14; use "kubernetes.io/os" instead`,
@@ -14,7 +14,7 @@ var oldNodeLabels = map[string]string{
 	"node-role.kubernetes.io/master":                `use "node-role.kubernetes.io/control-plane" instead`,
 }
 
-// OldNodeLabels answers with what to say of each label of a node selector that has had its day.
+// OldNodeLabels returns a warning for each deprecated label in a node selector.
 func OldNodeLabels(selector map[string]string) (warnings []string) {
 	for label := range selector {
 		if w, old := OldNodeLabel(label); old {
@@ -25,7 +25,7 @@ func OldNodeLabels(selector map[string]string) (warnings []string) {
 	return warnings
 }
 
-// OldNodeLabel answers with what to say of a label of nodes, and whether there is anything to say.
+// OldNodeLabel returns the warning about a node label, and whether it is deprecated.
 func OldNodeLabel(label string) (warning string, old bool) {
 	warning, old = oldNodeLabels[label]
 	return warning, old

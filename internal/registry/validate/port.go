@@ -13,7 +13,7 @@ import (
 
 var protocols = []corev1.Protocol{corev1.ProtocolSCTP, corev1.ProtocolTCP, corev1.ProtocolUDP}
 
-// Protocol wants TCP, UDP or SCTP.
+// Protocol requires TCP, UDP or SCTP.
 func Protocol(protocol corev1.Protocol, path *field.Path) field.ErrorList {
 	if protocol == "" {
 		return field.ErrorList{field.Required(path, "")}
@@ -21,7 +21,7 @@ func Protocol(protocol corev1.Protocol, path *field.Path) field.ErrorList {
 	return KnownProtocol(protocol, path)
 }
 
-// KnownProtocol is Protocol for a field where a missing value is not a fault of its own kind.
+// KnownProtocol is Protocol for a field whose absence is not an error of its own.
 func KnownProtocol(protocol corev1.Protocol, path *field.Path) field.ErrorList {
 	if slices.Contains(protocols, protocol) {
 		return nil
@@ -29,7 +29,7 @@ func KnownProtocol(protocol corev1.Protocol, path *field.Path) field.ErrorList {
 	return field.ErrorList{field.NotSupported(path, protocol, protocols)}
 }
 
-// PortNumberOrName wants the number of a port, or a name as containers give to theirs.
+// PortNumberOrName requires a port number, or a name as containers give to their ports.
 func PortNumberOrName(port intstr.IntOrString, path *field.Path) (faults field.ErrorList) {
 	if port.Type == intstr.Int {
 		for _, fault := range utilvalidation.IsValidPortNum(port.IntValue()) {
@@ -43,7 +43,7 @@ func PortNumberOrName(port intstr.IntOrString, path *field.Path) (faults field.E
 	return faults
 }
 
-// EndpointIP wants an address that traffic can be sent to from elsewhere.
+// EndpointIP requires an address that traffic can be sent to from elsewhere.
 func EndpointIP(address string, path *field.Path) (faults field.ErrorList) {
 	ip := netutils.ParseIPSloppy(address)
 	if ip == nil {

@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	// containerResources are what a container may ask for under a plain name, huge pages aside.
+	// containerResources are the resources without a domain that a container may request, except huge pages.
 	containerResources = sets.New(corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage)
 
 	// countedResources are numbers of objects.
@@ -22,7 +22,7 @@ var (
 		corev1.ResourceServicesNodePorts, corev1.ResourceServicesLoadBalancers,
 	)
 
-	// quotaResources are what a quota may hold under a plain name, huge pages aside.
+	// quotaResources are the resources without a domain that a quota may bound, except huge pages.
 	quotaResources = containerResources.Union(countedResources).Insert(
 		corev1.ResourceRequestsCPU, corev1.ResourceRequestsMemory, corev1.ResourceRequestsStorage,
 		corev1.ResourceRequestsEphemeralStorage, corev1.ResourceLimitsCPU, corev1.ResourceLimitsMemory,
@@ -30,7 +30,7 @@ var (
 	)
 )
 
-// IsHugePages says whether a resource is huge pages of some size.
+// IsHugePages reports whether a resource is huge pages of some size.
 func IsHugePages(name corev1.ResourceName) bool {
 	return strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix)
 }
@@ -39,12 +39,12 @@ func isQuotaHugePages(name corev1.ResourceName) bool {
 	return IsHugePages(name) || strings.HasPrefix(string(name), corev1.ResourceRequestsHugePagesPrefix)
 }
 
-// IsNativeResource says whether a resource is Kubernetes' own: without a domain, or of kubernetes.io.
+// IsNativeResource reports whether a resource belongs to Kubernetes: it has no domain, or kubernetes.io.
 func IsNativeResource(name corev1.ResourceName) bool {
 	return !strings.Contains(string(name), "/") || strings.Contains(string(name), corev1.ResourceDefaultNamespacePrefix)
 }
 
-// IsExtendedResource says whether a resource is somebody else's and can be put under a quota.
+// IsExtendedResource reports whether a resource is extended and can be bounded by a quota.
 func IsExtendedResource(name corev1.ResourceName) bool {
 	if IsNativeResource(name) || strings.HasPrefix(string(name), corev1.DefaultResourceRequestsPrefix) {
 		return false
@@ -52,24 +52,24 @@ func IsExtendedResource(name corev1.ResourceName) bool {
 	return len(utilvalidation.IsQualifiedName(corev1.DefaultResourceRequestsPrefix+string(name))) == 0
 }
 
-// IsOvercommitAllowed says whether the requests for a resource may stay below its limits.
+// IsOvercommitAllowed reports whether the requests for a resource may be lower than its limits.
 func IsOvercommitAllowed(name corev1.ResourceName) bool {
 	return IsNativeResource(name) && !IsHugePages(name)
 }
 
-// IsQuotaResource says whether a quota knows the resource by a plain name.
+// IsQuotaResource reports whether the resource is one without a domain that a quota may bound.
 func IsQuotaResource(name corev1.ResourceName) bool {
 	return quotaResources.Has(name) || isQuotaHugePages(name)
 }
 
-// ResourceName wants a name that the system knows, or one with a domain.
+// ResourceName requires a name that the system knows, or one with a domain.
 func ResourceName(name corev1.ResourceName, path *field.Path) field.ErrorList {
 	return resourceName(name, path, "must be a standard resource type or fully qualified", func() bool {
 		return quotaResources.Has(name) || name == corev1.ResourceStorage || isQuotaHugePages(name)
 	})
 }
 
-// ContainerResourceName wants a resource that a container can ask for.
+// ContainerResourceName requires a resource that a container can request.
 func ContainerResourceName(name corev1.ResourceName, path *field.Path) field.ErrorList {
 	faults := ResourceName(name, path)
 	switch plain := !strings.Contains(string(name), "/"); {
@@ -81,7 +81,7 @@ func ContainerResourceName(name corev1.ResourceName, path *field.Path) field.Err
 	return faults
 }
 
-// QuotaResourceName wants a resource that a quota can hold.
+// QuotaResourceName requires a resource that a quota can bound.
 func QuotaResourceName(name corev1.ResourceName, path *field.Path) field.ErrorList {
 	faults := ResourceName(name, path)
 	if !strings.Contains(string(name), "/") && !IsQuotaResource(name) {
@@ -90,7 +90,7 @@ func QuotaResourceName(name corev1.ResourceName, path *field.Path) field.ErrorLi
 	return faults
 }
 
-// resourceName wants a qualified name, and one without a domain to be known.
+// resourceName requires a qualified name, which must be known if it has no domain.
 func resourceName(name corev1.ResourceName, path *field.Path, unknown string, known func() bool) (faults field.ErrorList) {
 	for _, fault := range utilvalidation.IsQualifiedName(string(name)) {
 		faults = append(faults, field.Invalid(path, name, fault))
@@ -101,7 +101,7 @@ func resourceName(name corev1.ResourceName, path *field.Path, unknown string, kn
 	return faults
 }
 
-// ResourceQuantity wants a quantity that is not negative, and a whole number for what is counted.
+// ResourceQuantity requires a non-negative quantity, and an integer for what is counted.
 func ResourceQuantity(name corev1.ResourceName, value resource.Quantity, path *field.Path) field.ErrorList {
 	faults := NonNegativeQuantity(value, path)
 	if (countedResources.Has(name) || IsExtendedResource(name)) && value.MilliValue()%1000 != 0 {
@@ -110,7 +110,7 @@ func ResourceQuantity(name corev1.ResourceName, value resource.Quantity, path *f
 	return faults
 }
 
-// NonNegativeQuantity wants a quantity of zero or more.
+// NonNegativeQuantity requires a non-negative quantity.
 func NonNegativeQuantity(value resource.Quantity, path *field.Path) field.ErrorList {
 	if value.Sign() < 0 {
 		return field.ErrorList{field.Invalid(path, value.String(), apivalidation.IsNegativeErrorMsg)}
@@ -118,12 +118,12 @@ func NonNegativeQuantity(value resource.Quantity, path *field.Path) field.ErrorL
 	return nil
 }
 
-// NonNegative wants a number of zero or more.
+// NonNegative requires a non-negative number.
 func NonNegative[N ~int32 | ~int64](value N, path *field.Path) field.ErrorList {
 	return apivalidation.ValidateNonnegativeField(int64(value), path)
 }
 
-// RoundUp rounds every quantity of a list up to thousandths, the finest that is stored.
+// RoundUp rounds every quantity in a list up to thousandths, the finest resolution that is stored.
 func RoundUp(list corev1.ResourceList) {
 	for name, value := range list {
 		value.RoundUp(resource.Milli)
@@ -131,7 +131,7 @@ func RoundUp(list corev1.ResourceList) {
 	}
 }
 
-// HugePages wants a quantity of huge pages to be a whole number of pages of the size in their name.
+// HugePages requires that a quantity of huge pages is a multiple of the page size in the name.
 func HugePages(name corev1.ResourceName, value resource.Quantity, path *field.Path) field.ErrorList {
 	size, err := resource.ParseQuantity(strings.TrimPrefix(string(name), corev1.ResourceHugePagesPrefix))
 	if err == nil && size.Sign() > 0 && size.MilliValue()%1000 == 0 && value.Value()%size.Value() == 0 {
@@ -140,7 +140,7 @@ func HugePages(name corev1.ResourceName, value resource.Quantity, path *field.Pa
 	return field.ErrorList{field.Invalid(path, value.String(), value.String()+" is not positive integer multiple of "+string(name))}
 }
 
-// BasicQuantity wants a quantity that is one: not negative, whatever it is of.
+// BasicQuantity requires a non-negative quantity of any resource.
 func BasicQuantity(value resource.Quantity, path *field.Path) field.ErrorList {
 	if value.Value() < 0 {
 		return field.ErrorList{field.Invalid(path, value.Value(), "must be a valid resource quantity")}

@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// SignerName wants the name of a signer of certificates, DOMAIN/PATH, each made of labels with dots between.
+// SignerName requires the name of a certificate signer, DOMAIN/PATH, both made of labels separated by dots.
 func SignerName(name string, path *field.Path) (faults field.ErrorList) {
 	if name == "" {
 		return field.ErrorList{field.Required(path, "")}
@@ -33,7 +33,7 @@ func SignerName(name string, path *field.Path) (faults field.ErrorList) {
 	return faults
 }
 
-// eachLabel judges the parts of a dotted text, and stops at the first with a fault.
+// eachLabel applies the rule to the labels of a dotted text, and stops at the first invalid one.
 func eachLabel(text string, rule func(string) []string, path *field.Path) (faults field.ErrorList) {
 	for label := range strings.SplitSeq(text, ".") {
 		if words := rule(label); len(words) > 0 {

@@ -14,7 +14,7 @@ import (
 
 var taintEffects = []corev1.TaintEffect{corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute}
 
-// Taints wants each taint well formed, and each key and effect once.
+// Taints requires well-formed taints that are unique by key and effect.
 func Taints(taints []corev1.Taint, path *field.Path) (faults field.ErrorList) {
 	type pair struct {
 		key    string
@@ -51,7 +51,7 @@ func taintEffect(effect corev1.TaintEffect, path *field.Path) field.ErrorList {
 	return field.ErrorList{field.NotSupported(path, effect, taintEffects)}
 }
 
-// Tolerations wants each toleration well formed. compare allows the operators Lt and Gt.
+// Tolerations requires well-formed tolerations. compare allows the operators Lt and Gt.
 func Tolerations(tolerations []corev1.Toleration, path *field.Path, compare bool) (faults field.ErrorList) {
 	for i, t := range tolerations {
 		at := path.Index(i)
@@ -73,7 +73,7 @@ func Tolerations(tolerations []corev1.Toleration, path *field.Path, compare bool
 	return faults
 }
 
-// tolerationValue wants a value that goes with the operator.
+// tolerationValue requires a value that fits the operator.
 func tolerationValue(t corev1.Toleration, path *field.Path, compare bool) (faults field.ErrorList) {
 	switch t.Operator {
 	case corev1.TolerationOpEqual, "":

@@ -25,7 +25,7 @@ var parts = halves.Halves[*storagev1.VolumeAttachment, storagev1.VolumeAttachmen
 	Status: func(a *storagev1.VolumeAttachment) *storagev1.VolumeAttachmentStatus { return &a.Status },
 }
 
-// Kind answers with the kind VolumeAttachment.
+// Kind returns the kind VolumeAttachment.
 func Kind() registry.Kind {
 	wanted, there := storagev1.VolumeAttachmentSpec{}.SwaggerDoc(), storagev1.VolumeAttachmentStatus{}.SwaggerDoc()
 	attacher := column.Text("Attacher", wanted["attacher"])
@@ -71,7 +71,7 @@ func Kind() registry.Kind {
 	})
 }
 
-// How many bytes a driver may say of an attachment, and of an error, and how many characters its name may have.
+// The maximum sizes of attachment metadata and errors in bytes, and the maximum length of a driver's name.
 const (
 	maxAttacher = 63
 	maxMetadata = 256 << 10
@@ -82,7 +82,7 @@ func check(_ context.Context, a *storagev1.VolumeAttachment) field.ErrorList {
 	return checkAll(a, checkAttacher(a.Spec.Attacher, field.NewPath("spec", "attacher")))
 }
 
-// checkAll is given the faults of the attacher's name.
+// checkAll validates an attachment. attacher are the errors of the attacher's name.
 func checkAll(a *storagev1.VolumeAttachment, attacher field.ErrorList) field.ErrorList {
 	spec, status := field.NewPath("spec"), field.NewPath("status")
 	faults := validate.Meta(&a.ObjectMeta, false, apivalidation.NameIsDNSSubdomain)
@@ -117,7 +117,7 @@ func checkAttacher(name string, path *field.Path) (faults field.ErrorList) {
 	return validate.Declared(faults...)
 }
 
-// checkSource wants a volume by name, or a whole one, which must be of a CSI driver.
+// checkSource requires the name of a volume, or an inline volume of a CSI driver.
 func checkSource(s *storagev1.VolumeAttachmentSource, path *field.Path) field.ErrorList {
 	const one = "must specify exactly one of inlineVolumeSpec and persistentVolumeName"
 	switch name, inline := s.PersistentVolumeName, s.InlineVolumeSpec; {

@@ -1,5 +1,5 @@
-// Package volumeattributesclass serves storage.k8s.io/v1 volumeattributesclasses: what of a volume can be changed while
-// it is there, such as how fast it is.
+// Package volumeattributesclass serves storage.k8s.io/v1 volumeattributesclasses: the attributes of a volume
+// that can be changed during its life, such as its speed.
 package volumeattributesclass
 
 import (
@@ -17,7 +17,7 @@ import (
 	"podium.dev/podium/internal/registry/validate"
 )
 
-// Kind answers with the kind VolumeAttributesClass.
+// Kind returns the kind VolumeAttributesClass.
 func Kind() registry.Kind {
 	doc := storagev1.VolumeAttributesClass{}.SwaggerDoc()
 	return registry.Define(registry.Definition[*storagev1.VolumeAttributesClass]{

@@ -21,17 +21,17 @@ import (
 	"podium.dev/podium/internal/registry/column"
 )
 
-// Scaled says where a kind keeps how many Pods are wanted and how many there are.
+// Scaled describes where a kind keeps the numbers of wanted and existing Pods.
 type Scaled[T registry.Object] struct {
 	GroupVersion schema.GroupVersion
 	Resource     string
 	Wanted       func(T) **int32
 	Current      func(T) int32
-	// Selector answers with the selector of the Pods, as a list query has it.
+	// Selector returns the selector of the Pods in the form of a list query.
 	Selector func(T) (string, error)
 }
 
-// LabelSelector writes a label selector as a list query has it.
+// LabelSelector formats a label selector in the form of a list query.
 func LabelSelector(s *metav1.LabelSelector) (string, error) {
 	selector, err := metav1.LabelSelectorAsSelector(s)
 	if err != nil {
@@ -42,13 +42,13 @@ func LabelSelector(s *metav1.LabelSelector) (string, error) {
 
 var scaleKind = autoscalingv1.SchemeGroupVersion.WithKind("Scale")
 
-// Scale serves a kind's /scale: the number of Pods wanted, under one shape for every kind.
+// Scale serves a kind's /scale: the number of wanted Pods, in the same form for every kind.
 type Scale[T registry.Object] struct {
 	store *genericregistry.Store
 	of    Scaled[T]
 }
 
-// NewScale makes the scale subresource over the main store of a kind.
+// NewScale returns the scale subresource over the main store of a kind.
 func NewScale[T registry.Object](env registry.Env, of Scaled[T]) *Scale[T] {
 	return &Scale[T]{store: env.Store, of: of}
 }
@@ -71,7 +71,7 @@ func (r *Scale[T]) Get(ctx context.Context, name string, options *metav1.GetOpti
 	return r.scale(obj)
 }
 
-// Update implements rest.Updater: it updates the object whose scale it is.
+// Update implements rest.Updater. It updates the object that the scale belongs to.
 func (r *Scale[T]) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, _ rest.ValidateObjectFunc, admit rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
 	admitScale := func(ctx context.Context, obj, old runtime.Object) error {
 		now, err := r.scale(obj)
@@ -92,7 +92,7 @@ func (r *Scale[T]) Update(ctx context.Context, name string, info rest.UpdatedObj
 	return scale, false, err
 }
 
-// scale answers with the scale of an object of the kind.
+// scale returns the scale of an object of the kind.
 func (r *Scale[T]) scale(o runtime.Object) (*autoscalingv1.Scale, error) {
 	obj, ok := o.(T)
 	if !ok {
@@ -141,7 +141,7 @@ func (r *Scale[T]) ConvertToTable(_ context.Context, obj runtime.Object, options
 	return table, nil
 }
 
-// scaleChange turns a change of a scale into one of the object that has it.
+// scaleChange applies a change of a scale to the object that it belongs to.
 type scaleChange[T registry.Object] struct {
 	r    *Scale[T]
 	name string
@@ -165,7 +165,7 @@ func (c *scaleChange[T]) UpdatedObject(ctx context.Context, stored runtime.Objec
 	if err != nil {
 		return nil, err
 	}
-	// Who manages the object's replicas manages the scale's.
+	// The managers of the object's replicas manage the scale's replicas.
 	managers := managedfields.NewScaleHandler(obj.GetManagedFields(), c.r.of.GroupVersion, managedfields.ResourcePathMappings{
 		c.r.of.GroupVersion.String(): fieldpath.MakePathOrDie("spec", "replicas"),
 	})

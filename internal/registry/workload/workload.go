@@ -1,5 +1,5 @@
-// Package workload holds what the kinds that make Pods from a template share: rules for selectors, templates
-// and counts, the columns of their containers, and the scale subresource.
+// Package workload holds what the kinds with a Pod template share: rules for selectors, templates and counts,
+// the columns of their containers, and the scale subresource.
 package workload
 
 import (
@@ -18,12 +18,12 @@ import (
 	"podium.dev/podium/internal/registry/pod/spec"
 )
 
-// NoMatch is the fault of a template whose labels its own selector does not select.
+// NoMatch is the error of a template whose labels its own selector does not select.
 const NoMatch = "`selector` does not match template `labels`"
 
-// SelectorAndTemplate checks the selector and the template of spec at path. what names the kind in the words of
-// the faults ("deployment", "ReplicaSet"): as Kubernetes says them, which is not always the kind at hand.
-// old is the stored template, or nil.
+// SelectorAndTemplate validates the selector and the template of the spec at path. what and deadline name kinds
+// in the messages ("deployment", "ReplicaSet") as Kubernetes does, which is not always the kind at hand. old is
+// the stored template, or nil.
 func SelectorAndTemplate(selector *metav1.LabelSelector, template, old *corev1.PodTemplateSpec, what, deadline string, path *field.Path) (faults field.ErrorList) {
 	at := path.Child("selector")
 	if selector == nil {
@@ -42,7 +42,7 @@ func SelectorAndTemplate(selector *metav1.LabelSelector, template, old *corev1.P
 	return append(faults, RunsForEver(template, deadline, at)...)
 }
 
-// NotEmpty refuses a selector that selects everything.
+// NotEmpty rejects a selector that selects everything.
 func NotEmpty(selector *metav1.LabelSelector, what string, path *field.Path) field.ErrorList {
 	if len(selector.MatchLabels)+len(selector.MatchExpressions) > 0 {
 		return nil
@@ -50,7 +50,7 @@ func NotEmpty(selector *metav1.LabelSelector, what string, path *field.Path) fie
 	return field.ErrorList{field.Invalid(path, selector, fmt.Sprintf("empty selector is invalid for %s", what))}
 }
 
-// Matches wants the selector to select the Pods that the template at path makes.
+// Matches requires that the selector selects the Pods of the template at path.
 func Matches(s labels.Selector, template *corev1.PodTemplateSpec, path *field.Path) field.ErrorList {
 	if s.Empty() || s.Matches(labels.Set(template.Labels)) {
 		return nil
@@ -58,7 +58,7 @@ func Matches(s labels.Selector, template *corev1.PodTemplateSpec, path *field.Pa
 	return field.ErrorList{field.Invalid(path.Child("metadata", "labels"), template.Labels, NoMatch)}
 }
 
-// RunsForEver wants the Pods of the template at path never to end by themselves. what names the kind.
+// RunsForEver requires that the Pods of the template at path never end by themselves. what names the kind.
 func RunsForEver(template *corev1.PodTemplateSpec, what string, path *field.Path) (faults field.ErrorList) {
 	if policy := template.Spec.RestartPolicy; policy != corev1.RestartPolicyAlways {
 		faults = append(faults, field.NotSupported(path.Child("spec", "restartPolicy"), policy, []string{string(corev1.RestartPolicyAlways)}))
@@ -69,16 +69,16 @@ func RunsForEver(template *corev1.PodTemplateSpec, what string, path *field.Path
 	return faults
 }
 
-// Count is a number of a status or spec and its name there.
+// Count is a number in a status or spec, with its field name.
 type Count struct {
 	Name  string
 	Value int64
 }
 
-// Number is a count that is always there.
+// Number returns a count that is always set.
 func Number[N ~int32 | ~int64](name string, value N) Count { return Count{name, int64(value)} }
 
-// Optional is a count that may be missing, which is as good as zero.
+// Optional returns a count that may be missing, which means zero.
 func Optional[N ~int32 | ~int64](name string, value *N) Count {
 	if value == nil {
 		return Count{name, 0}
@@ -86,7 +86,7 @@ func Optional[N ~int32 | ~int64](name string, value *N) Count {
 	return Count{name, int64(*value)}
 }
 
-// NonNegative wants numbers of zero or more.
+// NonNegative requires non-negative numbers.
 func NonNegative(path *field.Path, list ...Count) (faults field.ErrorList) {
 	for _, c := range list {
 		faults = append(faults, apivalidation.ValidateNonnegativeField(c.Value, path.Child(c.Name))...)
@@ -94,7 +94,7 @@ func NonNegative(path *field.Path, list ...Count) (faults field.ErrorList) {
 	return faults
 }
 
-// AtMost wants counts of some of the Pods to be no more than another count, which the message names.
+// AtMost requires that counts do not exceed another count, which the message names.
 func AtMost(limit int32, named string, path *field.Path, list ...Count) (faults field.ErrorList) {
 	for _, c := range list {
 		if c.Value > int64(limit) {
@@ -104,7 +104,7 @@ func AtMost(limit int32, named string, path *field.Path, list ...Count) (faults 
 	return faults
 }
 
-// NotDecremented wants the count of name collisions never to go back.
+// NotDecremented requires that the count of name collisions does not decrease.
 func NotDecremented(now, old *int32, path *field.Path) field.ErrorList {
 	value := int32(0)
 	if now != nil {
@@ -116,7 +116,7 @@ func NotDecremented(now, old *int32, path *field.Path) field.ErrorList {
 	return field.ErrorList{field.Invalid(path.Child("collisionCount"), value, "cannot be decremented")}
 }
 
-// WarnName says when a name will make surprising names of Pods.
+// WarnName returns a warning about a name that leads to surprising Pod names.
 func WarnName(name string) []string {
 	faults := utilvalidation.IsDNS1123Label(name)
 	if len(faults) == 0 {
@@ -125,7 +125,7 @@ func WarnName(name string) []string {
 	return []string{fmt.Sprintf("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", faults)}
 }
 
-// ContainerColumns are the wide columns that show the template's containers; Containers makes their cells.
+// ContainerColumns returns the wide columns of the template's containers. Containers formats their cells.
 func ContainerColumns() []column.Definition {
 	return []column.Definition{
 		column.Wide(column.Text("Containers", "Names of each container in the template.")),
@@ -142,7 +142,7 @@ func Containers(list []corev1.Container) (names, images string) {
 	return strings.Join(n, ","), strings.Join(i, ",")
 }
 
-// Replicas is the number of Pods wanted; 0 when it is not set.
+// Replicas returns the number of wanted Pods, or 0 if it is not set.
 func Replicas(n *int32) int64 {
 	if n == nil {
 		return 0
