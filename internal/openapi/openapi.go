@@ -18,7 +18,7 @@ type definition = func(common.ReferenceCallback) common.OpenAPIDefinition
 
 var byName = sync.OnceValue(definitions)
 
-// Definitions answers with the definitions of all types, by their model names. It implements
+// Definitions returns the definitions of all types, by their model names. It implements
 // common.GetOpenAPIDefinitions.
 func Definitions(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
 	all := make(map[string]common.OpenAPIDefinition, len(byName()))
@@ -28,7 +28,7 @@ func Definitions(ref common.ReferenceCallback) map[string]common.OpenAPIDefiniti
 	return all
 }
 
-// Schemas answers with the OpenAPI v3 schemas of a model and of all that it refers to, by their names.
+// Schemas returns the OpenAPI v3 schemas of a model and of all that it refers to, by their names.
 // Extensions are added to the model's own.
 func Schemas(model string, extensions spec.Extensions) (map[string]*spec.Schema, error) {
 	ref := func(name string) spec.Ref {

@@ -16,9 +16,8 @@ import (
 	"podium.dev/podium/internal/apiserver/local"
 )
 
-// RunAggregation keeps the rules of the cluster roles that are put together from others, each time that
-// changed yields, until the context ends. A write that fails is made up for at the next change: a conflict
-// means that there is one.
+// RunAggregation updates the rules of aggregated cluster roles each time that changed yields, until ctx ends. A
+// failed write is repeated at the next change; a conflict means that there is one.
 func RunAggregation(ctx context.Context, stores local.Stores, changed <-chan struct{}) {
 	for {
 		select {
@@ -26,7 +25,7 @@ func RunAggregation(ctx context.Context, stores local.Stores, changed <-chan str
 			return
 		case <-changed:
 			if err := aggregateStored(ctx, stores); err != nil && ctx.Err() == nil && !apierrors.IsConflict(err) {
-				klog.ErrorS(err, "Cannot put cluster roles together from others")
+				klog.FromContext(ctx).Error(err, "Failed to aggregate cluster roles")
 			}
 		}
 	}

@@ -47,7 +47,7 @@ func TestDefaultPolicy(t *testing.T) {
 	}
 }
 
-// Every control loop acts as the one identity, so what it may do must be bound to that.
+// Every control loop uses the same identity, so the rights of all of them must be bound to it.
 func TestControllersMayAct(t *testing.T) {
 	p, err := Default()
 	if err != nil {
@@ -97,11 +97,11 @@ func TestMendKeepsWhatUsersAdded(t *testing.T) {
 	have := want.DeepCopy()
 	have.Rules = []rbacv1.PolicyRule{rule("secrets")}
 	have.Labels["mine"] = "yes"
-	if !mendRole(have, want) || len(have.Rules) != 2 || have.Labels["mine"] != "yes" {
-		t.Errorf("mended to %v", have)
+	if !completeRole(have, want) || len(have.Rules) != 2 || have.Labels["mine"] != "yes" {
+		t.Errorf("updated to %v", have)
 	}
-	if mendRole(have, want) {
-		t.Error("what is whole was mended")
+	if completeRole(have, want) {
+		t.Error("a complete object was updated")
 	}
 }
 

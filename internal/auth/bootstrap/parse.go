@@ -1,4 +1,4 @@
-// Package bootstrap holds the roles and bindings that every cluster has and brings them into the store.
+// Package bootstrap holds the roles and bindings that every cluster has, and writes them to the store.
 package bootstrap
 
 import (
@@ -14,10 +14,10 @@ import (
 //go:embed policy.txt
 var policyText string
 
-// aggregateLabel is the label, without the name of the role, that makes a role part of another.
+// aggregateLabel is the label, without the name of the role, that makes a role part of an aggregated one.
 const aggregateLabel = rbacv1.GroupName + "/aggregate-to-"
 
-// Policy is roles and bindings.
+// Policy is a set of roles and bindings.
 type Policy struct {
 	ClusterRoles        []*rbacv1.ClusterRole
 	ClusterRoleBindings []*rbacv1.ClusterRoleBinding
@@ -25,13 +25,13 @@ type Policy struct {
 	RoleBindings        []*rbacv1.RoleBinding
 }
 
-// Default answers with the roles and bindings that every cluster has.
+// Default returns the roles and bindings that every cluster has.
 func Default() (*Policy, error) { return parse(policyText) }
 
-// parse reads the notation that the head of policy.txt explains.
+// parse parses the notation that the head of policy.txt describes.
 func parse(text string) (*Policy, error) {
 	p := &Policy{}
-	var add func(line string) error // to the object that was begun last
+	var add func(line string) error // adds to the object that was begun last
 	for i, line := range strings.Split(text, "\n") {
 		var err error
 		switch {
@@ -39,7 +39,7 @@ func parse(text string) (*Policy, error) {
 			continue
 		case strings.HasPrefix(line, "\t"):
 			if add == nil {
-				err = fmt.Errorf("there is no object before it")
+				err = fmt.Errorf("no object precedes it")
 			} else {
 				err = add(strings.TrimSpace(line))
 			}
@@ -54,10 +54,10 @@ func parse(text string) (*Policy, error) {
 	return p, nil
 }
 
-// begin adds an object and answers with what adds a rule or subject to it.
+// begin adds an object and returns the function that adds a rule or subject to it.
 func (p *Policy) begin(words []string) (func(string) error, error) {
 	if len(words) < 2 {
-		return nil, fmt.Errorf("a kind and a name are wanted")
+		return nil, fmt.Errorf("want a kind and a name")
 	}
 	meta := defaultMeta(words[1])
 	switch words[0] {
@@ -71,7 +71,7 @@ func (p *Policy) begin(words []string) (func(string) error, error) {
 		return addRule(&r.Rules), nil
 	}
 	if len(words) != 3 {
-		return nil, fmt.Errorf("a kind, a name and a role are wanted")
+		return nil, fmt.Errorf("want a kind, a name and a role")
 	}
 	ref := rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: words[2]}
 	switch words[0] {
@@ -87,10 +87,11 @@ func (p *Policy) begin(words []string) (func(string) error, error) {
 		p.RoleBindings = append(p.RoleBindings, b)
 		return addSubject(&b.Subjects), nil
 	}
-	return nil, fmt.Errorf("%q is no kind", words[0])
+	return nil, fmt.Errorf("unknown kind %q", words[0])
 }
 
-// defaultMeta marks an object as one that is mended at every start, unless its annotation is set to false.
+// defaultMeta returns the metadata of an object that is reconciled at every start, unless its annotation is set
+// to false.
 func defaultMeta(name string) metav1.ObjectMeta {
 	m := metav1.ObjectMeta{
 		Name:        name,
@@ -114,7 +115,7 @@ func markAggregation(r *rbacv1.ClusterRole, words []string) error {
 				{MatchLabels: map[string]string{aggregateLabel + name: "true"}},
 			}}
 		default:
-			return fmt.Errorf("%q is neither into: nor from:", w)
+			return fmt.Errorf("%q is not into: or from:", w)
 		}
 	}
 	return nil
@@ -125,7 +126,7 @@ func addRule(to *[]rbacv1.PolicyRule) func(string) error {
 		what, verbs, ok := strings.Cut(line, ": ")
 		words := strings.Fields(what)
 		if !ok || len(words) < 2 {
-			return fmt.Errorf("a rule is GROUPS RESOURCES [NAMES]: VERBS")
+			return fmt.Errorf("want GROUPS RESOURCES [NAMES]: VERBS")
 		}
 		rule := rbacv1.PolicyRule{Verbs: strings.Split(verbs, ",")}
 		if words[0] == "urls" {
@@ -157,17 +158,17 @@ func addSubject(to *[]rbacv1.Subject) func(string) error {
 			namespace, name, _ := strings.Cut(name, "/")
 			*to = append(*to, rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: name})
 		default:
-			return fmt.Errorf("%q is no kind of subject", kind)
+			return fmt.Errorf("unknown kind of subject %q", kind)
 		}
 		return nil
 	}
 }
 
-// aggregate gives the roles that are put together their rules at once, and not only when the aggregation has
-// come round to them.
+// aggregate sets the rules of aggregated roles at once, so that they do not depend on the first run of the
+// aggregation.
 func (p *Policy) aggregate() {
 	slices.SortFunc(p.ClusterRoles, func(a, b *rbacv1.ClusterRole) int { return strings.Compare(a.Name, b.Name) })
-	// "admin" takes from "edit", which takes from "view": three rounds reach the end.
+	// "admin" includes "edit", which includes "view": three rounds suffice.
 	for range 3 {
 		for _, r := range p.ClusterRoles {
 			if rules, ok := Aggregate(r, p.ClusterRoles); ok {
@@ -177,8 +178,8 @@ func (p *Policy) aggregate() {
 	}
 }
 
-// Aggregate answers with the rules of a role that is put together from others, which must be sorted by name.
-// It is false for other roles.
+// Aggregate returns the rules of an aggregated role and true, or false for other roles. all must be sorted by
+// name.
 func Aggregate(role *rbacv1.ClusterRole, all []*rbacv1.ClusterRole) ([]rbacv1.PolicyRule, bool) {
 	if role.AggregationRule == nil {
 		return nil, false
@@ -187,7 +188,7 @@ func Aggregate(role *rbacv1.ClusterRole, all []*rbacv1.ClusterRole) ([]rbacv1.Po
 	for _, s := range role.AggregationRule.ClusterRoleSelectors {
 		selector, err := metav1.LabelSelectorAsSelector(&s)
 		if err != nil {
-			continue // validation lets no such selector in
+			continue // validation rejects such a selector
 		}
 		for _, other := range all {
 			if other.Name == role.Name || !selector.Matches(labelSet(other.Labels)) {

@@ -22,32 +22,32 @@ import (
 	"podium.dev/podium/internal/apiserver/local"
 )
 
-// writers is how many objects are written at a time; etcd takes them to disk together.
+// writers is the number of concurrent writes; etcd syncs them to disk together.
 const writers = 16
 
-// tries is how often an object is written to a store that does not answer in its time (7 s for etcd), as it happens
-// with all of them at once on a machine that is slow or busy.
+// tries is how often the write of an object is attempted if the store times out (7 s for etcd), as happens to
+// all writes at once on a slow or busy machine.
 const tries = 5
 
 func labelSet(m map[string]string) labels.Set { return m }
 
 func equal(a, b any) bool { return equality.Semantic.DeepEqual(a, b) }
 
-// object is what the four kinds are.
+// object is implemented by the four kinds.
 type object interface {
 	runtime.Object
 	metav1.Object
 }
 
-// Reconcile writes what is missing of the policy: objects, and in those that are there rules, subjects,
-// labels and annotations. What users have added stays; objects with the annotation
-// rbac.authorization.kubernetes.io/autoupdate set to "false" are left alone.
+// Reconcile writes what is missing: objects, and rules, subjects, labels and annotations of existing objects.
+// What users have added stays. Objects with the annotation rbac.authorization.kubernetes.io/autoupdate set to
+// "false" are not changed.
 func (p *Policy) Reconcile(ctx context.Context, stores local.Stores) error {
 	var jobs []func() error
-	jobs = append(jobs, ensureAll(ctx, stores, "clusterroles", p.ClusterRoles, mendClusterRole)...)
-	jobs = append(jobs, ensureAll(ctx, stores, "clusterrolebindings", p.ClusterRoleBindings, mendClusterRoleBinding)...)
-	jobs = append(jobs, ensureAll(ctx, stores, "roles", p.Roles, mendRole)...)
-	jobs = append(jobs, ensureAll(ctx, stores, "rolebindings", p.RoleBindings, mendRoleBinding)...)
+	jobs = append(jobs, ensureAll(ctx, stores, "clusterroles", p.ClusterRoles, completeClusterRole)...)
+	jobs = append(jobs, ensureAll(ctx, stores, "clusterrolebindings", p.ClusterRoleBindings, completeClusterRoleBinding)...)
+	jobs = append(jobs, ensureAll(ctx, stores, "roles", p.Roles, completeRole)...)
+	jobs = append(jobs, ensureAll(ctx, stores, "rolebindings", p.RoleBindings, completeRoleBinding)...)
 
 	var mu sync.Mutex
 	var faults []error
@@ -72,15 +72,15 @@ func (p *Policy) Reconcile(ctx context.Context, stores local.Stores) error {
 	return errors.Join(faults...)
 }
 
-func ensureAll[T object](ctx context.Context, stores local.Stores, resource string, all []T, mend func(have, want T) bool) (jobs []func() error) {
+func ensureAll[T object](ctx context.Context, stores local.Stores, resource string, all []T, complete func(have, want T) bool) (jobs []func() error) {
 	for _, want := range all {
-		jobs = append(jobs, func() error { return ensure(ctx, stores, resource, want, mend) })
+		jobs = append(jobs, func() error { return ensure(ctx, stores, resource, want, complete) })
 	}
 	return jobs
 }
 
-// ensure creates an object, or mends the one that is there: mend changes have and says whether it did.
-func ensure[T object](ctx context.Context, stores local.Stores, name string, want T, mend func(have, want T) bool) error {
+// ensure creates an object or completes the existing one: complete changes have and reports whether it did.
+func ensure[T object](ctx context.Context, stores local.Stores, name string, want T, complete func(have, want T) bool) error {
 	resource := schema.GroupResource{Group: rbacv1.GroupName, Resource: name}
 	store := stores(resource)
 	if store == nil {
@@ -93,16 +93,16 @@ func ensure[T object](ctx context.Context, stores local.Stores, name string, wan
 		switch {
 		case apierrors.IsNotFound(err):
 			_, err = store.Create(ctx, want.DeepCopyObject(), rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
-		case err == nil && have.GetAnnotations()[rbacv1.AutoUpdateAnnotationKey] != "false" && mend(have, want):
+		case err == nil && have.GetAnnotations()[rbacv1.AutoUpdateAnnotationKey] != "false" && complete(have, want):
 			_, _, err = store.Update(ctx, have.GetName(), rest.DefaultUpdatedObjectInfo(have), rest.ValidateAllObjectFunc,
 				rest.ValidateAllObjectUpdateFunc, false, &metav1.UpdateOptions{})
 		}
 		if ctx.Err() == nil && (apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err)) {
-			get = local.GetCurrent[T] // somebody else was faster, and the cache does not know yet
+			get = local.GetCurrent[T] // created concurrently, and the cache does not know yet
 			continue
 		}
 		if ctx.Err() == nil && try < tries && unavailable(err) {
-			get = local.GetCurrent[T] // the write may have been carried out
+			get = local.GetCurrent[T] // the write may have succeeded
 			continue
 		}
 		if err != nil {
@@ -112,18 +112,18 @@ func ensure[T object](ctx context.Context, stores local.Stores, name string, wan
 	}
 }
 
-// unavailable says whether the store has not answered in its time or has no leader just now: errors of etcd have a code.
+// unavailable reports whether the store timed out or has no leader at present. Errors of etcd have a gRPC code.
 func unavailable(err error) bool {
 	var of interface{ Code() codes.Code }
 	return errors.As(err, &of) && of.Code() == codes.Unavailable
 }
 
-func mendClusterRole(have, want *rbacv1.ClusterRole) bool {
-	changed := mendMeta(have, want)
+func completeClusterRole(have, want *rbacv1.ClusterRole) bool {
+	changed := completeMeta(have, want)
 	if want.AggregationRule == nil {
-		return mendRules(&have.Rules, want.Rules) || changed
+		return completeRules(&have.Rules, want.Rules) || changed
 	}
-	// Rules that are put together are the aggregation's.
+	// The aggregation sets the rules of aggregated roles.
 	if have.AggregationRule == nil {
 		have.AggregationRule = want.AggregationRule
 		return true
@@ -137,22 +137,22 @@ func mendClusterRole(have, want *rbacv1.ClusterRole) bool {
 	return changed
 }
 
-func mendRole(have, want *rbacv1.Role) bool {
-	changed := mendMeta(have, want)
-	return mendRules(&have.Rules, want.Rules) || changed
+func completeRole(have, want *rbacv1.Role) bool {
+	changed := completeMeta(have, want)
+	return completeRules(&have.Rules, want.Rules) || changed
 }
 
-func mendClusterRoleBinding(have, want *rbacv1.ClusterRoleBinding) bool {
-	changed := mendMeta(have, want)
-	return mendSubjects(&have.Subjects, want.Subjects) || changed
+func completeClusterRoleBinding(have, want *rbacv1.ClusterRoleBinding) bool {
+	changed := completeMeta(have, want)
+	return completeSubjects(&have.Subjects, want.Subjects) || changed
 }
 
-func mendRoleBinding(have, want *rbacv1.RoleBinding) bool {
-	changed := mendMeta(have, want)
-	return mendSubjects(&have.Subjects, want.Subjects) || changed
+func completeRoleBinding(have, want *rbacv1.RoleBinding) bool {
+	changed := completeMeta(have, want)
+	return completeSubjects(&have.Subjects, want.Subjects) || changed
 }
 
-func mendRules(have *[]rbacv1.PolicyRule, want []rbacv1.PolicyRule) bool {
+func completeRules(have *[]rbacv1.PolicyRule, want []rbacv1.PolicyRule) bool {
 	covered, missing := validation.Covers(*have, want)
 	if !covered {
 		*have = append(*have, missing...)
@@ -160,7 +160,7 @@ func mendRules(have *[]rbacv1.PolicyRule, want []rbacv1.PolicyRule) bool {
 	return !covered
 }
 
-func mendSubjects(have *[]rbacv1.Subject, want []rbacv1.Subject) (changed bool) {
+func completeSubjects(have *[]rbacv1.Subject, want []rbacv1.Subject) (changed bool) {
 	for _, s := range want {
 		if !slices.Contains(*have, s) {
 			*have = append(*have, s)
@@ -170,8 +170,8 @@ func mendSubjects(have *[]rbacv1.Subject, want []rbacv1.Subject) (changed bool) 
 	return changed
 }
 
-// mendMeta adds labels and annotations that are missing; those that are there stay as they are.
-func mendMeta(have, want metav1.Object) bool {
+// completeMeta adds missing labels and annotations. Existing ones are kept.
+func completeMeta(have, want metav1.Object) bool {
 	l, a := merge(have.GetLabels(), want.GetLabels()), merge(have.GetAnnotations(), want.GetAnnotations())
 	changed := !maps.Equal(l, have.GetLabels()) || !maps.Equal(a, have.GetAnnotations())
 	have.SetLabels(l)

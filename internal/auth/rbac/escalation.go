@@ -20,8 +20,8 @@ import (
 	"k8s.io/component-helpers/auth/rbac/validation"
 )
 
-// Escalation is the admission that lets nobody grant what they do not have: neither by writing rules into a
-// role, unless they may "escalate" it, nor by binding a role, unless they may "bind" it.
+// Escalation is the admission plugin that keeps users from granting rights that they do not have, either by
+// writing rules into a role (unless they may "escalate" it) or by binding a role (unless they may "bind" it).
 type Escalation struct {
 	*admission.Handler
 	rbac *Authorizer
@@ -30,8 +30,8 @@ type Escalation struct {
 
 var _ admission.ValidationInterface = &Escalation{}
 
-// NewEscalation makes the admission. The rules that users have are those of rbac; all decides on "escalate"
-// and "bind".
+// NewEscalation returns the admission plugin. rbac provides the rules that users have; all decides on the verbs
+// "escalate" and "bind".
 func NewEscalation(rbac *Authorizer, all authorizer.UnconditionalAuthorizer) *Escalation {
 	return &Escalation{Handler: admission.NewHandler(admission.Create, admission.Update), rbac: rbac, all: all}
 }
@@ -45,7 +45,7 @@ func (e *Escalation) Validate(ctx context.Context, attrs admission.Attributes, _
 		return nil
 	}
 	err := e.check(ctx, attrs)
-	if err == nil || apierrors.IsNotFound(err) { // a role that is bound before it is there
+	if err == nil || apierrors.IsNotFound(err) { // a role may be bound before it exists
 		return err
 	}
 	return admission.NewForbidden(attrs, err)
@@ -68,7 +68,7 @@ func (e *Escalation) check(ctx context.Context, attrs admission.Attributes) erro
 func (e *Escalation) checkRole(ctx context.Context, attrs admission.Attributes, resource string, rules []rbacv1.PolicyRule) error {
 	name := ""
 	if info, ok := request.RequestInfoFrom(ctx); ok {
-		name = info.Name // "" for a POST: the right must not be one for certain names only
+		name = info.Name // "" for a POST: a right to certain names only does not suffice
 	}
 	if e.may(ctx, attrs.GetUserInfo(), "escalate", resource, attrs.GetNamespace(), name) {
 		return nil
@@ -76,7 +76,7 @@ func (e *Escalation) checkRole(ctx context.Context, attrs admission.Attributes, 
 	if err := e.covered(ctx, attrs, rules); err != nil {
 		return err
 	}
-	// A role that is put together from others may come to hold any rule.
+	// An aggregated role may come to contain any rule.
 	if aggregates(attrs.GetObject()) || aggregates(attrs.GetOldObject()) {
 		if e.covered(ctx, attrs, everything) != nil {
 			return errors.New("must have cluster-admin privileges to use the aggregationRule")
@@ -120,7 +120,7 @@ func (e *Escalation) may(ctx context.Context, who user.Info, verb, resource, nam
 	return decision == authorizer.DecisionAllow
 }
 
-// covered says no, and which rules are missing, when the user does not have all of the rules.
+// covered returns an error that lists the missing rules unless the user has all of the rules.
 func (e *Escalation) covered(ctx context.Context, attrs admission.Attributes, rules []rbacv1.PolicyRule) error {
 	who := attrs.GetUserInfo()
 	own, faults := e.rbac.Rules(ctx, who, attrs.GetNamespace())
@@ -141,7 +141,7 @@ func (e *Escalation) covered(ctx context.Context, attrs admission.Attributes, ru
 	return errors.New(msg)
 }
 
-// compact puts the verbs of rules for the same one resource together, as a reader would write them.
+// compact merges rules for the same single resource by their verbs, as a person would write them.
 func compact(rules []rbacv1.PolicyRule) (out []rbacv1.PolicyRule) {
 	type what struct {
 		group, resource, name string
@@ -164,7 +164,7 @@ func compact(rules []rbacv1.PolicyRule) (out []rbacv1.PolicyRule) {
 	return out
 }
 
-// compactString prints a rule as upstream's messages do.
+// compactString formats a rule as Kubernetes' messages do.
 func compactString(r rbacv1.PolicyRule) string {
 	var parts []string
 	for _, p := range []struct {
@@ -181,8 +181,8 @@ func compactString(r rbacv1.PolicyRule) string {
 	return "{" + strings.Join(parts, ", ") + "}"
 }
 
-// onlyCollectorsFields says whether an update changes only what the garbage collector writes: it must be
-// able to remove roles that grant more than it has.
+// onlyCollectorsFields reports whether an update changes only what the garbage collector writes. The collector
+// must be able to remove roles that grant more than it has.
 func onlyCollectorsFields(obj, old runtime.Object) bool {
 	if old == nil || reflect.ValueOf(old).IsNil() {
 		return false

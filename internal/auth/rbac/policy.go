@@ -22,25 +22,25 @@ func resource(name string) schema.GroupResource {
 	return schema.GroupResource{Group: rbacv1.GroupName, Resource: name}
 }
 
-// key names an object; the namespace is "" for those of the cluster.
+// key names an object. The namespace is "" for cluster-wide objects.
 type key struct{ namespace, name string }
 
-// binding is a RoleBinding, or with no namespace a ClusterRoleBinding.
+// binding is a RoleBinding, or a ClusterRoleBinding if it has no namespace.
 type binding struct {
 	key
 	ref      rbacv1.RoleRef
 	subjects []rbacv1.Subject
 }
 
-// policy is all roles and bindings, indexed. Those of the cluster are in namespace "".
+// policy is the index of all roles and bindings. Cluster-wide ones are in namespace "".
 type policy struct {
 	mu       sync.RWMutex
 	rules    map[key][]rbacv1.PolicyRule
 	bindings map[key]*binding
-	// bySubject has, for each namespace, the bindings of a subject: "u:NAME" or "g:NAME". Service accounts
-	// are users of a certain name.
+	// bySubject maps each namespace and subject, "u:NAME" or "g:NAME", to its bindings. Service accounts are
+	// users with a particular form of name.
 	bySubject map[string]map[string][]*binding
-	// changed has a value when a cluster role changed since it was last read.
+	// changed has a value if a cluster role has changed since it was last read.
 	changed chan struct{}
 }
 
@@ -53,18 +53,18 @@ func newPolicy() *policy {
 	}
 }
 
-// preload takes in what there is of a policy that is not stored yet.
+// preload adds a policy that is not stored yet.
 func (p *policy) preload(initial *bootstrap.Policy) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	rules := func(k key, rules []rbacv1.PolicyRule) {
 		if _, ok := p.rules[k]; !ok {
-			p.setRules(k, rules)
+			p.setRulesLocked(k, rules)
 		}
 	}
 	bind := func(k key, ref rbacv1.RoleRef, subjects []rbacv1.Subject) {
 		if p.bindings[k] == nil {
-			p.setBinding(&binding{k, ref, subjects})
+			p.setBindingLocked(&binding{k, ref, subjects})
 		}
 	}
 	for _, r := range initial.ClusterRoles {
@@ -81,7 +81,7 @@ func (p *policy) preload(initial *bootstrap.Policy) {
 	}
 }
 
-// subjectKey is what a subject is indexed by, or "" for one that is nobody.
+// subjectKey returns the index key of a subject, or "" if the subject matches nobody.
 func subjectKey(s rbacv1.Subject, namespace string) string {
 	switch s.Kind {
 	case rbacv1.UserKind:
@@ -99,7 +99,7 @@ func subjectKey(s rbacv1.Subject, namespace string) string {
 	return ""
 }
 
-// keys is what a user is looked up by.
+// keys returns the index keys of a user.
 func keys(who user.Info) []string {
 	all := []string{"u:" + who.GetName()}
 	for _, g := range who.GetGroups() {
@@ -108,8 +108,8 @@ func keys(who user.Info) []string {
 	return all
 }
 
-// visit hands each rule that applies to a user to f, those of the cluster first, until f answers false. A
-// binding to a role that cannot be found is handed over as an error.
+// visit calls f with each rule that applies to a user, cluster-wide ones first, until f returns false. If the
+// role of a binding does not exist, f gets an error.
 func (p *policy) visit(who user.Info, namespace string, f func(*binding, *rbacv1.PolicyRule, error) bool) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -129,7 +129,7 @@ func (p *policy) visit(who user.Info, namespace string, f func(*binding, *rbacv1
 					continue
 				}
 				seen[b] = true
-				if !p.visitBinding(b, f) {
+				if !p.visitBindingLocked(b, f) {
 					return
 				}
 			}
@@ -137,8 +137,8 @@ func (p *policy) visit(who user.Info, namespace string, f func(*binding, *rbacv1
 	}
 }
 
-func (p *policy) visitBinding(b *binding, f func(*binding, *rbacv1.PolicyRule, error) bool) bool {
-	rules, err := p.roleRules(b.ref, b.namespace)
+func (p *policy) visitBindingLocked(b *binding, f func(*binding, *rbacv1.PolicyRule, error) bool) bool {
+	rules, err := p.roleRulesLocked(b.ref, b.namespace)
 	if err != nil {
 		return f(b, nil, err)
 	}
@@ -150,8 +150,8 @@ func (p *policy) visitBinding(b *binding, f func(*binding, *rbacv1.PolicyRule, e
 	return true
 }
 
-// roleRules answers with the rules of the role that a binding in a namespace refers to.
-func (p *policy) roleRules(ref rbacv1.RoleRef, namespace string) ([]rbacv1.PolicyRule, error) {
+// roleRulesLocked returns the rules of the role that a binding in a namespace refers to.
+func (p *policy) roleRulesLocked(ref rbacv1.RoleRef, namespace string) ([]rbacv1.PolicyRule, error) {
 	var at key
 	var of schema.GroupResource
 	switch ref.Kind {
@@ -164,14 +164,14 @@ func (p *policy) roleRules(ref rbacv1.RoleRef, namespace string) ([]rbacv1.Polic
 	}
 	rules, ok := p.rules[at]
 	if !ok {
-		// As upstream's lister words it: with the singular.
+		// Kubernetes' lister uses the singular in this message.
 		of.Resource = strings.TrimSuffix(of.Resource, "s")
 		return nil, apierrors.NewNotFound(of, ref.Name)
 	}
 	return rules, nil
 }
 
-func (p *policy) setRules(k key, rules []rbacv1.PolicyRule) {
+func (p *policy) setRulesLocked(k key, rules []rbacv1.PolicyRule) {
 	if rules == nil {
 		rules = []rbacv1.PolicyRule{}
 	}
@@ -179,7 +179,7 @@ func (p *policy) setRules(k key, rules []rbacv1.PolicyRule) {
 	p.note(k)
 }
 
-func (p *policy) removeRules(k key) {
+func (p *policy) removeRulesLocked(k key) {
 	delete(p.rules, k)
 	p.note(k)
 }
@@ -193,8 +193,8 @@ func (p *policy) note(k key) {
 	}
 }
 
-func (p *policy) setBinding(b *binding) {
-	p.removeBinding(b.key)
+func (p *policy) setBindingLocked(b *binding) {
+	p.removeBindingLocked(b.key)
 	p.bindings[b.key] = b
 	index := p.bySubject[b.namespace]
 	if index == nil {
@@ -208,7 +208,7 @@ func (p *policy) setBinding(b *binding) {
 	}
 }
 
-func (p *policy) removeBinding(k key) {
+func (p *policy) removeBindingLocked(k key) {
 	old := p.bindings[k]
 	if old == nil {
 		return
@@ -228,30 +228,30 @@ func (p *policy) removeBinding(k key) {
 }
 
 func (p *policy) roles() local.Sink[*rbacv1.Role] {
-	return sink(&p.mu, held(p.rules, true), p.removeRules,
+	return sink(&p.mu, held(p.rules, true), p.removeRulesLocked,
 		func(r *rbacv1.Role) key { return key{r.Namespace, r.Name} },
-		func(k key, r *rbacv1.Role) { p.setRules(k, r.Rules) })
+		func(k key, r *rbacv1.Role) { p.setRulesLocked(k, r.Rules) })
 }
 
 func (p *policy) clusterRoles() local.Sink[*rbacv1.ClusterRole] {
-	return sink(&p.mu, held(p.rules, false), p.removeRules,
+	return sink(&p.mu, held(p.rules, false), p.removeRulesLocked,
 		func(r *rbacv1.ClusterRole) key { return key{"", r.Name} },
-		func(k key, r *rbacv1.ClusterRole) { p.setRules(k, r.Rules) })
+		func(k key, r *rbacv1.ClusterRole) { p.setRulesLocked(k, r.Rules) })
 }
 
 func (p *policy) roleBindings() local.Sink[*rbacv1.RoleBinding] {
-	return sink(&p.mu, held(p.bindings, true), p.removeBinding,
+	return sink(&p.mu, held(p.bindings, true), p.removeBindingLocked,
 		func(b *rbacv1.RoleBinding) key { return key{b.Namespace, b.Name} },
-		func(k key, b *rbacv1.RoleBinding) { p.setBinding(&binding{k, b.RoleRef, b.Subjects}) })
+		func(k key, b *rbacv1.RoleBinding) { p.setBindingLocked(&binding{k, b.RoleRef, b.Subjects}) })
 }
 
 func (p *policy) clusterRoleBindings() local.Sink[*rbacv1.ClusterRoleBinding] {
-	return sink(&p.mu, held(p.bindings, false), p.removeBinding,
+	return sink(&p.mu, held(p.bindings, false), p.removeBindingLocked,
 		func(b *rbacv1.ClusterRoleBinding) key { return key{"", b.Name} },
-		func(k key, b *rbacv1.ClusterRoleBinding) { p.setBinding(&binding{k, b.RoleRef, b.Subjects}) })
+		func(k key, b *rbacv1.ClusterRoleBinding) { p.setBindingLocked(&binding{k, b.RoleRef, b.Subjects}) })
 }
 
-// held answers with the keys of a map that are in a namespace, or that are the cluster's.
+// held returns the keys of a map that are namespaced, or those that are cluster-wide.
 func held[V any](m map[key]V, namespaced bool) func() []key {
 	return func() (all []key) {
 		for k := range m {
@@ -263,7 +263,7 @@ func held[V any](m map[key]V, namespaced bool) func() []key {
 	}
 }
 
-// sink makes the sink of one of the four kinds.
+// sink returns the sink for one of the four kinds.
 func sink[T runtime.Object](mu *sync.RWMutex, held func() []key, remove func(key), keyOf func(T) key, set func(key, T)) local.Sink[T] {
 	return local.Sink[T]{
 		Replace: func(all []T) {
@@ -289,7 +289,7 @@ func sink[T runtime.Object](mu *sync.RWMutex, held func() []key, remove func(key
 	}
 }
 
-// describe says which binding it is and for whom, as upstream words the reason of an allowance.
+// describe formats the binding and its subject as Kubernetes does in the reason of an allowed request.
 func (b *binding) describe(who user.Info) string {
 	kind, name := "ClusterRoleBinding", b.name
 	if b.namespace != "" {

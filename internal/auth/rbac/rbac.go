@@ -1,8 +1,8 @@
-// Package rbac decides by roles and bindings what a user may do, and guards that nobody gives away more than
-// they have.
+// Package rbac authorizes users by roles and bindings, and keeps them from granting rights that they do not
+// have.
 //
-// The four kinds are followed in the store and kept indexed by who they are for, so that a decision looks
-// only at the bindings of the user and the user's groups.
+// It follows the four kinds in the store and indexes bindings by subject, so that a decision looks only at the
+// bindings of the user and of the user's groups.
 package rbac
 
 import (
@@ -19,7 +19,7 @@ import (
 	"podium.dev/podium/internal/auth/bootstrap"
 )
 
-// Authorizer decides by the roles and bindings that are stored.
+// Authorizer decides by the stored roles and bindings.
 type Authorizer struct {
 	policy  *policy
 	initial *bootstrap.Policy
@@ -32,14 +32,14 @@ var (
 	_ authorizer.RuleResolver = &Authorizer{}
 )
 
-// New makes an authorizer, which knows nothing before Follow. On a cluster that has no roles yet it goes by
-// the policy at first, which is what is about to be stored.
+// New returns an authorizer. It knows nothing before Follow is called. On a cluster without roles it uses the
+// policy at first, which is about to be stored.
 func New(policy *bootstrap.Policy) *Authorizer {
 	return &Authorizer{policy: newPolicy(), initial: policy}
 }
 
-// Follow keeps the authorizer in step with the stores until the context ends. It must be called once,
-// before the first decision; decisions wait until all is known.
+// Follow keeps the authorizer up to date with the stores until ctx ends. It must be called once, before the
+// first decision. Decisions wait until everything is known.
 func (a *Authorizer) Follow(ctx context.Context, stores local.Stores) error {
 	fresh, err := isFresh(ctx, stores)
 	if err != nil {
@@ -69,16 +69,16 @@ func (a *Authorizer) Follow(ctx context.Context, stores local.Stores) error {
 	return nil
 }
 
-// isFresh says whether no role was ever stored.
+// isFresh reports whether no role was ever stored.
 func isFresh(ctx context.Context, stores local.Stores) (bool, error) {
 	all, err := local.ListCurrent[*rbacv1.ClusterRole](ctx, stores, resource("clusterroles"), "")
 	if err != nil {
-		return false, fmt.Errorf("see whether there are roles: %w", err)
+		return false, fmt.Errorf("list the cluster roles: %w", err)
 	}
 	return len(all) == 0, nil
 }
 
-// Wait returns when all roles and bindings are known.
+// Wait waits until all roles and bindings are known.
 func (a *Authorizer) Wait(ctx context.Context) error {
 	for _, c := range a.synced {
 		select {
@@ -93,10 +93,10 @@ func (a *Authorizer) Wait(ctx context.Context) error {
 	return nil
 }
 
-// ClusterRolesChanged yields when a cluster role has changed, once for many changes.
+// ClusterRolesChanged returns a channel that yields after a cluster role has changed, once for several changes.
 func (a *Authorizer) ClusterRolesChanged() <-chan struct{} { return a.policy.changed }
 
-// Authorize implements authorizer.Authorizer. It never denies: what no rule allows is left to others.
+// Authorize implements authorizer.Authorizer. It never denies: other authorizers may allow what no rule allows.
 func (a *Authorizer) Authorize(ctx context.Context, attrs authorizer.Attributes) (authorizer.Decision, string, error) {
 	if err := a.Wait(ctx); err != nil {
 		return authorizer.DecisionNoOpinion, "", err
@@ -123,7 +123,7 @@ func (a *Authorizer) Authorize(ctx context.Context, attrs authorizer.Attributes)
 	return authorizer.DecisionNoOpinion, reason, nil
 }
 
-// ConditionsAwareAuthorize implements authorizer.Authorizer: there are no conditions.
+// ConditionsAwareAuthorize implements authorizer.Authorizer. There are no conditions.
 func (a *Authorizer) ConditionsAwareAuthorize(ctx context.Context, attrs authorizer.Attributes) authorizer.ConditionsAwareDecision {
 	return authorizer.ConditionsAwareDecisionFromParts(a.Authorize(ctx, attrs))
 }
@@ -133,8 +133,8 @@ func (a *Authorizer) EvaluateConditions(context.Context, authorizer.ConditionsAw
 	return authorizer.DecisionDeny, "", authorizer.ErrorConditionEvaluationNotSupported
 }
 
-// Rules answers with the rules that apply to a user in a namespace, or for the cluster only when that is "".
-// With an error they are those that could be found.
+// Rules returns the rules that apply to a user in a namespace, or only the cluster-wide ones if the namespace
+// is "". If it returns an error, the rules are those that could be resolved.
 func (a *Authorizer) Rules(ctx context.Context, who user.Info, namespace string) ([]rbacv1.PolicyRule, error) {
 	if err := a.Wait(ctx); err != nil {
 		return nil, err

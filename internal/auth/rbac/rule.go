@@ -8,7 +8,7 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 )
 
-// Allows says whether one of some rules allows what is asked for.
+// Allows reports whether any of the rules allows the request.
 func Allows(rules []rbacv1.PolicyRule, attrs authorizer.Attributes) bool {
 	return slices.ContainsFunc(rules, func(r rbacv1.PolicyRule) bool { return allows(&r, attrs) })
 }
@@ -25,12 +25,12 @@ func allows(r *rbacv1.PolicyRule, attrs authorizer.Attributes) bool {
 		(len(r.ResourceNames) == 0 || slices.Contains(r.ResourceNames, attrs.GetName()))
 }
 
-// matches says whether a list names a word, or everything.
+// matches reports whether a list contains a word or "*".
 func matches(list []string, word string) bool {
 	return slices.ContainsFunc(list, func(s string) bool { return s == "*" || s == word })
 }
 
-// matchesResource says whether a list names "resource", "resource/sub" or "*/sub", whichever is asked for.
+// matchesResource reports whether a list matches the resource, as "resource", "resource/sub" or "*/sub".
 func matchesResource(list []string, resource, sub string) bool {
 	return slices.ContainsFunc(list, func(s string) bool {
 		if s == rbacv1.ResourceAll {
@@ -44,7 +44,7 @@ func matchesResource(list []string, resource, sub string) bool {
 	})
 }
 
-// matchesURL says whether a path is a rule's, which may end in stars.
+// matchesURL reports whether a path matches a rule, which may end in "*".
 func matchesURL(rule, path string) bool {
 	if rule == rbacv1.NonResourceAll || rule == path {
 		return true
