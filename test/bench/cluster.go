@@ -18,8 +18,8 @@ import (
 	watchtools "k8s.io/client-go/tools/watch"
 )
 
-// cluster is a cluster seen as a client sees it: Pods are made in a namespace of its own, and what happens to
-// them is known from one watch.
+// cluster is a cluster as a client sees it. Pods are created in a namespace of its own, and a single watch
+// observes them.
 type cluster struct {
 	kubeconfig string
 	pods       interface {
@@ -40,7 +40,7 @@ type cluster struct {
 // state is when a Pod was first seen in each state.
 type state struct {
 	running, restarted, gone time.Time
-	// ready is whether it is ready, turned when it last became so or ceased to be.
+	// ready is whether the Pod is ready, turned when that last changed.
 	ready  bool
 	turned time.Time
 }
@@ -60,7 +60,7 @@ func connect(ctx context.Context, kubeconfig, image string) (*cluster, error) {
 		return nil, err
 	}
 	c := &cluster{kubeconfig: kubeconfig, client: client, ns: ns.Name, image: image, pods: client.CoreV1().Pods(ns.Name), seen: map[string]*state{}, wake: make(chan struct{}, 1)}
-	// The API server drops a watcher that falls behind; this one goes on from where it was.
+	// The API server drops a watcher that falls behind; this one resumes where it was.
 	watcher := &cache.ListWatch{WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 		return client.CoreV1().Pods(ns.Name).Watch(ctx, o)
 	}}
@@ -68,7 +68,7 @@ func connect(ctx context.Context, kubeconfig, image string) (*cluster, error) {
 		return nil, err
 	}
 	go c.follow()
-	// Pods are refused until the namespace has its service account.
+	// Pods are rejected until the namespace has its service account.
 	for {
 		if _, err := client.CoreV1().ServiceAccounts(ns.Name).Get(ctx, "default", metav1.GetOptions{}); err == nil {
 			return c, nil
@@ -126,7 +126,7 @@ func isReady(pod *corev1.Pod) bool {
 	})
 }
 
-// until waits for a time of a Pod to be known.
+// until waits until a time of a Pod is known.
 func (c *cluster) until(ctx context.Context, name string, when func(*state) time.Time) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
@@ -146,7 +146,7 @@ func (c *cluster) until(ctx context.Context, name string, when func(*state) time
 		case <-ctx.Done():
 			return time.Time{}, fmt.Errorf("Pod %s: %w", name, ctx.Err())
 		case <-c.wake:
-		case <-time.After(20 * time.Millisecond): // another waiter may have been woken in our place
+		case <-time.After(20 * time.Millisecond): // another waiter may have been woken instead
 		}
 	}
 }
@@ -155,7 +155,7 @@ func running(s *state) time.Time   { return s.running }
 func restarted(s *state) time.Time { return s.restarted }
 func gone(s *state) time.Time      { return s.gone }
 
-// create makes a Pod that runs a script, changed as wanted, and answers with the time just before.
+// create creates a Pod that runs a script, after applying the changes, and returns the time just before.
 func (c *cluster) create(ctx context.Context, name, script string, change ...func(*corev1.Pod)) (time.Time, error) {
 	grace := int64(10)
 	pod := &corev1.Pod{
@@ -173,7 +173,7 @@ func (c *cluster) create(ctx context.Context, name, script string, change ...fun
 	return at, err
 }
 
-// remove deletes a Pod that need not end in order, and waits until it is gone.
+// remove deletes a Pod without a grace period and waits until it is gone.
 func (c *cluster) remove(ctx context.Context, name string) error {
 	zero := int64(0)
 	if err := c.pods.Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
@@ -183,10 +183,10 @@ func (c *cluster) remove(ctx context.Context, name string) error {
 	return err
 }
 
-// stays runs until SIGTERM and ends at once on it.
+// stays is a script that runs until SIGTERM and then exits at once.
 const stays = "trap 'exit 0' TERM; sleep 100000 & wait"
 
-// burst creates Pods at once and answers with the time until the last one runs.
+// burst creates Pods concurrently and returns the time until the last one runs.
 func (c *cluster) burst(ctx context.Context, prefix string, n int, change ...func(*corev1.Pod)) (time.Duration, error) {
 	began := time.Now()
 	errs := make(chan error, n)
@@ -214,7 +214,7 @@ func (c *cluster) burst(ctx context.Context, prefix string, n int, change ...fun
 	return last.Sub(began), nil
 }
 
-// measureCluster takes every figure that a client can see.
+// measureCluster takes every figure that a client can observe.
 func measureCluster(ctx context.Context, o options, kubeconfig, image string, r *results) error {
 	c, err := connect(ctx, kubeconfig, image)
 	if err != nil {
@@ -233,7 +233,7 @@ func measureCluster(ctx context.Context, o options, kubeconfig, image string, r 
 			return err
 		}
 		create = append(create, at.Sub(began))
-		if err := wait(ctx, 50*time.Millisecond); err != nil { // the shell sets its trap
+		if err := wait(ctx, 50*time.Millisecond); err != nil { // the shell has set its trap by then
 			return err
 		}
 		began = time.Now()
@@ -264,8 +264,8 @@ func measureCluster(ctx context.Context, o options, kubeconfig, image string, r 
 	return measureKubectl(ctx, o, c, r)
 }
 
-// restart runs a Pod whose container ends, and answers with the time from its last word, by the log's own
-// clock, to the next run seen by the watch.
+// restart runs a Pod whose container exits, and returns the time from its last output, by the log's clock, to
+// the next run as seen by the watch.
 func (c *cluster) restart(ctx context.Context, name string) (time.Duration, error) {
 	if _, err := c.create(ctx, name, "sleep 0.3; echo bye; exit 1"); err != nil {
 		return 0, err
@@ -299,7 +299,7 @@ func measureBursts(ctx context.Context, o options, c *cluster, r *results) error
 				return err
 			}
 			up = append(up, took)
-			if err := wait(ctx, time.Second); err != nil { // the shells set their traps
+			if err := wait(ctx, time.Second); err != nil { // the shells have set their traps by then
 				return err
 			}
 			if took, err = c.clear(ctx, prefix, n); err != nil {
@@ -313,7 +313,7 @@ func measureBursts(ctx context.Context, o options, c *cluster, r *results) error
 	return nil
 }
 
-// clear deletes the Pods of a burst and answers with the time until the last one is gone.
+// clear deletes the Pods of a burst and returns the time until the last one is gone.
 func (c *cluster) clear(ctx context.Context, prefix string, n int) (time.Duration, error) {
 	began := time.Now()
 	if err := c.pods.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {

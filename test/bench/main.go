@@ -1,5 +1,6 @@
-// Command bench measures a Podium node as its users meet it, beside a bare `runc run` of the same image in the
-// same minute and, given the kubeconfig of another cluster, beside that. It prints a table in Markdown.
+// Command bench measures a Podium node from its users' point of view, next to a bare `runc run` of the same
+// image in the same minute and, given the kubeconfig of another cluster, next to that cluster. It prints a
+// Markdown table.
 package main
 
 import (
@@ -25,10 +26,10 @@ func main() {
 	flag.StringVar(&o.podium, "podium", "bin/podium", "the binary to measure")
 	flag.StringVar(&o.image, "image", "podium.local/demo/shell:1", "an image of the node with sh and sleep")
 	flag.StringVar(&o.peer, "peer", "", "kubeconfig of another cluster to measure as well")
-	flag.StringVar(&o.peerImage, "peer-image", "registry.k8s.io/e2e-test-images/busybox:1.37.0-2", "its image with sh and sleep")
-	flag.StringVar(&o.bundle, "images", "", "folder of the archives that a fresh node takes in")
-	flag.IntVar(&o.rounds, "rounds", 20, "rounds of each figure that is measured one at a time")
-	flag.IntVar(&o.many, "many", 200, "Pods for the growth of memory; 0: not measured")
+	flag.StringVar(&o.peerImage, "peer-image", "registry.k8s.io/e2e-test-images/busybox:1.37.0-2", "an image with sh and sleep for the other cluster")
+	flag.StringVar(&o.bundle, "images", "", "folder of the archives that a fresh node loads")
+	flag.IntVar(&o.rounds, "rounds", 20, "rounds of each figure")
+	flag.IntVar(&o.many, "many", 200, "Pods with which the growth of memory is measured; 0: not measured")
 	flag.IntVar(&o.idle, "idle", 60, "seconds over which the idle node is watched; 0: not measured")
 	flag.Parse()
 	o.burst = []int{50, 100}

@@ -50,8 +50,8 @@ func startNode(ctx context.Context, o options) (*node, error) {
 	return n, n.up(ctx)
 }
 
-// configure writes settings for as many Pods, the default when that is less; a /24 of addresses holds 253. Only
-// memory counts as short: how full the machine's disk is, is not what is measured.
+// configure sets maxPods to the given number, or to the default if that is higher; a /24 range holds 253 Pods.
+// Only memory pressure evicts, because the state of the machine's disk is not what is measured.
 func (n *node) configure(pods int) error {
 	if err := os.MkdirAll(n.paths.Kubelet, 0o700); err != nil {
 		return err
@@ -83,7 +83,8 @@ func (n *node) pid(ctx context.Context) (int, error) {
 	return s.PID, err
 }
 
-// measureStart takes the time from nothing to a Ready node, on a fresh root each round and again on the same.
+// measureStart takes the time from an empty root to a Ready node, and the time of a second start on the same
+// root.
 func measureStart(ctx context.Context, o options, r *results) error {
 	var fresh, again []time.Duration
 	bare := o
@@ -120,7 +121,7 @@ func measureStart(ctx context.Context, o options, r *results) error {
 	return nil
 }
 
-// measureRunc takes the time of a bare `runc run` of `true` in the image's files, where runc is installed.
+// measureRunc takes the time of a bare `runc run` of `true` in the image's files, if runc is installed.
 func measureRunc(ctx context.Context, o options, n *node, r *results) error {
 	runc, err := exec.LookPath("runc")
 	if err != nil {

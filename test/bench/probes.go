@@ -12,14 +12,14 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// probed is a server that the probes of Pods ask, on the machine of the node: it knows when it answered what.
+// probed is a server on the node's machine that the Pods' probes request. It records its responses.
 type probed struct {
 	server http.Server
 	port   int
 
 	mu sync.Mutex
 	ok bool
-	// said is when the first answer since the last change was given.
+	// said is the time of the first response since the last change.
 	said time.Time
 }
 
@@ -43,21 +43,21 @@ func startProbed() (*probed, error) {
 	return p, nil
 }
 
-// turn has the server answer otherwise from now on.
+// turn changes the responses from now on.
 func (p *probed) turn(ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ok, p.said = ok, time.Time{}
 }
 
-// answered is when the first answer since the last turn was given.
+// answered returns the time of the first response since the last turn.
 func (p *probed) answered() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.said
 }
 
-// probe asks the server every second.
+// probe returns a probe that requests the server every second.
 func (p *probed) probe() *corev1.Probe {
 	return &corev1.Probe{
 		ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Host: "127.0.0.1", Port: intstr.FromInt(p.port), Path: "/"}},
@@ -65,8 +65,8 @@ func (p *probed) probe() *corev1.Probe {
 	}
 }
 
-// measureReadiness takes the time from the answer to a readiness probe to the watch event that tells of it,
-// both ways.
+// measureReadiness takes the time from the response to a readiness probe to the watch event that reports it, in
+// both directions.
 func measureReadiness(ctx context.Context, o options, c *cluster, r *results) error {
 	p, err := startProbed()
 	if err != nil {
@@ -94,7 +94,7 @@ func measureReadiness(ctx context.Context, o options, c *cluster, r *results) er
 	return c.remove(ctx, name)
 }
 
-// turned is when a Pod became ready, or unready, if that is what it is.
+// turned returns a function that returns when a Pod became ready or unready, if that is its state.
 func turned(ready bool) func(*state) time.Time {
 	return func(s *state) time.Time {
 		if s.ready != ready {
@@ -104,14 +104,15 @@ func turned(ready bool) func(*state) time.Time {
 	}
 }
 
-// probedPods and probedSpan are how many Pods with probes the daemon's cost is taken of, and over what time.
+// probedPods and probedSpan are the number of Pods with probes and the time over which the daemon's cost is
+// measured.
 const (
 	probedPods = 100
 	probedSpan = 20 * time.Second
 )
 
-// measureProbes takes what the daemon uses for many Pods with a startup, a liveness and a readiness probe each,
-// over HTTP, every second; and for as many without.
+// measureProbes takes what the daemon uses for Pods with a startup, a liveness and a readiness probe each, over
+// HTTP, every second, and for the same number without probes.
 func measureProbes(ctx context.Context, o options, n *node, r *results) error {
 	c, err := connect(ctx, n.kubeconfig(), o.image)
 	if err != nil {
@@ -144,7 +145,7 @@ func measureProbes(ctx context.Context, o options, n *node, r *results) error {
 				return err
 			}
 		}
-		if err := wait(ctx, 10*time.Second); err != nil { // the start's own work is over by then
+		if err := wait(ctx, 10*time.Second); err != nil { // the work of the start is over by then
 			return err
 		}
 		used, began := processorTime(pid), time.Now()

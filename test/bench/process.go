@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// waitExit returns when a process has ended.
+// waitExit waits until a process has ended.
 func waitExit(pid int) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -22,7 +22,7 @@ func waitExit(pid int) {
 	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
 }
 
-// pss is the proportional memory of a process in bytes.
+// pss returns the proportional set size of a process in bytes.
 func pss(pid int) int64 {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
@@ -37,7 +37,7 @@ func pss(pid int) int64 {
 	return 0
 }
 
-// processorTime is what a process has used so far.
+// processorTime returns the processor time that a process has used so far.
 func processorTime(pid int) time.Duration {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -49,7 +49,7 @@ func processorTime(pid int) time.Duration {
 	return time.Duration(user+system) * time.Second / 100
 }
 
-// wakeups is how often the threads of a process gave up the processor to wait.
+// wakeups returns how often the threads of a process gave up the processor to wait.
 func wakeups(pid int) int64 {
 	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
 	var sum int64
@@ -68,7 +68,7 @@ func wakeups(pid int) int64 {
 	return sum
 }
 
-// family answers with the processes whose command line names the root, but for the daemon: shims and pauses.
+// family returns the processes whose command line contains the root, except the daemon: shims and pauses.
 func family(root string, daemon int) []int {
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	parents := map[int]int{}
@@ -104,7 +104,7 @@ func measureIdle(ctx context.Context, o options, n *node, r *results) error {
 	if err != nil || o.idle == 0 {
 		return err
 	}
-	if err := wait(ctx, 10*time.Second); err != nil { // the start's own work is over by then
+	if err := wait(ctx, 10*time.Second); err != nil { // the work of the start is over by then
 		return err
 	}
 	cpu, woken, began := processorTime(pid), wakeups(pid), time.Now()
@@ -127,7 +127,7 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// measureMany takes the memory of the node with many Pods, and what each has cost.
+// measureMany takes the memory of the node with many Pods, and the cost per Pod.
 func measureMany(ctx context.Context, o options, n *node, r *results) error {
 	if o.many == 0 {
 		return nil

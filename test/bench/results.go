@@ -25,7 +25,7 @@ func (r *results) set(what, value string) {
 	fmt.Fprintf(os.Stderr, "%s: %s\n", what, value)
 }
 
-// times sets a figure from the times of many rounds: median and 99th percentile.
+// times sets a figure from the times of many rounds: the median and the 99th percentile.
 func (r *results) times(what string, all []time.Duration) {
 	r.set(what, fmt.Sprintf("%s / %s", milliseconds(percentile(all, 50)), milliseconds(percentile(all, 99))))
 }
@@ -36,7 +36,7 @@ func milliseconds(d time.Duration) string {
 	return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000)
 }
 
-// percentile answers with the smallest value that at least p percent of all are no larger than.
+// percentile returns the smallest value such that at least p percent of all values are not larger.
 func percentile(all []time.Duration, p int) time.Duration {
 	if len(all) == 0 {
 		return 0

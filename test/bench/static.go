@@ -15,11 +15,11 @@ import (
 // firstWord is how long a static Pod may take to run.
 const firstWord = 30 * time.Second
 
-// staticPods drops manifests into a node's folder and sees, by the kernel, when their containers say that they run.
+// staticPods puts manifests into a node's folder and observes through inotify when their containers run.
 type staticPods struct {
 	node  *node
 	image string
-	// said is the folder that the containers write into, changes what the kernel tells of it.
+	// said is the folder that the containers write into, changes the kernel's notifications about it.
 	said    string
 	changes <-chan []inotify.Change
 }
@@ -36,11 +36,11 @@ func newStaticPods(ctx context.Context, n *node, image string) (*staticPods, err
 	if _, err := w.Follow(said); err != nil {
 		return nil, err
 	}
-	broken := func(err error) { fmt.Fprintln(os.Stderr, "the watch of what static Pods say ended:", err) }
+	broken := func(err error) { fmt.Fprintln(os.Stderr, "the watch of the static Pods' folder ended:", err) }
 	return &staticPods{node: n, image: image, said: said, changes: w.Changes(ctx, broken)}, os.MkdirAll(n.paths.Manifests, 0o755)
 }
 
-// drop puts a manifest in place; the container's first act is to make a file of the Pod's name.
+// drop puts a manifest in place. The container first creates a file with the Pod's name.
 func (s *staticPods) drop(name string) error {
 	text := fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: %s}\nspec:\n  terminationGracePeriodSeconds: 1\n"+
 		"  containers: [{name: c, image: %q, command: [sh, -c, 'touch /said/%s; exec sleep 3600'], volumeMounts: [{name: said, mountPath: /said}]}]\n"+
@@ -52,7 +52,7 @@ func (s *staticPods) drop(name string) error {
 	return os.Rename(part, filepath.Join(s.node.paths.Manifests, name+".yaml"))
 }
 
-// await waits until the container of a Pod has said that it runs, and forgets it.
+// await waits until the container of a Pod has created its file, and removes the file.
 func (s *staticPods) await(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, firstWord, fmt.Errorf("static Pod %s does not run after %v", name, firstWord))
 	defer cancel()
@@ -70,8 +70,8 @@ func (s *staticPods) await(ctx context.Context, name string) error {
 	}
 }
 
-// measureStatic takes the time from a manifest in the folder to its container running, and from `up` on a node that
-// was taken down to the static Pod running again.
+// measureStatic takes the time from a manifest in the folder to its running container, and from `up` on a
+// stopped node to the running static Pod.
 func measureStatic(ctx context.Context, o options, r *results) error {
 	n, err := startNode(ctx, o)
 	if err != nil {
@@ -97,7 +97,7 @@ func measureStatic(ctx context.Context, o options, r *results) error {
 			}
 		}
 	}
-	name := fmt.Sprintf("static-%d", o.rounds-1) // the last one is left
+	name := fmt.Sprintf("static-%d", o.rounds-1) // the last one is still there
 	for range max(o.rounds/4, 3) {
 		if out, err := exec.CommandContext(ctx, o.podium, "down", "--root", n.paths.Root).CombinedOutput(); err != nil {
 			return fmt.Errorf("podium down: %w\n%s", err, out)

@@ -14,7 +14,7 @@ var (
 	namedFolder = regexp.MustCompile("`((?:internal|cmd|test|docs|examples)/[a-zA-Z0-9_/-]+)`")
 )
 
-// What the documents name is there: a file by the end of its path, a folder from the top.
+// The documents name only what exists: a file by the end of its path, a folder from the top.
 func TestDocumentsNameWhatIs(t *testing.T) {
 	_, all := sources(t)
 	for _, document := range []string{"ARCHITECTURE.md", "CONTRIBUTING.md", "README.md"} {
@@ -35,7 +35,7 @@ func TestDocumentsNameWhatIs(t *testing.T) {
 	}
 }
 
-// ends says whether a file's path ends in the names, the last of which may be a pattern.
+// ends reports whether a file's path ends in the names, the last of which may be a pattern.
 func ends(all []source, names string) bool {
 	depth := strings.Count(names, "/") + 1
 	for _, s := range all {

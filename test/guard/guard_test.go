@@ -1,5 +1,5 @@
-// Package guard holds the tests that guard the architecture: what may import what, and what every file owes
-// its reader.
+// Package guard holds the tests that guard the architecture: import directions, and rules that every file
+// follows.
 package guard
 
 import (
@@ -17,7 +17,7 @@ import (
 const module = "podium.dev/podium/"
 
 // source is one product file of the project (tests and generated files are left out).
-type source struct {
+type source struct { // relative to the top of the project, with slashes
 	path string // from the top of the project, with slashes
 	file *ast.File
 	text []byte
@@ -25,7 +25,8 @@ type source struct {
 
 func (s source) dir() string { return filepath.ToSlash(filepath.Dir(s.path)) }
 
-// forTests says whether the file is of a package that only tests import; such a package's name ends in "test".
+// forTests reports whether the file belongs to a package that only tests import. The name of such a package
+// ends in "test".
 func (s source) forTests() bool { return strings.HasSuffix(s.file.Name.Name, "test") }
 
 func sources(t *testing.T) (*token.FileSet, []source) {
@@ -66,7 +67,7 @@ func sources(t *testing.T) (*token.FileSet, []source) {
 	return fset, out
 }
 
-// Every package says what it is, in exactly one place.
+// Every package has exactly one package comment.
 func TestOnePackageComment(t *testing.T) {
 	_, files := sources(t)
 	comments := map[string][]string{}
@@ -85,7 +86,7 @@ func TestOnePackageComment(t *testing.T) {
 	}
 }
 
-// A file that no one can hold in the head is split.
+// Long files must be split.
 func TestNoLongFile(t *testing.T) {
 	_, files := sources(t)
 	for _, s := range files {
@@ -95,7 +96,7 @@ func TestNoLongFile(t *testing.T) {
 	}
 }
 
-// Waiting is for an event, never for a while: product code does not sleep.
+// Product code does not sleep: it waits for events.
 func TestNoSleep(t *testing.T) {
 	fset, files := sources(t)
 	for _, s := range files {
@@ -113,7 +114,7 @@ func TestNoSleep(t *testing.T) {
 	}
 }
 
-// rule says what the packages below a folder must not import, and why.
+// rule lists what the packages below a folder must not import, and why.
 type rule struct {
 	below  string
 	forbid []string
@@ -143,7 +144,7 @@ var rules = []rule{
 	{below: "internal", forbid: []string{module + "internal/cli"}, why: "nothing is below the command line", except: []string{"internal/cli"}},
 }
 
-// Arrows point down only.
+// Imports point in one direction.
 func TestImportDirection(t *testing.T) {
 	_, files := sources(t)
 	for _, s := range files {

@@ -1,5 +1,5 @@
-// Package pace makes tests patient where the machine is slow. A time-out of a test says how long it takes at most on an
-// ordinary machine; an emulated one says by PODIUM_TEST_PACE how many times longer that is there.
+// Package pace adapts the time-outs of tests to slow machines. A test's time-out is the upper bound on an
+// ordinary machine; PODIUM_TEST_PACE holds the factor for an emulated one.
 package pace
 
 import (
@@ -13,10 +13,10 @@ const Variable = "PODIUM_TEST_PACE"
 
 var factor = parse(os.Getenv(Variable))
 
-// Of answers with a time-out for this machine.
+// Of returns the time-out for this machine.
 func Of(d time.Duration) time.Duration { return time.Duration(float64(d) * factor) }
 
-// parse reads a factor; what is none, or less than one, is one.
+// parse parses a factor. Invalid factors and those below one count as one.
 func parse(s string) float64 {
 	f, err := strconv.ParseFloat(s, 64)
 	if err != nil || !(f > 1) || f > 1000 {

@@ -1,5 +1,5 @@
-// Package registry is a small OCI distribution registry for tests: it serves, on localhost, images made from files, as
-// real registries do, and as bad ones do.
+// Package registry is a small OCI distribution registry for tests. It serves images made from files on
+// localhost, and can misbehave like a bad registry.
 package registry
 
 import (
@@ -20,17 +20,17 @@ import (
 	"podium.dev/podium/internal/image/build"
 )
 
-// Auth is how a registry wants its callers to say who they are.
+// Auth is how a registry authenticates its clients.
 type Auth int
 
-// The ways there are.
+// The supported ways.
 const (
 	Anonymous Auth = iota
 	Basic
 	Bearer
 )
 
-// User and Password are what Basic and Bearer want.
+// User and Password are the credentials for Basic and Bearer.
 const (
 	User     = "pullman"
 	Password = "s3cret"
@@ -38,11 +38,11 @@ const (
 
 // Server is a registry. Its fields are set before the first request.
 type Server struct {
-	// Auth is what the registry asks for.
+	// Auth is the required authentication.
 	Auth Auth
-	// Fail, when set, answers requests in the registry's place if it returns a status other than 0.
+	// Fail, if set, may reply instead of the registry by returning a status other than 0.
 	Fail func(r *http.Request) (status int)
-	// Gate, when set, holds every blob but the first kilobyte back until it is closed.
+	// Gate, if set, holds back every blob after the first kilobyte until it is closed.
 	Gate chan struct{}
 
 	server *httptest.Server
@@ -55,7 +55,7 @@ type Server struct {
 	requests []string
 }
 
-// Start starts a registry over plain HTTP that ends with the test.
+// Start starts a registry over plain HTTP that stops when the test ends.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	s := newServer()
@@ -64,7 +64,7 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
-// StartTLS starts a registry over HTTPS, whose certificate nobody knows, that ends with the test.
+// StartTLS starts a registry over HTTPS with an unknown certificate, that stops when the test ends.
 func StartTLS(t testing.TB) *Server {
 	t.Helper()
 	s := newServer()
@@ -77,13 +77,13 @@ func newServer() *Server {
 	return &Server{blobs: map[digest.Digest][]byte{}, types: map[digest.Digest]string{}, tags: map[string]digest.Digest{}, broken: map[digest.Digest]bool{}}
 }
 
-// Host is the registry's host and port, for the beginning of references.
+// Host returns the registry's host and port, with which references start.
 func (s *Server) Host() string { return s.server.Listener.Addr().(*net.TCPAddr).String() }
 
-// URL is where the registry is.
+// URL returns the registry's URL.
 func (s *Server) URL() string { return s.server.URL }
 
-// Put has the registry serve an image as repository:tag, and answers with the full reference.
+// Put adds an image as repository:tag, and returns the full reference.
 func (s *Server) Put(repository, tag string, img *build.Built) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,21 +100,21 @@ func (s *Server) Put(repository, tag string, img *build.Built) string {
 	return fmt.Sprintf("%s/%s:%s", s.Host(), repository, tag)
 }
 
-// Break has the registry serve other bytes, as many, for a blob.
+// Break makes the registry serve other bytes of the same length for a blob.
 func (s *Server) Break(d ocispec.Descriptor) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.broken[d.Digest] = true
 }
 
-// Lose has the registry no longer know a blob.
+// Lose makes the registry forget a blob.
 func (s *Server) Lose(d ocispec.Descriptor) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.blobs, d.Digest)
 }
 
-// Requests are the paths asked for, with the method before them, whose path contains part.
+// Requests returns the requests whose path contains part, as "METHOD PATH".
 func (s *Server) Requests(part string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,7 +161,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// split takes "a/b/manifests/latest" apart.
+// split splits a path such as "a/b/manifests/latest".
 func split(path string) (repository, kind, name string) {
 	for _, kind := range []string{"manifests", "blobs"} {
 		if before, after, ok := strings.Cut(path, "/"+kind+"/"); ok {
@@ -190,13 +190,13 @@ func (s *Server) allowed(w http.ResponseWriter, r *http.Request, repository stri
 	return false
 }
 
-// tokenFor is the token for a repository.
+// tokenFor returns the token for a repository.
 func tokenFor(repository string) string { return "token-for-" + url.QueryEscape(repository) }
 
-// Token is a bearer token that the registry accepts for a repository.
+// Token returns a bearer token that the registry accepts for a repository.
 func (s *Server) Token(repository string) string { return tokenFor(repository) }
 
-// token gives a token to who knows the password, by GET with basic authentication or by POST of a form.
+// token issues a token for the password, by GET with basic authentication or by POST of a form.
 func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	user, password, _ := r.BasicAuth()
 	scope := r.URL.Query().Get("scope")

@@ -19,7 +19,8 @@ import (
 	"podium.dev/podium/internal/scheduler/queue"
 )
 
-// aloneSizes are the nodes, alonePods the Pods on podsNodes nodes, over which the cost's growth is measured.
+// aloneSizes are the numbers of nodes, alonePods the numbers of Pods on podsNodes nodes, over which the growth
+// of the cost is measured.
 var (
 	aloneSizes = []int{100, 300, 1000, 3000, 5000, 10_000}
 	alonePods  = []int{0, 1000, 5000, 20_000, 50_000}
@@ -27,10 +28,10 @@ var (
 
 const podsNodes = 5000
 
-// most bounds the decisions of one figure, warm are those before that are not counted.
+// most bounds the decisions of one figure. warm decisions before them are not counted.
 const most, warm = 2000, 20
 
-// measureAlone measures decisions with nothing around them: no API, no queue.
+// measureAlone measures decisions without an API server and without a queue.
 func measureAlone(ctx context.Context, o options, r *results) error {
 	for i := range workloads {
 		w := &workloads[i]
@@ -45,7 +46,7 @@ func measureAlone(ctx context.Context, o options, r *results) error {
 			r.alone = append(r.alone, decisions{w.name, n, w.before(n), took})
 		}
 		if w.preempts || w.most != nil {
-			continue // how many Pods there are is given by the kind
+			continue // the workload determines the number of Pods
 		}
 		for _, pods := range alonePods {
 			took, err := w.decide(ctx, podsNodes, pods, o.limit)
@@ -58,7 +59,7 @@ func measureAlone(ctx context.Context, o options, r *results) error {
 	return nil
 }
 
-// decide makes decisions in a cluster of n nodes and says how long each took.
+// decide makes decisions in a cluster of n nodes and returns how long each took.
 func (w *workload) decide(ctx context.Context, n, there int, limit time.Duration) ([]time.Duration, error) {
 	b, err := newBench(n)
 	if err != nil {
@@ -96,7 +97,7 @@ func (w *workload) decide(ctx context.Context, n, there int, limit time.Duration
 	return took, ctx.Err()
 }
 
-// bench is what decides, on a cluster in memory.
+// bench makes decisions on a cluster in memory.
 type bench struct {
 	cache    *cache.Cache
 	snapshot *framework.Snapshot
@@ -131,7 +132,7 @@ func newBench(nodes int) (*bench, error) {
 	return b, err
 }
 
-// decide finds the Pod a node; one that preempts gets none.
+// decide finds the Pod a node. A Pod that preempts gets none.
 func (b *bench) decide(ctx context.Context, pod *framework.PodInfo, preempts bool) (string, error) {
 	b.cache.Update(b.snapshot)
 	cycle, whole := b.profile.Begin(pod, b.snapshot)
@@ -149,7 +150,7 @@ func (b *bench) decide(ctx context.Context, pod *framework.PodInfo, preempts boo
 		return cycle.Choose(fitting).Node.Name, nil
 	}
 	if len(fitting) > 0 {
-		return "", fmt.Errorf("it fits without a preemption")
+		return "", fmt.Errorf("the Pod fits without a preemption")
 	}
 	if post := cycle.PostFilter(ctx); post.Nominated == "" {
 		return "", fmt.Errorf("no preemption: %s", post.Message)

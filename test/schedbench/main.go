@@ -1,6 +1,6 @@
 // Command schedbench measures the scheduler on hollow nodes, which are objects only: how long a decision takes,
-// alone and with the real API server and store in the way, how soon a waiting Pod is placed when room appears,
-// and what it all takes of memory. It writes tables and a plot into docs.
+// alone and with the real API server and store, how soon a waiting Pod is placed when room appears, and how
+// much memory is used. It writes tables and a plot into docs.
 //
 // The workloads are those of Kubernetes' scheduler_perf.
 package main
@@ -23,11 +23,11 @@ import (
 type options struct {
 	sizes   []int         // clusters through the API
 	pods    int           // measured Pods of each workload through the API
-	limit   time.Duration // of one figure of the scheduler alone
-	memory  int           // Pods for the memory's figure; 0: not measured
-	only    string        // of the workloads
-	profile string        // of the processor's time, "" for none
-	docs    string        // where the tables and the plot go, "" for nowhere
+	limit   time.Duration // for one figure of the scheduler alone
+	memory  int           // Pods for the memory figure; 0: not measured
+	only    string        // the workload to measure, "" for all
+	profile string        // file for the CPU profile, "" for none
+	docs    string        // folder for the tables and the plot, "" for none
 }
 
 func main() {
@@ -36,13 +36,13 @@ func main() {
 		return
 	}
 	var o options
-	sizes := flag.String("sizes", "100,1000,5000", "nodes of the clusters that are measured with the API in the way")
-	flag.IntVar(&o.pods, "pods", 500, "Pods of each workload that are measured with the API in the way; 0: none are")
-	flag.DurationVar(&o.limit, "limit", 700*time.Millisecond, "the longest that one figure of the scheduler alone is measured")
-	flag.IntVar(&o.memory, "memory", 50_000, "Pods with which the memory is measured, on the largest cluster; 0: it is not")
-	flag.StringVar(&o.only, "only", "", "measure only the workload of this name")
-	flag.StringVar(&o.docs, "docs", "", "folder of scheduler-performance.md, whose tables and plot are replaced")
-	flag.StringVar(&o.profile, "cpuprofile", "", "file for a profile of the processor's time through the API")
+	sizes := flag.String("sizes", "100,1000,5000", "numbers of nodes of the clusters that are measured through the API")
+	flag.IntVar(&o.pods, "pods", 500, "Pods of each workload that are measured through the API; 0: none")
+	flag.DurationVar(&o.limit, "limit", 700*time.Millisecond, "the time limit for one figure of the scheduler alone")
+	flag.IntVar(&o.memory, "memory", 50_000, "Pods with which the memory is measured on the largest cluster; 0: not measured")
+	flag.StringVar(&o.only, "only", "", "measure only the workload with this name")
+	flag.StringVar(&o.docs, "docs", "", "folder of scheduler-performance.md, in which the tables and the plot are replaced")
+	flag.StringVar(&o.profile, "cpuprofile", "", "file for a CPU profile of the runs through the API")
 	flag.Parse()
 	for size := range strings.SplitSeq(*sizes, ",") {
 		n, err := strconv.Atoi(size)

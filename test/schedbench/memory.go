@@ -18,8 +18,8 @@ import (
 	"podium.dev/podium/internal/scheduler"
 )
 
-// childArgument has this program be our scheduler and nothing else, so that its memory can be told from the
-// API server's; what follows is a kubeconfig.
+// childArgument makes this program run only the scheduler, so that its memory can be measured apart from the
+// API server's. A kubeconfig follows.
 const childArgument = "-scheduler-only"
 
 func runChild(kubeconfig string) error {
@@ -37,8 +37,8 @@ func runChild(kubeconfig string) error {
 	return scheduler.New(client, scheduler.Options{}).Run(ctx)
 }
 
-// measureMemory measures the memory of the scheduler in a process of its own, that of the API server and the store
-// in this one, with many Pods on the nodes.
+// measureMemory measures the memory of the scheduler in a process of its own, and that of the API server and
+// the store in this process, with many Pods on the nodes.
 func (c *cluster) measureMemory(ctx context.Context, o options, r *results) (err error) {
 	there := 0
 	for _, ns := range []string{before, measured} {
@@ -79,7 +79,7 @@ func (c *cluster) memoryOfScheduler(ctx context.Context) (n int64, err error) {
 	return pss(cmd.Process.Pid)
 }
 
-// pss is what a process takes of memory, its share of what it shares included, in bytes.
+// pss returns the proportional set size of a process in bytes.
 func pss(pid int) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
@@ -92,5 +92,5 @@ func pss(pid int) (int64, error) {
 			return kib << 10, err
 		}
 	}
-	return 0, errors.New("the kernel does not tell the PSS")
+	return 0, errors.New("the kernel does not report the PSS")
 }

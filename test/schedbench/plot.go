@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// The plot's measures, in pixels: panels side by side, each with a frame for the curves.
+// The plot's dimensions in pixels: panels side by side, each with a frame for the curves.
 const (
 	panelWidth, panelHeight  = 400, 300
 	left, right, top, bottom = 62, 14, 40, 46
@@ -16,16 +16,16 @@ const (
 	frameWidth, frameHeight  = panelWidth - left - right, panelHeight - top - bottom
 )
 
-// colors are those of the workloads, in their order; they can be told apart without seeing red and green.
+// colors are the workloads' colors, in order. They are distinguishable without red-green vision.
 var colors = []string{"#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#444444"}
 
-// curve is points of one workload.
+// curve holds the points of one workload.
 type curve struct {
 	workload string
 	points   [][2]float64
 }
 
-// panel is curves on two logarithmic axes.
+// panel is a set of curves on two logarithmic axes.
 type panel struct {
 	title, x, y string
 	curves      []curve
@@ -65,7 +65,7 @@ func byNodes(all []decisions) []curve {
 
 func byPods(all []decisions) []curve {
 	return curves(all, func(d decisions) (string, float64, float64) {
-		return d.workload, float64(max(d.pods, 100)), millis(at(d.took, 50)) // an empty cluster stands at the edge
+		return d.workload, float64(max(d.pods, 100)), millis(at(d.took, 50)) // an empty cluster is drawn at the edge
 	})
 }
 
@@ -75,7 +75,7 @@ func byRate(all []throughput) []curve {
 	})
 }
 
-// curves sorts points by what they belong to.
+// curves groups points by workload and sorts them.
 func curves[T any](all []T, of func(T) (workload string, x, y float64)) []curve {
 	var out []curve
 	for _, item := range all {
@@ -94,7 +94,7 @@ func curves[T any](all []T, of func(T) (workload string, x, y float64)) []curve 
 	return out
 }
 
-// axis is a logarithmic one from a power of ten to another.
+// axis is a logarithmic axis from one power of ten to another.
 type axis struct{ low, high float64 }
 
 func axisOf(curves []curve, i int) axis {
@@ -114,7 +114,7 @@ func axisOf(curves []curve, i int) axis {
 	return a
 }
 
-// share is where a value is on the axis, from 0 to 1.
+// share returns the position of a value on the axis, from 0 to 1.
 func (a axis) share(v float64) float64 { return (math.Log10(v) - a.low) / (a.high - a.low) }
 
 func (p *panel) draw(b *bytes.Buffer) {
@@ -155,7 +155,7 @@ func (c *curve) draw(b *bytes.Buffer, x, y func(float64) float64) {
 	}
 }
 
-// number writes a power of ten.
+// number formats a power of ten.
 func number(exponent float64) string {
 	v := math.Pow(10, exponent)
 	if v >= 1000 {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// statusOut is where progress is told.
+// statusOut is where progress is reported.
 var statusOut io.Writer = os.Stderr
 
 // results are all figures of a run.
@@ -22,24 +22,24 @@ type results struct {
 	memory        []memory
 }
 
-// decisions are how long each decision took, the shortest first.
+// decisions are the durations of decisions, sorted.
 type decisions struct {
 	workload    string
 	nodes, pods int
 	took        []time.Duration
 }
 
-// throughput is Pods scheduled through the API.
+// throughput is the scheduling of Pods through the API.
 type throughput struct {
 	workload                   string
 	floor, nodes, before, pods int
 	created, took              time.Duration
 }
 
-// rate is in Pods a second, from the first that is bound to the last.
+// rate returns Pods per second, from the first binding to the last.
 func (t throughput) rate() float64 { return float64(t.pods-1) / t.took.Seconds() }
 
-// making is how long the API server took to make a Pod, several at a time.
+// making returns how long the API server took to create a Pod, with several concurrent requests.
 func (r *results) making() time.Duration {
 	var sum time.Duration
 	pods := 0
@@ -49,7 +49,7 @@ func (r *results) making() time.Duration {
 	return sum / time.Duration(max(pods, 1))
 }
 
-// latencies are how long each of several took, the shortest first.
+// latencies are durations, sorted.
 type latencies struct {
 	name  string
 	nodes int
@@ -62,7 +62,7 @@ type memory struct {
 	bytes       int64
 }
 
-// at is the p-th percentile of sorted durations.
+// at returns the p-th percentile of sorted durations.
 func at(took []time.Duration, p int) time.Duration {
 	if len(took) == 0 {
 		return 0
@@ -78,7 +78,7 @@ func mean(took []time.Duration) time.Duration {
 	return sum / time.Duration(max(len(took), 1))
 }
 
-// names lists the workloads in the order of the table.
+// names returns the workloads in the order of the table.
 func names() []string {
 	var out []string
 	for _, w := range workloads {
@@ -87,10 +87,10 @@ func names() []string {
 	return out
 }
 
-// The figures in the text stand between these two lines.
+// The figures in the document are between these two lines.
 const begin, end = "<!-- figures: make bench-scheduler -->\n", "<!-- end of figures -->\n"
 
-// markdown writes the tables.
+// markdown formats the tables.
 func (r *results) markdown(o options) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d cores, load average at the end of the run %s.\n\n", runtime.NumCPU(), load())
@@ -118,7 +118,7 @@ func (r *results) writeThrough(b *strings.Builder, o options) {
 	if len(r.through) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "**Scheduled Pods a second with the API in the way** (decide, bind, event, watch; API server, store and bench on the same cores; %d Pods\nthat were made before, which took %s a Pod):\n\n| workload |", o.pods, ms(r.making()))
+	fmt.Fprintf(b, "**Scheduled Pods a second through the API** (decide, bind, event, watch; API server, store and bench on the same cores; %d Pods\nthat were made before, which took %s a Pod):\n\n| workload |", o.pods, ms(r.making()))
 	for _, n := range o.sizes {
 		fmt.Fprintf(b, " %d nodes |", n)
 	}
@@ -193,7 +193,7 @@ func load() string {
 	return one
 }
 
-// replaceTables puts the tables into the text, in place of the former ones.
+// replaceTables replaces the tables in the document.
 func replaceTables(path, tables string) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -202,7 +202,7 @@ func replaceTables(path, tables string) error {
 	head, rest, ok := bytes.Cut(text, []byte(begin))
 	_, tail, ok2 := bytes.Cut(rest, []byte(end))
 	if !ok || !ok2 {
-		return fmt.Errorf("%s: there are no lines %q and %q for the figures to stand between", path, strings.TrimSpace(begin), strings.TrimSpace(end))
+		return fmt.Errorf("%s: the lines %q and %q around the figures are missing", path, strings.TrimSpace(begin), strings.TrimSpace(end))
 	}
 	return os.WriteFile(path, slices.Concat(head, []byte(begin), []byte(tables), []byte(end), tail), 0o644)
 }

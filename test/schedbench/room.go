@@ -12,15 +12,15 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// rounds of each way to make room.
+// rounds is how often each way to make room is measured.
 const rounds = 40
 
-// roomWay is a way in which room appears for a Pod that waits.
+// roomWay is a way in which room appears for a waiting Pod.
 type roomWay struct {
 	name string
-	// wants has the Pod fit nowhere before.
+	// wants changes the Pod so that it fits no node at first.
 	wants func(p *corev1.Pod, round int)
-	// before makes what stands in the way, room takes it away.
+	// before creates the obstacle, room removes it.
 	before, room func(ctx context.Context, c *cluster, round int) error
 }
 
@@ -48,7 +48,7 @@ var roomWays = []roomWay{
 		}},
 }
 
-// pin has the Pod want the first node.
+// pin restricts the Pod to the first node.
 func pin(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{corev1.LabelHostname: nodeName(0)} }
 
 func (c *cluster) patchNode(ctx context.Context, body string) error {
@@ -56,8 +56,7 @@ func (c *cluster) patchNode(ctx context.Context, body string) error {
 	return err
 }
 
-// measureRoom measures how long it takes from the request that makes room to the Pod's binding, as a watch
-// shows it.
+// measureRoom measures the time from the request that makes room to the Pod's binding, as seen by a watch.
 func (c *cluster) measureRoom(ctx context.Context) (out []latencies, err error) {
 	stop, err := startScheduler(ctx, c.server.Config)
 	if err != nil {
@@ -111,7 +110,7 @@ func (c *cluster) makeRoom(ctx context.Context, way roomWay, i int) (time.Durati
 	return took, c.client.CoreV1().Pods(measured).Delete(ctx, p.Name, metav1.DeleteOptions{})
 }
 
-// refused waits until the Pod's condition says that no node fits.
+// refused waits until the Pod's condition reports that no node fits.
 func (c *cluster) refused(ctx context.Context, name string) error {
 	w, err := c.client.CoreV1().Pods(measured).Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"podium.dev/podium/internal/scheduler"
 )
 
-// startScheduler runs the scheduler in this process, as a client of the API, as Podium does.
+// startScheduler runs the scheduler in this process, as a client of the API, like Podium.
 func startScheduler(ctx context.Context, config *rest.Config) (stop func() error, err error) {
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {

@@ -22,17 +22,17 @@ import (
 	"podium.dev/podium/internal/scheduler/apitest"
 )
 
-// atOnce is how many requests the bench itself has under way.
+// atOnce is the number of concurrent requests of the bench itself.
 const atOnce = 16
 
-// cluster is hollow nodes behind a real API server and store, in this process.
+// cluster is a set of hollow nodes behind a real API server and store in this process.
 type cluster struct {
 	client kubernetes.Interface
 	server *apitest.Server
 	nodes  int
 }
 
-// measureThrough measures with the API in the way. The cluster grows from size to size.
+// measureThrough measures through the API. The cluster grows from size to size.
 func measureThrough(ctx context.Context, o options, r *results) (err error) {
 	server, err := apitest.Start()
 	if err != nil {
@@ -77,7 +77,7 @@ func measureThrough(ctx context.Context, o options, r *results) (err error) {
 	return nil
 }
 
-// furnish makes what Pods need beside nodes.
+// furnish creates what Pods need besides nodes.
 func (c *cluster) furnish(ctx context.Context) error {
 	for _, name := range []string{before, measured} {
 		if _, err := c.client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}); err != nil {
@@ -104,7 +104,7 @@ func (c *cluster) addNode(ctx context.Context, i int) error {
 	if _, err := c.client.CoreV1().Nodes().Create(ctx, n, metav1.CreateOptions{}); err != nil {
 		return err
 	}
-	// Admission gives new nodes a not-ready taint, which a controller that does not run here takes off.
+	// Admission adds a not-ready taint to new nodes, which a controller that does not run here would remove.
 	_, err := c.client.CoreV1().Nodes().Patch(ctx, n.Name, types.MergePatchType, []byte(`{"spec":{"taints":null}}`), metav1.PatchOptions{})
 	return err
 }
@@ -114,13 +114,13 @@ func (c *cluster) measure(ctx context.Context, o options, r *results) error {
 	for i := range workloads {
 		w := &workloads[i]
 		if o.only != "" && o.only != w.name || w.preempts && c.nodes > 1000 {
-			continue // a full cluster of 5 000 nodes takes minutes to make
+			continue // creating a full cluster of 5 000 nodes takes minutes
 		}
 		f, err := c.schedule(ctx, w, o.pods)
 		if err != nil {
 			return fmt.Errorf("%s: %w", w.name, err)
 		}
-		// On the largest cluster the Pods stay: there is room, and many are wanted for the memory's figure.
+		// On the largest cluster the Pods stay: there is room, and the memory figure needs many.
 		if c.nodes < slices.Max(o.sizes) || w.preempts {
 			if err := c.clear(ctx); err != nil {
 				return err
@@ -132,8 +132,8 @@ func (c *cluster) measure(ctx context.Context, o options, r *results) error {
 	return nil
 }
 
-// schedule makes the Pods that are there before and those that are measured, and then starts the scheduler, so
-// that the making of Pods, which takes the API server longer than anything else, is not part of the figure.
+// schedule creates the preexisting and the measured Pods and only then starts the scheduler, so that the figure
+// does not include the creation of Pods, which takes the API server longer than anything else.
 func (c *cluster) schedule(ctx context.Context, w *workload, pods int) (f throughput, err error) {
 	there := w.before(c.nodes)
 	if err := each(ctx, there, func(i int) error {
@@ -172,7 +172,7 @@ func (c *cluster) create(ctx context.Context, p *corev1.Pod) error {
 	return err
 }
 
-// awake waits until the scheduler has placed a Pod, so that it has read what there is.
+// awake waits until the scheduler has placed a Pod, which means that it has read the cluster's state.
 func (c *cluster) awake(ctx context.Context) error {
 	bound, err := c.watchBindings(ctx)
 	if err != nil {
@@ -184,7 +184,7 @@ func (c *cluster) awake(ctx context.Context) error {
 		return err
 	}
 	if _, err := bound.last(ctx, 1); err != nil {
-		return fmt.Errorf("the scheduler does not begin: %w", err)
+		return fmt.Errorf("the scheduler does not start: %w", err)
 	}
 	return c.client.CoreV1().Pods(measured).Delete(ctx, p.Name, metav1.DeleteOptions{})
 }
@@ -210,10 +210,10 @@ func (c *cluster) clear(ctx context.Context) error {
 	return nil
 }
 
-// bindings counts the Pods of the measured namespace that are given a node.
+// bindings counts the Pods of the measured namespace that got a node.
 type bindings struct {
 	n atomic.Int64
-	// first and at are the times of the first and the last one, in Unix nanoseconds.
+	// first and at are the times of the first and the last binding, in Unix nanoseconds.
 	first, at atomic.Int64
 	more      chan struct{}
 	stop      func()
@@ -253,7 +253,7 @@ func (c *cluster) watchBindings(ctx context.Context) (*bindings, error) {
 // patience is how long no Pod may be bound before that is an error.
 const patience = 2 * time.Minute
 
-// last waits for n bindings and answers how long it was from the first of them to the last.
+// last waits for n bindings and returns the time from the first to the last.
 func (b *bindings) last(ctx context.Context, n int) (time.Duration, error) {
 	defer b.stop()
 	idle := time.NewTimer(patience)
@@ -271,7 +271,7 @@ func (b *bindings) last(ctx context.Context, n int) (time.Duration, error) {
 	return time.Duration(b.at.Load() - b.first.Load()), nil
 }
 
-// each calls f for 0 to n-1, several at a time, until one fails.
+// each calls f for 0 to n-1, several at a time, until one call fails.
 func each(ctx context.Context, n int, f func(int) error) error {
 	var next atomic.Int64
 	var first error

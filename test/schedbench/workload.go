@@ -10,24 +10,25 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// workload is Pods of a kind in a cluster where some are already.
+// workload is a kind of Pod, in a cluster that already has some Pods.
 type workload struct {
 	name string
-	// floor is what Kubernetes asks of its own scheduler at 5 000 nodes, in Pods a second; 0: nothing.
+	// floor is the rate at 5 000 nodes that Kubernetes requires of its own scheduler, in Pods per second; 0 if
+	// there is none.
 	floor int
-	// before is how many Pods are there before, for n nodes; those are of the kind, or plain ones.
+	// before returns the number of preexisting Pods for n nodes. They are of the same kind, or plain.
 	before func(n int) int
 	plain  bool
-	// most is how many Pods of the kind the cluster can take at all; nil: enough.
+	// most returns the maximum number of Pods of the kind on n nodes. Nil means that there is no limit.
 	most func(n int) int
 	pod  func(*corev1.Pod)
-	// there changes the Pods that are there before.
+	// there changes the preexisting Pods.
 	there func(*corev1.Pod)
-	// preempts: each Pod must make room by preemption.
+	// preempts is set if each Pod must make room by preemption.
 	preempts bool
 }
 
-// The two namespaces: of the Pods that are there before, and of those that are measured.
+// The namespaces of the preexisting Pods and of the measured Pods.
 const before, measured = "sched-0", "sched-1"
 
 // highPriority is the class of Pods that preempt.
@@ -88,7 +89,7 @@ func requests(cpu string) corev1.ResourceRequirements {
 	return corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse("500Mi")}}
 }
 
-// first makes the i-th of the Pods that are there before, measure the i-th of those that are measured.
+// first returns the i-th preexisting Pod, measure the i-th measured Pod.
 func (w *workload) first(i int) *corev1.Pod {
 	p := podOf(before, w.slug(), i)
 	switch {
@@ -106,7 +107,7 @@ func (w *workload) measure(i int) *corev1.Pod {
 	return p
 }
 
-// slug is the workload's name as a part of names.
+// slug returns the workload's name in a form that is valid in object names.
 func (w *workload) slug() string { return strings.ReplaceAll(w.name, " ", "-") }
 
 func podOf(namespace, kind string, i int) *corev1.Pod {
@@ -120,7 +121,7 @@ func podOf(namespace, kind string, i int) *corev1.Pod {
 	}
 }
 
-// zones are those of the nodes, in turn.
+// zones is the number of zones, which the nodes take in turn.
 const zones = 3
 
 func nodeOf(i int) *corev1.Node {

@@ -16,28 +16,28 @@ import (
 	"podium.dev/podium/test/vm/plan"
 )
 
-// slowness is how many times longer a test's own time-outs are in the emulated machine.
+// slowness is the factor for the time-outs of tests in the emulated machine.
 const slowness = "4"
 
 // suite is a package of tests that runs in the machine.
 type suite struct {
-	dir     string // of the package, from the top of the project
+	dir     string // of the package, relative to the top of the project
 	run     string // the tests to run, as go test's -run; empty for all
 	skip    string // the tests to leave out
 	timeout time.Duration
 }
 
-// Places in the machine.
+// Paths in the machine.
 const (
 	binDir   = "podium/bin"
 	imageDir = "podium/images"
 	testDir  = "podium/src" // the project's folders that tests read, and the tests themselves
 )
 
-// binary is a suite's program in the machine.
+// binary returns the path of the suite's program in the machine.
 func (s suite) binary() string { return path.Join(testDir, s.dir, path.Base(s.dir)+".test") }
 
-// step is how the machine runs the suite.
+// step returns the step that runs the suite.
 func (s suite) step() plan.Step {
 	args := []string{"/" + s.binary(), "-test.v=test2json", "-test.timeout=" + s.timeout.String(), "-test.parallel=2"}
 	if s.run != "" {
@@ -52,7 +52,7 @@ func (s suite) step() plan.Step {
 	}
 }
 
-// built is what is compiled for the machine.
+// built are the programs and images compiled for the machine.
 type built struct {
 	init   string
 	podium string
@@ -60,14 +60,15 @@ type built struct {
 	tests  map[string]string // by a suite's folder
 }
 
-// build compiles everything for the machine into a folder. The Podium under test is the one that is built already.
+// build compiles everything for the machine into a folder, except for Podium itself, which must be built
+// already.
 func build(top, to string, suites []suite) (built, error) {
 	b := built{init: filepath.Join(to, "init"), images: filepath.Join(to, "images"), podium: os.Getenv("PODIUM"), tests: map[string]string{}}
 	if b.podium == "" {
 		b.podium = filepath.Join(top, "bin", "podium")
 	}
 	if _, err := os.Stat(b.podium); err != nil {
-		return b, fmt.Errorf("find Podium: %w; `make build` makes it", err)
+		return b, fmt.Errorf("find Podium: %w; build it with `make build`", err)
 	}
 	commands := [][]string{
 		{"build", "-ldflags=-s -w", "-o", b.init, "./test/vm/init"},
@@ -90,7 +91,7 @@ func build(top, to string, suites []suite) (built, error) {
 	return b, nil
 }
 
-// writeInitramfs writes the machine's first file system.
+// writeInitramfs writes the machine's initial file system.
 func writeInitramfs(file, top string, k kernel, b built, p plan.Plan) (err error) {
 	f, err := os.Create(file)
 	if err != nil {
@@ -112,7 +113,7 @@ func writeInitramfs(file, top string, k kernel, b built, p plan.Plan) (err error
 		"etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
 		"etc/group":  "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n",
 		"etc/hosts":  "127.0.0.1 localhost\n::1 localhost\n",
-		// A name server that nobody answers for: the machine has no network.
+		// A name server that does not exist: the machine has no network.
 		"etc/resolv.conf": "nameserver 192.168.77.1\n",
 	} {
 		a.bytes(name, 0o644, []byte(text))
@@ -146,7 +147,7 @@ func addTools(a *archive) error {
 	}
 	names, err := exec.Command(busybox, "--list").Output()
 	if err != nil {
-		return fmt.Errorf("ask %s for its names: %w", busybox, err)
+		return fmt.Errorf("list the applets of %s: %w", busybox, err)
 	}
 	a.file("bin/busybox", busybox)
 	for _, name := range strings.Fields(string(names)) {

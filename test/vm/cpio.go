@@ -10,20 +10,20 @@ import (
 	"strings"
 )
 
-// archive writes a cpio archive in the "newc" form, which the kernel unpacks as its first file system
+// archive writes a cpio archive in the "newc" format, which the kernel unpacks as its initial file system
 // (Documentation/driver-api/early-userspace/buffer-format.rst).
 type archive struct {
 	w     io.Writer
 	seen  map[string]bool // folders written
 	inode int
-	err   error // the first; nothing is written after it
+	err   error // the first error; nothing is written after it
 }
 
 func newArchive(w io.Writer) *archive {
 	return &archive{w: w, seen: map[string]bool{"": true, ".": true}}
 }
 
-// The kinds of files in a mode, as in stat(2).
+// The file types in a mode, as in inode(7).
 const (
 	kindDir     = 0o040000
 	kindFile    = 0o100000
@@ -31,7 +31,7 @@ const (
 	kindCharDev = 0o020000
 )
 
-// header writes an entry's head; the body of size bytes is to follow.
+// header writes the header of an entry. The body of size bytes must follow.
 func (a *archive) header(name string, mode, size, major, minor int) {
 	a.inode++
 	a.write([]byte(fmt.Sprintf("070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x",
@@ -42,7 +42,7 @@ func (a *archive) header(name string, mode, size, major, minor int) {
 
 const headerSize = 110
 
-// pad fills up to the next multiple of four after n bytes.
+// pad pads n bytes to a multiple of four.
 func (a *archive) pad(n int) { a.write(make([]byte, -n&3)) }
 
 func (a *archive) write(b []byte) {
@@ -51,7 +51,7 @@ func (a *archive) write(b []byte) {
 	}
 }
 
-// parents writes the folders above a name that are not there yet.
+// parents writes the missing parent folders of a name.
 func (a *archive) parents(name string) {
 	if dir := path.Dir(name); !a.seen[dir] {
 		a.dir(dir, 0o755)
@@ -107,7 +107,7 @@ func (a *archive) file(name, from string) {
 	a.pad(int(info.Size()))
 }
 
-// tree copies the plain files below a folder.
+// tree copies the regular files below a folder.
 func (a *archive) tree(name, from string) {
 	err := filepath.WalkDir(from, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
@@ -121,7 +121,7 @@ func (a *archive) tree(name, from string) {
 	}
 }
 
-// close writes the end, and answers with the first error of all.
+// close writes the trailer and returns the first error.
 func (a *archive) close() error {
 	a.header("TRAILER!!!", 0, 0, 0, 0)
 	return a.err

@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// wanted are the kernel's modules that a node needs and the machine's own devices.
+// wanted are the kernel modules that a node and the machine's devices need.
 var wanted = []string{
 	"virtio_pci", "virtio_blk", "virtio_console",
 	"overlay", "loop", "veth", "bridge", "br_netfilter", "dummy", "ifb", "tun",
@@ -22,20 +22,20 @@ var wanted = []string{
 	"xfrm_user", "nft_numgen", "nft_hash", "nft_limit", "nft_log", "sch_tbf", "sch_ingress", "cls_u32", "cls_matchall", "act_mirred",
 }
 
-// kernel is an unpacked package of Debian's kernel.
+// kernel is an unpacked Debian kernel package.
 type kernel struct {
 	image   string   // the bzImage
-	modules []string // files, each after those it needs
+	modules []string // files, in an order that satisfies their dependencies
 }
 
-// unpackKernel takes from the newest package in a folder the image and the wanted modules.
+// unpackKernel unpacks the image and the wanted modules of the newest package in a folder.
 func unpackKernel(packages, to string) (kernel, error) {
 	debs, err := filepath.Glob(filepath.Join(packages, "linux-image-*.deb"))
 	if err != nil {
 		return kernel{}, err
 	}
 	if len(debs) == 0 {
-		return kernel{}, fmt.Errorf("find the kernel's package: there is no linux-image-*.deb in %s; `hack/setup.sh vm` gets it", packages)
+		return kernel{}, fmt.Errorf("find the kernel's package: no linux-image-*.deb in %s; get it with `hack/setup.sh vm`", packages)
 	}
 	sort.Slice(debs, func(i, j int) bool { return modified(debs[i]) > modified(debs[j]) })
 	if err := unpack(debs[0], to); err != nil {
@@ -68,7 +68,7 @@ func modified(file string) int64 {
 	return info.ModTime().UnixNano()
 }
 
-// unpack writes a package's kernel and modules below a folder, with nothing installed.
+// unpack writes a package's kernel and modules below a folder, without installing it.
 func unpack(deb, to string) error {
 	cmd := exec.Command("dpkg-deb", "--fsys-tarfile", deb)
 	cmd.Stderr = os.Stderr
@@ -91,7 +91,7 @@ func untar(r io.Reader, to string) error {
 	for {
 		h, err := files.Next()
 		if errors.Is(err, io.EOF) {
-			_, err = io.Copy(io.Discard, r) // what fills the last block
+			_, err = io.Copy(io.Discard, r) // the padding of the last block
 			return err
 		}
 		if err != nil {
@@ -116,7 +116,7 @@ func untar(r io.Reader, to string) error {
 	}
 }
 
-// kept says whether a file of the package is of use: its kernel, and modules that are no driver of real hardware.
+// kept reports whether a file of the package is needed: the kernel, and modules that are not hardware drivers.
 func kept(name string) bool {
 	if strings.HasPrefix(name, "boot/vmlinuz-") || strings.HasSuffix(name, "/modules.builtin") {
 		return true
@@ -125,8 +125,8 @@ func kept(name string) bool {
 	return ok && !strings.Contains(name, "/drivers/net/ethernet/") && !strings.Contains(name, "/drivers/infiniband/")
 }
 
-// readModules answers with the modules below a folder by name: their files, and which modules each needs; and with
-// those that are part of the kernel itself.
+// readModules returns the modules below a folder by name: their files, their dependencies, and the modules that
+// are built into the kernel.
 func readModules(dir string) (files map[string]string, needs map[string][]string, builtin map[string]bool, err error) {
 	files, needs, builtin = map[string]string{}, map[string][]string{}, map[string]bool{}
 	err = filepath.WalkDir(dir, func(file string, d os.DirEntry, err error) error {
@@ -157,7 +157,7 @@ func readModules(dir string) (files map[string]string, needs map[string][]string
 	return files, needs, builtin, nil
 }
 
-// plain unpacks a module that is compressed, as newer packages have them.
+// plain decompresses a compressed module, as newer packages have them.
 func plain(file string) (string, error) {
 	if !strings.HasSuffix(file, ".ko.xz") {
 		return file, nil
@@ -168,12 +168,12 @@ func plain(file string) (string, error) {
 	return strings.TrimSuffix(file, ".xz"), nil
 }
 
-// moduleName is a module's name by its file: the kernel takes - and _ for the same.
+// moduleName returns a module's name from its file. The kernel treats - and _ as equal.
 func moduleName(file string) string {
 	return strings.ReplaceAll(strings.TrimSuffix(path.Base(filepath.ToSlash(file)), ".ko"), "-", "_")
 }
 
-// needsOf reads which modules a module needs.
+// needsOf returns the modules that a module depends on.
 func needsOf(file string) ([]string, error) {
 	f, err := elf.Open(file)
 	if err != nil {
@@ -182,13 +182,13 @@ func needsOf(file string) ([]string, error) {
 	defer f.Close()
 	section := f.Section(".modinfo")
 	if section == nil {
-		return nil, errors.New("it has no section .modinfo")
+		return nil, errors.New("section .modinfo is missing")
 	}
 	info, err := section.Data()
 	return dependencies(info), err
 }
 
-// dependencies reads a module's own description: words that end in zero, one of which is depends=A,B.
+// dependencies parses a module's .modinfo section: zero-terminated words, one of which is depends=A,B.
 func dependencies(info []byte) []string {
 	var out []string
 	for _, word := range strings.Split(string(info), "\x00") {
@@ -202,8 +202,8 @@ func dependencies(info []byte) []string {
 	return out
 }
 
-// inOrder answers with the wanted modules and all that they need, each after what it needs, without those that are
-// part of the kernel.
+// inOrder returns the wanted modules and their dependencies, each after those it depends on, without those that
+// are built into the kernel.
 func inOrder(wanted []string, needs map[string][]string, builtin map[string]bool) ([]string, error) {
 	var out []string
 	done := map[string]bool{}
@@ -214,7 +214,7 @@ func inOrder(wanted []string, needs map[string][]string, builtin map[string]bool
 		}
 		done[name] = true
 		if _, ok := needs[name]; !ok {
-			return fmt.Errorf("there is no module %s, which %s needs", name, because)
+			return fmt.Errorf("module %s, which %s needs, does not exist", name, because)
 		}
 		for _, n := range needs[name] {
 			if err := add(n, name); err != nil {

@@ -13,23 +13,25 @@ import (
 	"podium.dev/podium/test/vm/plan"
 )
 
-// machine is what is started by QEMU: with no acceleration, for nested machines rarely have one that works.
+// machine is a machine that QEMU runs, without acceleration, because nested machines rarely have one that
+// works.
 type machine struct {
 	kernel    string
 	initramfs string
-	disk      string        // raw; empty for none
+	disk      string        // raw; empty if there is none
 	console   string        // the file that gets the kernel's messages
 	memory    int           // MiB
-	patience  time.Duration // with one start
+	patience  time.Duration // for one start
 }
 
-// arguments are QEMU's for one start of the machine. The programs in it get the words KEY=VALUE as environment.
+// arguments returns QEMU's arguments for one start of the machine. Programs in it get the KEY=VALUE words as
+// environment.
 func (m machine) arguments(scenario string, environment []string) []string {
 	args := []string{
 		"-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", fmt.Sprint(m.memory),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-kernel", m.kernel, "-initrd", m.initramfs,
-		// A panic restarts the machine at once, which -no-reboot makes its end.
+		// A panic restarts the machine at once, which -no-reboot turns into its end.
 		"-append", "console=ttyS0 panic=-1 mitigations=off no5lvl nokaslr random.trust_cpu=on cgroup_no_v1=all psi=1 " + plan.ScenarioFlag + "=" + scenario + " " + strings.Join(environment, " "),
 		"-serial", "file:" + m.console,
 		"-device", "virtio-serial-pci", "-chardev", "stdio,id=port,signal=off", "-device", "virtserialport,chardev=port,name=podium",
@@ -40,11 +42,11 @@ func (m machine) arguments(scenario string, environment []string) []string {
 	return args
 }
 
-// errCut ends a machine as a power cut does, without being an error of its run.
+// errCut ends a machine like a power cut. It is not an error of the run.
 var errCut = errors.New("power cut")
 
-// run starts the machine and hands each line of its port to a function until the machine is off. A function that
-// answers errCut cuts the power.
+// run starts the machine and passes each line from its port to line until the machine is off. If line returns
+// errCut, the power is cut.
 func (m machine) run(ctx context.Context, scenario string, environment []string, line func(string) error) error {
 	ctx, cancel := context.WithTimeout(ctx, m.patience)
 	defer cancel()
@@ -53,7 +55,7 @@ func (m machine) run(ctx context.Context, scenario string, environment []string,
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var complaints strings.Builder
 	cmd.Stderr = &complaints
-	stdin, err := cmd.StdinPipe() // open to the end: QEMU takes its end for the port's
+	stdin, err := cmd.StdinPipe() // kept open: QEMU takes its end for the port's
 	if err != nil {
 		return err
 	}
@@ -85,11 +87,11 @@ func (m machine) run(ctx context.Context, scenario string, environment []string,
 	case stop != nil:
 		return stop
 	case ctx.Err() != nil:
-		return fmt.Errorf("the machine was still at work when its time was over (%w)", context.Cause(ctx))
+		return fmt.Errorf("the machine did not finish in time (%w)", context.Cause(ctx))
 	case err != nil:
 		return fmt.Errorf("the machine: %w: %s", err, complaints.String())
 	case !off:
-		return fmt.Errorf("the machine went off before it was done; %s has its last words", m.console)
+		return fmt.Errorf("the machine turned off before it was done; see %s", m.console)
 	}
 	return lines.Err()
 }

@@ -1,10 +1,11 @@
-// Command vm runs tests in a small machine of its own, made by QEMU out of Debian's kernel and a file system that is
-// built for it: root tests as root that touch nothing of this machine, with cgroup v2 only, and reboots that are real.
+// Command vm runs tests in a small machine of its own, made by QEMU from Debian's kernel and a file system that
+// is built for it. The tests run as root, change nothing on this machine, and have only cgroup v2 and real
+// reboots.
 //
 //	go run ./test/vm            all
 //	go run ./test/vm -suite internal/cgroup -run TestKill
 //
-// It needs bin/podium (`make build`), and QEMU and the kernel's package (`hack/setup.sh vm`).
+// It needs bin/podium (`make build`), and QEMU and the kernel package (`hack/setup.sh vm`).
 package main
 
 import (
@@ -22,8 +23,8 @@ import (
 	"podium.dev/podium/test/vm/plan"
 )
 
-// limits are the end-to-end tests to which it makes a difference which version of cgroups there is, and the first steps
-// of the README. What measures time is left out: the machine is slow.
+// limits are the end-to-end tests that depend on the cgroup version, and the first steps of the README. Tests
+// that measure time are left out, because the machine is slow.
 const limits = "^(TestTutorial|TestExec|TestLogs|TestCopy|TestCgroupTree|TestOutOfMemory|TestExitReasons|TestResize|TestTop|" +
 	"TestEmptyDirs|TestStorageLimits|TestMemoryPressure|TestPIDPressure|TestProcessesKilled|TestDaemonKilled|TestUpStopUpDown|TestDownAndUpAgain)$"
 
@@ -33,7 +34,7 @@ const (
 	allSuites    = "suites"
 )
 
-// suites are what runs in the machine.
+// suites are the test packages that run in the machine.
 var suites = []suite{
 	{dir: "internal/cgroup", timeout: 2 * time.Minute},
 	{dir: "internal/node/container", run: "Cgroups", timeout: 2 * time.Minute},
@@ -43,13 +44,13 @@ var suites = []suite{
 	{dir: "test/e2e", run: limits, timeout: 20 * time.Minute},
 }
 
-// The machine ends with the thread that has started it, so that thread must be the one that lives on.
+// QEMU ends with the thread that started it (PR_SET_PDEATHSIG), so that thread must stay alive.
 func init() { runtime.LockOSThread() }
 
 func main() {
-	only := flag.String("suite", "", "run the tests of this folder only, or with `restarts` those of the machine's restarts")
-	run := flag.String("run", "", "run only the tests that match, as go test's -run")
-	packages := flag.String("kernel", filepath.Join("bin", "vm"), "the folder with the kernel's package")
+	only := flag.String("suite", "", "run only the tests of this folder, or `restarts` for those that restart the machine")
+	run := flag.String("run", "", "run only the tests that match, like -run of go test")
+	packages := flag.String("kernel", filepath.Join("bin", "vm"), "the folder with the kernel package")
 	flag.Parse()
 	ok, err := drive(*only, *run, *packages)
 	if err != nil {
@@ -60,11 +61,11 @@ func main() {
 	}
 }
 
-// drive builds the machine and carries out what is asked for; ok says whether all of it passed.
+// drive builds the machine and runs the requested tests. ok reports whether all of them passed.
 func drive(only, run, packages string) (ok bool, err error) {
 	chosen := choose(suites, only, run)
 	if len(chosen) == 0 {
-		return false, fmt.Errorf("there is no suite %q", only)
+		return false, fmt.Errorf("unknown suite %q", only)
 	}
 	dir, err := os.MkdirTemp("", "podium-vm-")
 	if err != nil {
@@ -100,7 +101,7 @@ func drive(only, run, packages string) (ok bool, err error) {
 	return r.failed == 0, nil
 }
 
-// processorTime is what the programs that this one has run have used.
+// processorTime returns the processor time of the programs that this one has run.
 func processorTime() time.Duration {
 	var used syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_CHILDREN, &used); err != nil {
@@ -109,7 +110,7 @@ func processorTime() time.Duration {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
-// choose answers with the suites of a folder, or all, with the tests to run.
+// choose returns the suites of a folder, or all, restricted to the tests to run.
 func choose(all []suite, only, run string) []suite {
 	var out []suite
 	for _, s := range all {
@@ -124,7 +125,7 @@ func choose(all []suite, only, run string) []suite {
 	return out
 }
 
-// assemble builds all that a machine is made of in a folder.
+// assemble builds all parts of a machine in a folder.
 func assemble(dir, packages string, chosen []suite) (machine, error) {
 	m := machine{initramfs: filepath.Join(dir, "initramfs"), console: filepath.Join(dir, "console.log"), memory: 3072, patience: 35 * time.Minute}
 	k, err := unpackKernel(packages, filepath.Join(dir, "kernel"))
@@ -143,7 +144,7 @@ func assemble(dir, packages string, chosen []suite) (machine, error) {
 	return m, writeInitramfs(m.initramfs, ".", k, b, p)
 }
 
-// keepConsole leaves the kernel's messages where they can be read, beside the kernel's package.
+// keepConsole copies the kernel's messages to the folder of the kernel package.
 func keepConsole(console, to string) {
 	text, err := os.ReadFile(console)
 	kept := filepath.Join(to, "console.log")

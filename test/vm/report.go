@@ -12,22 +12,22 @@ import (
 	"podium.dev/podium/test/vm/plan"
 )
 
-// report reads what the machine says, line by line, and tells each test's result as it comes.
+// report reads the machine's output line by line, and prints each test's result as it arrives.
 type report struct {
 	out io.Writer
 
 	passed, failed, skipped int
 
-	step    string              // which is under way
+	step    string              // the running step
 	results int                 // of the step's tests
 	bad     bool                // one of them failed
-	test    string              // whose output the lines are
-	output  map[string][]string // by test of the step that has no result yet; "" is what no test wrote
+	test    string              // the test that writes the present lines
+	output  map[string][]string // by test of the step without a result; "" for lines of no test
 }
 
 func newReport(out io.Writer) *report { return &report{out: out, output: map[string][]string{}} }
 
-// Go's testing package marks its own lines so, when it is asked for -test.v=test2json.
+// marker starts the testing package's own lines under -test.v=test2json.
 const marker = "\x16"
 
 var (
@@ -35,7 +35,7 @@ var (
 	whose  = regexp.MustCompile(`^=== (?:RUN|NAME|CONT|PAUSE) +(\S*)`)
 )
 
-// line takes the next line.
+// line handles the next line.
 func (r *report) line(text string) {
 	if mark, ok := plan.ParseMark(text); ok {
 		r.mark(mark)
@@ -62,7 +62,7 @@ func (r *report) line(text string) {
 	r.output[r.test] = append(r.output[r.test], own)
 }
 
-// result counts a test of the upper level, and shows what a failed one wrote.
+// result counts a top-level test, and prints the output of a failed one.
 func (r *report) result(word, test, took string) {
 	if word == "FAIL" {
 		fmt.Fprintf(r.out, "FAIL  %s %s (%s)\n", r.step, test, took)
@@ -88,7 +88,7 @@ func (r *report) result(word, test, took string) {
 	}
 }
 
-// mark takes a line of the machine's first process.
+// mark handles a line of the machine's first process.
 func (r *report) mark(m plan.Mark) {
 	switch m.Kind {
 	case plan.Up:
@@ -100,15 +100,15 @@ func (r *report) mark(m plan.Mark) {
 	}
 }
 
-// end closes a step. One that failed although none of its tests did (a time-out, a panic, a leak) counts as one that
-// failed; so does one without a result, for it has tested nothing.
+// end closes a step. A step that failed although none of its tests did (a time-out, a panic, a leak) counts as
+// a failed test, and so does a step without a result, because it has tested nothing.
 func (r *report) end(m plan.Mark) {
 	fmt.Fprintf(r.out, "      %s took %v\n", m.Name, m.Took.Round(100*time.Millisecond))
 	if m.Err == "" && r.results > 0 {
 		return
 	}
 	if m.Err == "" {
-		m.Err = "it ran no test"
+		m.Err = "no test ran"
 	}
 	fmt.Fprintf(r.out, "FAIL  %s: %s\n", m.Name, m.Err)
 	if !r.bad {
@@ -117,14 +117,14 @@ func (r *report) end(m plan.Mark) {
 	r.unfinished()
 }
 
-// broken counts what kept the machine from coming to its end.
+// broken counts an error that kept the machine from finishing.
 func (r *report) broken(err error) {
 	r.failed++
 	fmt.Fprintln(r.out, "FAIL ", err)
 	r.unfinished()
 }
 
-// unfinished shows what tests without a result have written.
+// unfinished prints the output of tests without a result.
 func (r *report) unfinished() {
 	for _, test := range slices.Sorted(maps.Keys(r.output)) {
 		if test != "" {

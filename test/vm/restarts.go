@@ -12,8 +12,8 @@ import (
 	"podium.dev/podium/test/vm/plan"
 )
 
-// The starts of the machine that test/e2e tells a story over: on one disk, with a reboot after the first and a power
-// cut in the second.
+// The starts of the machine for the tests of restarts in test/e2e, on one disk, with a reboot after the first
+// and a power cut during the second.
 const (
 	firstStart  = "first-start"
 	secondStart = "after-a-reboot"
@@ -23,7 +23,7 @@ const (
 // enough is how many writes are acknowledged before the power is cut.
 const enough = 110
 
-// restartSteps are what the starts carry out, by scenario.
+// restartSteps returns the steps of the starts, by scenario.
 func restartSteps() map[string][]plan.Step {
 	step := func(test string) plan.Step {
 		s := suite{dir: "test/e2e", run: "^" + test + "$", timeout: 4 * time.Minute}.step()
@@ -65,7 +65,7 @@ func restarts(ctx context.Context, m machine, disk string, r *report) error {
 	return m.run(ctx, thirdStart, []string{"PODIUM_ACKNOWLEDGED=" + strconv.Itoa(last)}, plain)
 }
 
-// acknowledged reads from a line how many writes the node has acknowledged.
+// acknowledged parses how many writes the node has acknowledged.
 func acknowledged(line string) (int, bool) {
 	count, ok := strings.CutPrefix(line, "acknowledged ")
 	if !ok {
@@ -75,7 +75,7 @@ func acknowledged(line string) (int, bool) {
 	return n, err == nil
 }
 
-// makeDisk makes an empty disk that takes room only as it fills.
+// makeDisk creates a sparse, empty disk.
 func makeDisk(file string) error {
 	f, err := os.Create(file)
 	if err != nil {
@@ -86,10 +86,10 @@ func makeDisk(file string) error {
 		err = closed
 	}
 	if err != nil {
-		return fmt.Errorf("make the disk %s: %w", file, err)
+		return fmt.Errorf("create the disk %s: %w", file, err)
 	}
 	if out, err := exec.Command("mkfs.ext4", "-q", "-F", file).CombinedOutput(); err != nil {
-		return fmt.Errorf("make a file system on the disk: %w: %s", err, out)
+		return fmt.Errorf("create a file system on the disk: %w: %s", err, out)
 	}
 	return nil
 }

@@ -135,7 +135,7 @@ func TestReport(t *testing.T) {
 		},
 		"no test at all": {
 			[]string{"testing: warning: no tests to run", end("")},
-			"0 passed, 1 failed, 0 skipped", []string{"it ran no test"},
+			"0 passed, 1 failed, 0 skipped", []string{"no test ran"},
 		},
 	} {
 		var out bytes.Buffer

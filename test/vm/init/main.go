@@ -1,5 +1,5 @@
-// Command init is the first process of the test machine: it makes the machine usable, carries out the steps of a
-// scenario and turns the machine off. What it has to say goes through the port that the driver reads.
+// Command init is the first process of the test machine. It sets up the machine, runs the steps of a scenario
+// and turns the machine off. It reports through the port that the driver reads.
 package main
 
 import (
@@ -17,7 +17,8 @@ import (
 	"podium.dev/podium/test/vm/plan"
 )
 
-// steps is how this program calls itself for the work, so that the first process does nothing but reap.
+// steps is the argument with which this program starts itself to run the steps, so that the first process only
+// reaps.
 const steps = "steps"
 
 func main() {
@@ -35,7 +36,7 @@ func main() {
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 }
 
-// first prepares the machine, starts the work and reaps every process until the work is done.
+// first sets up the machine, starts the steps and reaps every process until the steps have ended.
 func first() error {
 	p, scenario, err := prepare()
 	if err != nil {
@@ -50,7 +51,7 @@ func first() error {
 		Dir: "/", Env: environment(), Files: []*os.File{nil, port, port},
 	})
 	if err != nil {
-		return fmt.Errorf("start the work on %d scenarios: %w", len(p.Scenarios), err)
+		return fmt.Errorf("start the steps of one of %d scenarios: %w", len(p.Scenarios), err)
 	}
 	for {
 		pid, status, err := reap()
@@ -58,7 +59,7 @@ func first() error {
 			return fmt.Errorf("reap: %w", err)
 		}
 		if pid == worker.Pid && status.ExitStatus() != 0 {
-			return fmt.Errorf("the work ended with %d", status.ExitStatus())
+			return fmt.Errorf("the steps exited with code %d", status.ExitStatus())
 		}
 		if pid == worker.Pid {
 			return nil
@@ -76,7 +77,7 @@ func reap() (pid int, status syscall.WaitStatus, err error) {
 	}
 }
 
-// shutDown ends all processes and leaves the disk in order, as the first process of a distribution does it.
+// shutDown ends all processes and unmounts the disk, like the first process of a distribution.
 func shutDown() {
 	_ = unix.Kill(-1, unix.SIGTERM)
 	defer time.AfterFunc(5*time.Second, func() { _ = unix.Kill(-1, unix.SIGKILL) }).Stop()
@@ -91,8 +92,8 @@ func shutDown() {
 	unix.Sync()
 }
 
-// environment is that of every program of the machine: the usual, and what the kernel's command line has of KEY=VALUE
-// that means nothing to the kernel.
+// environment returns the environment of every program of the machine: the usual variables, and the KEY=VALUE
+// words of the kernel's command line that mean nothing to the kernel.
 func environment() []string {
 	return append(os.Environ(), "PATH=/bin:/sbin:/usr/bin:/usr/sbin", "HOME=/root", "TMPDIR=/tmp", "TERM=linux")
 }
@@ -117,7 +118,7 @@ func work() error {
 	return nil
 }
 
-// run carries out a step and ends it when its time is over.
+// run runs a step and kills it after its time-out.
 func run(s plan.Step) error {
 	cmd := exec.Command(s.Args[0], s.Args[1:]...)
 	cmd.Dir, cmd.Env = s.Dir, append(os.Environ(), s.Env...)
@@ -126,7 +127,7 @@ func run(s plan.Step) error {
 		return err
 	}
 	timer := time.AfterFunc(s.Timeout, func() {
-		_ = cmd.Process.Signal(unix.SIGQUIT) // Go's programs say where they are
+		_ = cmd.Process.Signal(unix.SIGQUIT) // makes Go programs print their stacks
 		time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
 	})
 	err := cmd.Wait()
@@ -136,7 +137,7 @@ func run(s plan.Step) error {
 	return err
 }
 
-// load reads the plan and which scenario it is to be.
+// load reads the plan and the name of the scenario.
 func load() (p plan.Plan, scenario string, err error) {
 	text, err := os.ReadFile(plan.Path)
 	if err != nil {

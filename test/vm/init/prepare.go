@@ -15,8 +15,7 @@ import (
 	"podium.dev/podium/test/vm/plan"
 )
 
-// prepare makes of the bare kernel what a distribution's first process makes of it: file systems, modules, names,
-// addresses.
+// prepare sets up file systems, modules, names and addresses, like the first process of a distribution.
 func prepare() (plan.Plan, string, error) {
 	if err := leaveRootfs(); err != nil {
 		return plan.Plan{}, "", err
@@ -43,7 +42,7 @@ func prepare() (plan.Plan, string, error) {
 		"/proc/sys/net/ipv4/ip_forward":              "1",
 		"/proc/sys/kernel/printk":                    "4", // errors and worse on the console
 		"/proc/sys/fs/inotify/max_user_instances":    "8192",
-		"/proc/sys/net/ipv6/conf/all/accept_dad":     "0", // addresses are there at once
+		"/proc/sys/net/ipv6/conf/all/accept_dad":     "0", // addresses are usable at once
 		"/proc/sys/net/ipv6/conf/default/accept_dad": "0",
 	} {
 		if err := os.WriteFile(file, []byte(value), 0o644); err != nil {
@@ -53,8 +52,8 @@ func prepare() (plan.Plan, string, error) {
 	return p, scenario, links()
 }
 
-// leaveRootfs makes the root a mount that can be pivoted away from, as containers do it: the kernel's first file
-// system cannot. It is bound to a folder and the folder is moved on top of it.
+// leaveRootfs makes the root a mount that supports pivot_root(2), which containers need; the kernel's initial
+// file system does not. The root is bound to a folder, and the folder is moved on top of it.
 func leaveRootfs() error {
 	if err := unix.Mount("/", "/mnt", "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("bind the root: %w", err)
@@ -106,7 +105,7 @@ func mountAll() error {
 	return nil
 }
 
-// insert loads a module of the kernel.
+// insert loads a kernel module.
 func insert(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -119,7 +118,7 @@ func insert(path string) error {
 	return nil
 }
 
-// mountDisk mounts the machine's disk, if it has one: what is there outlives the machine.
+// mountDisk mounts the machine's disk, if it has one. Its content survives the machine.
 func mountDisk() error {
 	const disk, on = "/dev/vda", "/disk"
 	if _, err := os.Stat(disk); err != nil {
@@ -134,7 +133,7 @@ func mountDisk() error {
 	return nil
 }
 
-// links gives the machine an address and a way out that leads nowhere; it has no network.
+// links sets up an address and a default route that leads nowhere, because the machine has no network.
 func links() error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
@@ -145,25 +144,25 @@ func links() error {
 	}
 	eth := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}}
 	if err := netlink.LinkAdd(eth); err != nil {
-		return fmt.Errorf("make eth0: %w", err)
+		return fmt.Errorf("create eth0: %w", err)
 	}
 	address, err := netlink.ParseAddr("192.168.77.2/24")
 	if err != nil {
 		return err
 	}
 	if err := netlink.AddrAdd(eth, address); err != nil {
-		return fmt.Errorf("give eth0 an address: %w", err)
+		return fmt.Errorf("add an address to eth0: %w", err)
 	}
 	if err := netlink.LinkSetUp(eth); err != nil {
 		return fmt.Errorf("set eth0 up: %w", err)
 	}
 	if err := netlink.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index, Gw: net.IPv4(192, 168, 77, 1)}); err != nil {
-		return fmt.Errorf("give eth0 a route: %w", err)
+		return fmt.Errorf("add a route to eth0: %w", err)
 	}
 	return nil
 }
 
-// openPort opens the port to the driver, the machine's only one.
+// openPort opens the port to the driver, the machine's only port.
 func openPort() (*os.File, error) {
 	found, err := filepath.Glob("/dev/vport*")
 	if err != nil || len(found) != 1 {
@@ -172,7 +171,7 @@ func openPort() (*os.File, error) {
 	return os.OpenFile(found[0], os.O_WRONLY, 0)
 }
 
-// uptime is how long ago the kernel started.
+// uptime returns the time since the kernel started.
 func uptime() time.Duration {
 	text, _ := os.ReadFile("/proc/uptime")
 	first, _, _ := strings.Cut(string(text), " ")

@@ -1,5 +1,5 @@
-// Package plan is what the driver of the test machine tells the machine's first process, and the lines by which that
-// process answers.
+// Package plan defines what the driver of the test machine passes to the machine's first process, and the lines
+// with which that process reports.
 package plan
 
 import (
@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// Path is where the plan lies in the machine.
+// Path is the path of the plan in the machine.
 const Path = "/plan.json"
 
-// Plan is what the machine has and does.
+// Plan defines the machine's modules and what it runs.
 type Plan struct {
-	// Modules are the paths of the kernel's modules, each after those it needs.
+	// Modules are the paths of kernel modules, in an order that satisfies their dependencies.
 	Modules []string
-	// Scenarios are by name the steps that one start of the machine carries out. The kernel's command line names one:
-	// ScenarioFlag=NAME.
+	// Scenarios are, by name, the steps that one start of the machine runs. The kernel's command line names one
+	// as ScenarioFlag=NAME.
 	Scenarios map[string][]Step
 }
 
@@ -33,7 +33,7 @@ type Step struct {
 	Timeout time.Duration
 }
 
-// A Mark is a line of the machine's first process among the output of the tests.
+// Mark is a line of the machine's first process among the output of the tests.
 type Mark struct {
 	Kind string // one of the kinds below
 	Name string
@@ -43,20 +43,20 @@ type Mark struct {
 
 // The kinds of marks.
 const (
-	Up    = "up"    // the machine is there; Took is the time since the kernel's start
+	Up    = "up"    // the machine is up; Took is the time since the kernel's start
 	Start = "start" // the step Name begins
 	End   = "end"   // the step Name has ended after Took, with Err if it failed
 	Off   = "off"   // all steps are done, the machine goes off
 )
 
-// lead begins a mark; no test writes it.
+// lead starts a mark. No test writes it.
 const lead = "\x16### "
 
 func (m Mark) String() string {
 	return lead + strings.Join([]string{m.Kind, strconv.Quote(m.Name), m.Took.String(), strconv.Quote(m.Err)}, " ")
 }
 
-// ParseMark reads a line; ok is false when it is no mark.
+// ParseMark parses a line. ok is false if it is not a mark.
 func ParseMark(line string) (m Mark, ok bool) {
 	at := strings.Index(line, lead)
 	if at < 0 {
