@@ -97,7 +97,7 @@ func (r *results) markdown(o options) string {
 	r.writeThrough(&b, o)
 	r.writeAlone(&b)
 	if len(r.room) > 0 {
-		fmt.Fprintf(&b, "**Room appears → the Pod that waits is bound** (from before the request to the watch's event, %d nodes, %d rounds):\n\n", r.room[0].nodes, rounds)
+		fmt.Fprintf(&b, "**Room appears → the waiting Pod is bound** (from before the request to the watch event, %d nodes, %d rounds):\n\n", r.room[0].nodes, rounds)
 		fmt.Fprint(&b, "| room | median | p99 |\n|---|---|---|\n")
 		for _, l := range r.room {
 			fmt.Fprintf(&b, "| %s | %s | %s |\n", l.name, ms(at(l.took, 50)), ms(at(l.took, 99)))
@@ -118,7 +118,7 @@ func (r *results) writeThrough(b *strings.Builder, o options) {
 	if len(r.through) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "**Scheduled Pods a second through the API** (decide, bind, event, watch; API server, store and bench on the same cores; %d Pods\nthat were made before, which took %s a Pod):\n\n| workload |", o.pods, ms(r.making()))
+	fmt.Fprintf(b, "**Scheduled Pods per second through the API** (decide, bind, event, watch; API server, store and bench on the same cores; %d Pods\nthat were created before, which took %s per Pod):\n\n| workload |", o.pods, ms(r.making()))
 	for _, n := range o.sizes {
 		fmt.Fprintf(b, " %d nodes |", n)
 	}
@@ -142,7 +142,7 @@ func (r *results) writeThrough(b *strings.Builder, o options) {
 }
 
 func (r *results) writeAlone(b *strings.Builder) {
-	fmt.Fprint(b, "**One decision, the scheduler alone** (median / p99; in brackets decisions a second):\n\n| workload |")
+	fmt.Fprint(b, "**One decision, the scheduler alone** (median / p99; in brackets decisions per second):\n\n| workload |")
 	for _, n := range aloneSizes {
 		fmt.Fprintf(b, " %d nodes |", n)
 	}
@@ -158,7 +158,7 @@ func (r *results) writeAlone(b *strings.Builder) {
 			fmt.Fprintf(b, "| %s |%s\n", name, row)
 		}
 	}
-	fmt.Fprintf(b, "\n**The same on %d nodes by the Pods that are there**:\n\n| workload |", podsNodes)
+	fmt.Fprintf(b, "\n**The same on %d nodes, by the number of Pods**:\n\n| workload |", podsNodes)
 	for _, n := range alonePods {
 		fmt.Fprintf(b, " %d Pods |", n)
 	}

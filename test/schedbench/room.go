@@ -39,7 +39,7 @@ var roomWays = []roomWay{
 		nil, func(ctx context.Context, c *cluster, i int) error {
 			return c.patchNode(ctx, fmt.Sprintf(`{"metadata":{"labels":{"room":"%d"}}}`, i))
 		}},
-	{"a taint is taken off", func(p *corev1.Pod, _ int) { pin(p) },
+	{"a taint is removed", func(p *corev1.Pod, _ int) { pin(p) },
 		func(ctx context.Context, c *cluster, _ int) error {
 			return c.patchNode(ctx, `{"spec":{"taints":[{"key":"room","effect":"NoSchedule"}]}}`)
 		},
