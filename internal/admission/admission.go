@@ -51,7 +51,10 @@ func Chain(cfg Config) (admission.Interface, error) {
 		{"StorageObjectInUseProtection", newStorageProtection()},
 		{"RuntimeClass", newRuntimeClass(cfg.Stores)},
 		{"PodResizeValidator", newPodResize(cfg.Stores)},
+		{"CertificateApproval", newCertificateApproval(cfg.All)},
+		{"CertificateSigning", newCertificateSigning(cfg.All)},
 		{"ClusterTrustBundleAttest", newBundleAttest(cfg.All)},
+		{"CertificateSubjectRestriction", newCertificateSubjectRestriction()},
 		{"RBACEscalation", rbac.NewEscalation(cfg.RBAC, cfg.All)},
 		{"ResourceQuota", newResourceQuota(cfg.Stores)},
 	}

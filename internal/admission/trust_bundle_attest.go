@@ -3,7 +3,6 @@ package admission
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -44,15 +43,8 @@ func (b bundleAttest) Validate(ctx context.Context, a admission.Attributes, _ ad
 	if old, ok := a.GetOldObject().(*certificatesv1.ClusterTrustBundle); ok && a.GetOperation() == admission.Update && sameButForOwners(bundle, old) {
 		return nil
 	}
-	domain, _, _ := strings.Cut(signer, "/")
-	for _, name := range []string{signer, domain + "/*"} {
-		decision, _, err := b.all.Authorize(ctx, authorizer.AttributesRecord{
-			User: a.GetUserInfo(), Verb: "attest", Name: name,
-			APIGroup: certificatesv1.GroupName, APIVersion: "*", Resource: "signers", ResourceRequest: true,
-		})
-		if err == nil && decision == authorizer.DecisionAllow {
-			return nil
-		}
+	if allowsSigner(ctx, b.all, a.GetUserInfo(), "attest", signer) {
+		return nil
 	}
 	return admission.NewForbidden(a, fmt.Errorf("user not permitted to attest for signerName %q", signer))
 }
