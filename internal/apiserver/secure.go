@@ -62,7 +62,7 @@ func (s *Server) secure(cfg Config) error {
 	if sec.tokens, err = token.NewVerifier(keys, s.store, clock.RealClock{}); err != nil {
 		return err
 	}
-	if sec.signer, err = token.NewSigner(keys[0], clock.RealClock{}); err != nil {
+	if sec.signer, err = token.NewSigner(keys[0], cfg.MaxTokenLife, clock.RealClock{}); err != nil {
 		return err
 	}
 	s.security = sec

@@ -30,6 +30,7 @@ import (
 	"podium.dev/podium/internal/apiserver/review"
 	"podium.dev/podium/internal/apiserver/usage"
 	"podium.dev/podium/internal/pki"
+	"podium.dev/podium/internal/auth/token"
 	"podium.dev/podium/internal/registry"
 	"podium.dev/podium/internal/store"
 )
@@ -50,6 +51,8 @@ type Config struct {
 	// ServiceCIDR is the range of the Services' addresses; its first is the Service kubernetes.
 	ServiceCIDR *net.IPNet
 	// SANs are further names and addresses in the server's certificate.
+	// MaxTokenLife is the longest life of a service-account token; 0 is token.DefaultMaxLife.
+	MaxTokenLife time.Duration
 	SANs []string
 
 	PKI   *pki.Authority
@@ -153,6 +156,9 @@ func (cfg *Config) complete() error {
 		}
 	}
 	if cfg.ServiceCIDR == nil {
+	if cfg.MaxTokenLife == 0 {
+		cfg.MaxTokenLife = token.DefaultMaxLife
+	}
 		_, cfg.ServiceCIDR, err = net.ParseCIDR("10.96.0.0/16")
 	}
 	return err

@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"slices"
@@ -49,7 +50,9 @@ func serving(cfg Config) (*genericapiserver.SecureServingInfo, error) {
 		_ = listener.Close()
 		return nil, err
 	}
-	return &genericapiserver.SecureServingInfo{Listener: listener, Cert: cert, ClientCA: ca}, nil
+	return &genericapiserver.SecureServingInfo{
+		Listener: listener, Cert: cert, ClientCA: ca, MinTLSVersion: tls.VersionTLS12, CipherSuites: pki.CipherSuites(),
+	}, nil
 }
 
 // servingCert gives the generic server a certificate that is renewed in memory.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"k8s.io/klog/v2"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
@@ -43,6 +44,8 @@ type Config struct {
 	// EtcdServers are the endpoints of an external etcd, with its CA and a client certificate.
 	EtcdServers                           []string
 	EtcdCAFile, EtcdCertFile, EtcdKeyFile string
+	// MaxTokenLife is the longest life of a service-account token.
+	MaxTokenLife time.Duration
 	// RuntimeEndpoint is the CRI socket of another runtime; "" is Podium's own.
 	RuntimeEndpoint string
 	// Verbosity is how much is logged, 0 to 9.

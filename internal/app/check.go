@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"podium.dev/podium/internal/auth/token"
 	"podium.dev/podium/internal/preflight"
 )
 
@@ -49,6 +50,9 @@ func (c Config) Check() error {
 	}
 	if (c.EtcdCertFile == "") != (c.EtcdKeyFile == "") {
 		faults = append(faults, errors.New("--etcd-certfile and --etcd-keyfile belong together; give both or none"))
+	}
+	if n := c.MaxTokenLife; n != 0 && (n < token.MinMaxLife || n > token.MaxMaxLife) {
+		faults = append(faults, fmt.Errorf("--service-account-max-token-expiration %v must be between 1 hour and 2^32 seconds; give for example 24h", n))
 	}
 	return errors.Join(faults...)
 }

@@ -22,6 +22,7 @@ func TestCheckOfTheCommandLine(t *testing.T) {
 		"twice a family":   {func(c *Config) { c.PodCIDR = "10.1.0.0/24,10.2.0.0/24" }, "at most one range of each family"},
 		"half a pair":      {func(c *Config) { c.EtcdCertFile = "x" }, "belong together"},
 		"several at once":  {func(c *Config) { c.NodeName, c.PodCIDR = "A", "b" }, "\n--pod-cidr"},
+		"too short a life": {func(c *Config) { c.MaxTokenLife = time.Minute }, "between 1 hour and 2^32 seconds"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := good

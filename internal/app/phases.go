@@ -164,7 +164,7 @@ func (d *daemon) startAPIServer(ctx context.Context) (err error) {
 	}
 	d.apiserver, err = apiserver.New(ctx, apiserver.Config{
 		Bind: d.c.Bind, Advertise: d.api.Addr().AsSlice(), ServiceCIDR: services,
-		PKI: d.pki, Store: d.store, Kinds: kinds.All(),
+		MaxTokenLife: d.c.MaxTokenLife, PKI: d.pki, Store: d.store, Kinds: kinds.All(),
 	})
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"podium.dev/podium/internal/app"
+	"podium.dev/podium/internal/auth/token"
 	"podium.dev/podium/internal/phase"
 )
 
@@ -57,6 +58,7 @@ func newUp(o *options) *cobra.Command {
 	f.StringVar(&c.EtcdCAFile, "etcd-cafile", "", "the CA of the external etcd")
 	f.StringVar(&c.EtcdCertFile, "etcd-certfile", "", "the client certificate for the external etcd")
 	f.StringVar(&c.EtcdKeyFile, "etcd-keyfile", "", "the key of the client certificate")
+	f.DurationVar(&c.MaxTokenLife, "service-account-max-token-expiration", token.DefaultMaxLife, "the longest lifetime of a service-account token; longer requests are shortened")
 	f.StringVar(&c.RuntimeEndpoint, "container-runtime-endpoint", "", "the CRI socket of another runtime to use instead of Podium's own")
 	f.IntVarP(&c.Verbosity, "v", "v", 0, "the verbosity of ROOT/podium.log, 0 to 9")
 	f.BoolVar(&detach, "detach", false, "run in the background and return when the node is Ready")

@@ -138,6 +138,7 @@ func (a *Authority) ServerTLS(name ServerName) (*tls.Config, error) {
 	}
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
+		CipherSuites:   CipherSuites(),
 		GetCertificate: cert.GetCertificate,
 		ClientCAs:      a.pool,
 		ClientAuth:     tls.RequireAndVerifyClientCert,

@@ -21,6 +21,8 @@ type NodeConnector interface {
 type TokenIssuer interface {
 	// Audiences returns the audiences of the API server itself.
 	Audiences() []string
+	// MaxLife returns the longest lifetime that is granted. Requests for a longer one are shortened to it.
+	MaxLife() time.Duration
 	// Issue returns a signed token for the service account. The token is bound to boundTo unless that is nil,
 	// and is valid for the audiences (nil means the API server's own) and at most for the given lifetime.
 	Issue(ctx context.Context, sa *corev1.ServiceAccount, boundTo *BoundObject, audiences []string, life time.Duration) (token string, expires time.Time, err error)

@@ -23,33 +23,47 @@ const (
 	extendedLife  = 365 * 24 * time.Hour
 )
 
+const (
+	// DefaultMaxLife is the longest life of a token unless a cluster's operator sets another: a token that leaks is worth
+	// something for a year at most, which is what a projected token can live anyway (extendedLife). kube-apiserver has no
+	// maximum unless --service-account-max-token-expiration sets one.
+	DefaultMaxLife = extendedLife
+	// MinMaxLife and MaxMaxLife bound that setting, as kube-apiserver's --service-account-max-token-expiration.
+	MinMaxLife = time.Hour
+	MaxMaxLife = (1 << 32) * time.Second
+)
+
 // Signer issues tokens.
 type Signer struct {
-	clock clock.PassiveClock
-	key   *ecdsa.PrivateKey
-	id    string
+	clock   clock.PassiveClock
+	key     *ecdsa.PrivateKey
+	id      string
+	maxLife time.Duration
 }
 
 var _ registry.TokenIssuer = &Signer{}
 
-// NewSigner makes a signer with a key on P-256.
-func NewSigner(private *ecdsa.PrivateKey, clock clock.PassiveClock) (*Signer, error) {
+// NewSigner makes a signer with a key on P-256, whose tokens live no longer than maxLife.
+func NewSigner(private *ecdsa.PrivateKey, maxLife time.Duration, clock clock.PassiveClock) (*Signer, error) {
 	k, err := newKey(&private.PublicKey)
 	if err != nil {
 		return nil, err
 	}
-	return &Signer{clock: clock, key: private, id: k.id}, nil
+	return &Signer{clock: clock, key: private, id: k.id, maxLife: maxLife}, nil
 }
 
 // Audiences implements registry.TokenIssuer.
 func (s *Signer) Audiences() []string { return []string{Issuer} }
 
-// Issue implements registry.TokenIssuer.
+// MaxLife implements registry.TokenIssuer.
+func (s *Signer) MaxLife() time.Duration { return s.maxLife }
+
+// Issue implements registry.TokenIssuer. No caller can exceed the signer's maximum.
 func (s *Signer) Issue(_ context.Context, sa *corev1.ServiceAccount, bound *registry.BoundObject, audiences []string, life time.Duration) (string, time.Time, error) {
 	if len(audiences) == 0 {
 		audiences = s.Audiences()
 	}
-	now := s.clock.Now()
+	now, life := s.clock.Now(), min(life, s.maxLife)
 	c := claims{
 		RegisteredClaims: jwt.RegisteredClaims{
 			ID:        uuid.NewString(),
@@ -66,7 +80,7 @@ func (s *Signer) Issue(_ context.Context, sa *corev1.ServiceAccount, bound *regi
 		return "", time.Time{}, err
 	}
 	if life == projectedLife && c.Private.Pod != nil && slices.Equal(audiences, s.Audiences()) {
-		c.ExpiresAt = jwt.NewNumericDate(now.Add(extendedLife))
+		c.ExpiresAt = jwt.NewNumericDate(now.Add(min(extendedLife, s.maxLife)))
 		c.Private.WarnAfter = jwt.NewNumericDate(now.Add(life))
 	}
 	t := jwt.NewWithClaims(jwt.SigningMethodES256, c)

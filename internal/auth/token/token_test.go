@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -31,7 +32,7 @@ func newTestKey(t *testing.T) *ecdsa.PrivateKey {
 func TestTokensAreCheckedBeforeAnythingIsLookedUp(t *testing.T) {
 	mine, other := newTestKey(t), newTestKey(t)
 	clock := clocktesting.NewFakePassiveClock(time.Now())
-	signer, err := NewSigner(mine, clock)
+	signer, err := NewSigner(mine, DefaultMaxLife, clock)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +88,7 @@ func TestTokensAreCheckedBeforeAnythingIsLookedUp(t *testing.T) {
 
 func TestProjectedTokensLiveLonger(t *testing.T) {
 	clock := clocktesting.NewFakePassiveClock(time.Now())
-	signer, err := NewSigner(newTestKey(t), clock)
+	signer, err := NewSigner(newTestKey(t), DefaultMaxLife, clock)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,5 +111,34 @@ func TestProjectedTokensLiveLonger(t *testing.T) {
 	}
 	if _, _, err := signer.Issue(context.Background(), sa, &registry.BoundObject{Kind: "Job"}, nil, time.Hour); err == nil {
 		t.Error("a token was bound to a Job")
+	}
+}
+
+// No token lives longer than the maximum: not the one that asks for more, nor the one whose life is extended.
+func TestMaxLife(t *testing.T) {
+	clock := clocktesting.NewFakePassiveClock(time.Now().Truncate(time.Second))
+	signer, err := NewSigner(newTestKey(t), 2*time.Hour, clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sa := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "sa", UID: "1"}}
+	pod := &registry.BoundObject{Kind: "Pod", Name: "p", UID: "2"}
+	for name, tc := range map[string]struct {
+		life time.Duration
+		want time.Duration
+	}{
+		"as asked": {time.Hour, time.Hour}, "shortened": {999999 * time.Hour, 2 * time.Hour}, "extended to no more": {projectedLife, 2 * time.Hour},
+	} {
+		signed, _, err := signer.Issue(t.Context(), sa, pod, nil, tc.life)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var c claims
+		if _, _, err := jwt.NewParser().ParseUnverified(signed, &c); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.ExpiresAt.Sub(clock.Now()); got != tc.want {
+			t.Errorf("%s: the token lives %v, expected %v", name, got, tc.want)
+		}
 	}
 }

@@ -31,6 +31,19 @@ type Values struct {
 	Spare string
 }
 
+// The limits of processes that the first settings have.
+const (
+	// firstPodPids is enough for a Pod of a Java server with a thread per request, and an eighth of the process IDs of a machine
+	// with the kernel's default, 32768 (proc_pid_max(5)). OpenShift and GKE have the same number.
+	firstPodPids = 4096
+	// firstSparePids is what stays free for the machine itself: its daemons and shells need hundreds, not thousands.
+	firstSparePids = "10%"
+)
+
+// PodPids and SparePids are read by the template.
+func (Values) PodPids() int      { return firstPodPids }
+func (Values) SparePids() string { return firstSparePids }
+
 // The settings that differ from Kubernetes' defaults are those that a kubelet's installer would set.
 var first = template.Must(template.New("config.yaml").Parse(`# The settings of this node. They are read when it starts.
 # All that may stand here: https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/
@@ -65,6 +78,10 @@ serializeImagePulls: false
 # The node starts on machines with swap; Pods use it only where memorySwap says so.
 failSwapOn: false
 
+# How many processes and threads one Pod may have. Kubernetes sets no limit, and then one fork bomb takes every process ID of
+# the machine, and with them the node's own and everybody's shell. -1 is no limit.
+podPidsLimit: {{.PodPids}}
+
 # When the node runs short it ends Pods, and before that it removes images that nobody uses. Kubernetes' own defaults
 # keep 15 % of the disk free, which is made for machines that run nothing else.
 evictionHard:
@@ -73,6 +90,8 @@ evictionHard:
   nodefs.inodesFree: 5%
   imagefs.available: {{.Spare}}
   imagefs.inodesFree: 5%
+  # Many Pods together can still use up the process IDs, each within its limit.
+  pid.available: {{.SparePids}}
 imageGCHighThresholdPercent: 95
 imageGCLowThresholdPercent: 90
 `))

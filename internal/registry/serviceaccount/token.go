@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/warning"
 
 	"podium.dev/podium/internal/registry"
 )
@@ -79,6 +80,7 @@ func (r *tokenREST) Create(ctx context.Context, name string, obj runtime.Object,
 	if faults := checkTokenRequest(req); len(faults) > 0 {
 		return nil, apierrors.NewInvalid(tokenRequest.GroupKind(), "", faults)
 	}
+	shorten(ctx, req, r.env.Tokens.MaxLife())
 	if admit != nil {
 		if err := admit(ctx, req.DeepCopyObject()); err != nil {
 			return nil, err
@@ -125,6 +127,16 @@ func complete(req *authenticationv1.TokenRequest, sa *corev1.ServiceAccount, aud
 		life := defaultLifeSeconds
 		req.Spec.ExpirationSeconds = &life
 	}
+}
+
+// shorten cuts the life that a request asks for to the longest that is granted, and warns of it in upstream's words.
+func shorten(ctx context.Context, req *authenticationv1.TokenRequest, longest time.Duration) {
+	asked, most := *req.Spec.ExpirationSeconds, int64(longest/time.Second)
+	if asked <= most {
+		return
+	}
+	warning.AddWarning(ctx, "", fmt.Sprintf("requested expiration of %d seconds shortened to %d seconds", asked, most))
+	req.Spec.ExpirationSeconds = &most
 }
 
 func checkTokenRequest(req *authenticationv1.TokenRequest) (faults field.ErrorList) {
