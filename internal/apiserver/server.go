@@ -25,12 +25,13 @@ import (
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/utils/clock"
 
+	"podium.dev/podium/internal/apiserver/intake"
 	"podium.dev/podium/internal/apiserver/local"
 	"podium.dev/podium/internal/apiserver/nodes"
 	"podium.dev/podium/internal/apiserver/review"
 	"podium.dev/podium/internal/apiserver/usage"
-	"podium.dev/podium/internal/pki"
 	"podium.dev/podium/internal/auth/token"
+	"podium.dev/podium/internal/pki"
 	"podium.dev/podium/internal/registry"
 	"podium.dev/podium/internal/store"
 )
@@ -50,9 +51,9 @@ type Config struct {
 	Advertise net.IP
 	// ServiceCIDR is the range of the Services' addresses; its first is the Service kubernetes.
 	ServiceCIDR *net.IPNet
-	// SANs are further names and addresses in the server's certificate.
 	// MaxTokenLife is the longest life of a service-account token; 0 is token.DefaultMaxLife.
 	MaxTokenLife time.Duration
+	// SANs are further names and addresses in the server's certificate.
 	SANs []string
 
 	PKI   *pki.Authority
@@ -155,10 +156,10 @@ func (cfg *Config) complete() error {
 			cfg.Advertise = defaultIP()
 		}
 	}
-	if cfg.ServiceCIDR == nil {
 	if cfg.MaxTokenLife == 0 {
 		cfg.MaxTokenLife = token.DefaultMaxLife
 	}
+	if cfg.ServiceCIDR == nil {
 		_, cfg.ServiceCIDR, err = net.ParseCIDR("10.96.0.0/16")
 	}
 	return err
@@ -205,6 +206,13 @@ func (s *Server) configure(cfg Config) error {
 	c.MinRequestTimeout = int(minWatch / time.Second)
 	c.LongRunningFunc = genericfilters.BasicLongRunningRequestCheck(
 		sets.NewString("watch", "proxy"), sets.NewString("attach", "exec", "proxy", "log", "portforward"))
+	// The slots of requests are intake's: one class for the control plane, one for all others.
+	c.MaxRequestsInFlight, c.MaxMutatingRequestsInFlight = 0, 0
+	c.BuildHandlerChainFunc = func(handler http.Handler, c *genericapiserver.Config) http.Handler {
+		return genericapiserver.DefaultBuildHandlerChain(intake.Wrap(handler, intake.Config{
+			Serializer: c.Serializer, LongRunning: c.LongRunningFunc, MaxBody: c.MaxRequestBodyBytes,
+		}), c)
+	}
 	return s.secure(cfg)
 }
 

@@ -1,0 +1,98 @@
+package intake
+
+import (
+	"fmt"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+)
+
+// What a body may hold. An element of a list can be a few bytes on the wire and more than a kilobyte in memory: a Container is
+// 1.1 kB before its defaults, and {}, or null, or two bytes of protobuf, make one.
+const (
+	// freeElements is how many elements of lists a body of any size has.
+	freeElements = 4096
+	// bytesPerElement is how many bytes of a body allow for one more element that is an object, a number or null: the memory
+	// that they take is bounded by some 40 times the body's size. An IP block of a NetworkPolicy, which may come in thousands,
+	// has 35.
+	bytesPerElement = 32
+	// freeTexts and bytesPerText are the same for texts, which are shorter and mostly are what they seem to be.
+	freeTexts, bytesPerText = 4 * freeElements, bytesPerElement / 2
+)
+
+// Judge refuses a body, by its content type, that decoding would blow up. What is no valid JSON, YAML or protobuf passes: the
+// decoder has better words for it.
+func Judge(contentType string, body []byte) error {
+	kind, _, _ := strings.Cut(strings.ToLower(contentType), ";")
+	switch {
+	case strings.Contains(kind, "yaml"):
+		return judgeYAML(body)
+	case strings.Contains(kind, "protobuf"):
+		return judgeProtobuf(body)
+	default:
+		return judgeJSON(body)
+	}
+}
+
+// count are the elements of lists that were found.
+type count struct{ elements, texts int }
+
+// judge refuses more elements than a body of this size may have.
+func (c count) judge(size int) error {
+	if most := freeElements + size/bytesPerElement; c.elements > most {
+		return tooLarge("the lists of the request have more than %d elements that are no texts, too many for its %d bytes; send fewer", most, size)
+	}
+	if most := freeTexts + size/bytesPerText; c.texts > most {
+		return tooLarge("the lists of the request have more than %d elements, too many for its %d bytes; send fewer", most, size)
+	}
+	return nil
+}
+
+func tooLarge(format string, args ...any) error {
+	return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf(format, args...))
+}
+
+// judgeJSON counts the elements of all arrays in one pass over the bytes. It keeps one bit a level.
+func judgeJSON(body []byte) error {
+	var c count
+	var arrays []bool // of the levels that are open, whether each is an array
+	inArray := func() bool { return len(arrays) > 0 && arrays[len(arrays)-1] }
+	fresh := false // the next value begins an element
+	element := func(text bool) {
+		if !fresh || !inArray() {
+			return
+		}
+		fresh = false
+		if text {
+			c.texts++
+		} else {
+			c.elements++
+		}
+	}
+	for i := 0; i < len(body); i++ {
+		switch b := body[i]; b {
+		case '"':
+			element(true)
+			for i++; i < len(body) && body[i] != '"'; i++ {
+				if body[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			element(false)
+			arrays = append(arrays, b == '[')
+			fresh = b == '['
+		case '}', ']':
+			if len(arrays) > 0 {
+				arrays = arrays[:len(arrays)-1]
+			}
+			fresh = false
+		case ',':
+			fresh = inArray()
+		case ' ', '\t', '\n', '\r', ':':
+		default:
+			element(false)
+		}
+	}
+	return c.judge(len(body))
+}

@@ -1,0 +1,62 @@
+package intake
+
+import (
+	"bytes"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// protobufPrefix begins every protobuf object of the Kubernetes API. Source:
+// https://kubernetes.io/docs/reference/using-api/api-concepts/#protobuf-encoding
+var protobufPrefix = []byte{'k', '8', 's', 0}
+
+// maxProtobufDepth is how deep messages are looked into; no type of the API is as deep.
+const maxProtobufDepth = 64
+
+// judgeProtobuf counts the elements of repeated fields without knowing the types: what a field holds is taken for a message when
+// it can be read as one to its end. Elements that are texts look the same, hence the more generous of the limits.
+func judgeProtobuf(body []byte) error {
+	message, ok := bytes.CutPrefix(body, protobufPrefix)
+	if !ok {
+		return nil
+	}
+	var c count
+	c.texts, _ = repeated(message, 0)
+	return c.judge(len(body))
+}
+
+// repeated counts the fields with a length that follow one of the same number, at every level, and reports whether all of it is
+// a message.
+func repeated(message []byte, depth int) (n int, ok bool) {
+	if depth > maxProtobufDepth {
+		return 0, false
+	}
+	last := protowire.Number(0)
+	for len(message) > 0 {
+		number, kind, size := protowire.ConsumeTag(message)
+		if size < 0 {
+			return 0, false
+		}
+		message = message[size:]
+		if kind != protowire.BytesType {
+			if size = protowire.ConsumeFieldValue(number, kind, message); size < 0 {
+				return 0, false
+			}
+			message, last = message[size:], number
+			continue
+		}
+		value, size := protowire.ConsumeBytes(message)
+		if size < 0 {
+			return 0, false
+		}
+		message = message[size:]
+		if number == last {
+			n++
+		}
+		last = number
+		if inner, is := repeated(value, depth+1); is {
+			n += inner
+		}
+	}
+	return n, true
+}
