@@ -39,6 +39,7 @@ func Chain(cfg Config) (admission.Interface, error) {
 		name string
 		p    admission.Interface
 	}{
+		{"PodBounds", newPodBounds()},
 		{"NamespaceLifecycle", newNamespaceLifecycle(cfg.Stores)},
 		{"LimitRanger", newLimitRanger(cfg.Stores)},
 		{"ServiceAccount", newServiceAccount(cfg.Stores)},

@@ -106,7 +106,7 @@ func (s *Server) installVersion(gv schema.GroupVersion, stores map[string]rest.S
 		AllServedVersionsByResource: versions,
 
 		ParameterCodec:        s.parameters,
-		Serializer:            s.codecs,
+		Serializer:            boundedSerializer{s.codecs},
 		Creater:               s.scheme,
 		Convertor:             s.scheme,
 		ConvertabilityChecker: s.scheme,

@@ -60,7 +60,7 @@ func (s *strategy[T]) Validate(ctx context.Context, obj runtime.Object) field.Er
 	if s.d.Validate == nil {
 		return nil
 	}
-	return s.d.Validate(ctx, obj.(T))
+	return firstFaults(s.d.Validate(ctx, obj.(T)))
 }
 
 func (s *strategy[T]) WarningsOnCreate(ctx context.Context, obj runtime.Object) []string {
@@ -76,7 +76,7 @@ func (s *strategy[T]) warn(ctx context.Context, obj, old T) []string {
 	if s.d.Warn == nil {
 		return nil
 	}
-	return s.d.Warn(ctx, obj, old)
+	return firstWarnings(s.d.Warn(ctx, obj, old))
 }
 
 func (s *strategy[T]) Canonicalize(obj runtime.Object) {
@@ -95,7 +95,7 @@ func (s *strategy[T]) ValidateUpdate(ctx context.Context, obj, old runtime.Objec
 	if s.d.ValidateUpdate == nil {
 		return nil
 	}
-	return s.d.ValidateUpdate(ctx, obj.(T), old.(T))
+	return firstFaults(s.d.ValidateUpdate(ctx, obj.(T), old.(T)))
 }
 
 var _ rest.DeclarativeValidationStrategy = &strategy[Object]{}

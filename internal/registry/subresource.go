@@ -56,14 +56,14 @@ func (s *subresourceStrategy[T]) ValidateUpdate(ctx context.Context, obj, old ru
 	if s.rules.ValidateUpdate == nil {
 		return nil
 	}
-	return s.rules.ValidateUpdate(ctx, obj.(T), old.(T))
+	return firstFaults(s.rules.ValidateUpdate(ctx, obj.(T), old.(T)))
 }
 
 func (s *subresourceStrategy[T]) WarningsOnUpdate(ctx context.Context, obj, old runtime.Object) []string {
 	if s.rules.Warn == nil {
 		return nil
 	}
-	return s.rules.Warn(ctx, obj.(T), old.(T))
+	return firstWarnings(s.rules.Warn(ctx, obj.(T), old.(T)))
 }
 
 // New implements rest.Storage.

@@ -91,10 +91,12 @@ func checkUsages(list []certificatesv1.KeyUsage, path *field.Path) (faults field
 			faults = append(faults, field.NotSupported(path.Index(i), u, usages))
 		}
 	}
+	seen := sets.New[certificatesv1.KeyUsage]()
 	for i, u := range list {
-		if slices.Contains(list[:i], u) {
+		if seen.Has(u) {
 			faults = append(faults, field.Duplicate(path.Index(i), u))
 		}
+		seen.Insert(u)
 	}
 	return faults
 }

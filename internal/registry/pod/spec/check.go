@@ -42,6 +42,9 @@ func Check(pod *corev1.Pod, lenient Lenience) field.ErrorList {
 // CheckNew answers with every fault of a new Pod.
 func CheckNew(pod *corev1.Pod) field.ErrorList {
 	path := field.NewPath("spec")
+	if faults := bounds(&pod.Spec, path); len(faults) > 0 {
+		return faults
+	}
 	c := &checker{spec: &pod.Spec, List: fault.List(Check(pod, Lenience{}))}
 	if len(pod.Spec.EphemeralContainers) > 0 {
 		c.Forbidden(path.Child("ephemeralContainers"), "cannot be set on create")
@@ -56,6 +59,9 @@ func CheckNew(pod *corev1.Pod) field.ErrorList {
 
 // CheckTemplate answers with every fault of a Pod's template; old is the stored one or nil.
 func CheckTemplate(template, old *corev1.PodTemplateSpec, path *field.Path) field.ErrorList {
+	if faults := bounds(&template.Spec, path.Child("spec")); len(faults) > 0 {
+		return faults
+	}
 	c := &checker{spec: &template.Spec, lenient: LenienceOfTemplate(old)}
 	at, annotations := path.Child("spec"), path.Child("annotations")
 	c.Add(metavalidation.ValidateLabels(template.Labels, path.Child("labels"))...)

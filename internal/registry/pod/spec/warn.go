@@ -2,7 +2,6 @@ package spec
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -270,6 +269,8 @@ func (w *warner) ports(at *field.Path) {
 		at *field.Path
 		corev1.ContainerPort
 	}
+	// More than these are in nobody's way that has not been told of: without a limit, ports cost the square of their number.
+	const maxCompared = 8
 	byNumber := map[string][]port{}
 	for path, c := range containersAt(w.spec, at) {
 		for i, p := range c.Ports {
@@ -288,7 +289,9 @@ func (w *warner) ports(at *field.Path) {
 					w.say(here, "dangerously ambiguous port definition with %s", other.at)
 				}
 			}
-			byNumber[key] = append(byNumber[key], port{here, p})
+			if len(byNumber[key]) < maxCompared {
+				byNumber[key] = append(byNumber[key], port{here, p})
+			}
 		}
 	}
 }
@@ -337,10 +340,10 @@ func (w *warner) nullTerms(must []corev1.PodAffinityTerm, should []corev1.Weight
 func (w *warner) oldAddresses(at *field.Path) {
 	if d := w.spec.DNSConfig; d != nil {
 		for i, server := range d.Nameservers {
-			w.list = slices.Concat(w.list, validation.GetWarningsForIP(at.Child("dnsConfig", "nameservers").Index(i), server))
+			w.list = append(w.list, validation.GetWarningsForIP(at.Child("dnsConfig", "nameservers").Index(i), server)...)
 		}
 	}
 	for i, alias := range w.spec.HostAliases {
-		w.list = slices.Concat(w.list, validation.GetWarningsForIP(at.Child("hostAliases").Index(i).Child("ip"), alias.IP))
+		w.list = append(w.list, validation.GetWarningsForIP(at.Child("hostAliases").Index(i).Child("ip"), alias.IP)...)
 	}
 }

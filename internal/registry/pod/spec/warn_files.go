@@ -45,6 +45,10 @@ func (w *warner) overlaps(volume, what string, files []file) {
 	w.overlapsAfter(nil, volume, what, files)
 }
 
+// maxComparedFiles is how many files of a volume the others are compared with. A warning less does no harm: the validation refuses
+// what cannot be.
+const maxComparedFiles = 256
+
 // overlapsAfter warns of overlaps of files with each other and with those before, and answers with all of them.
 func (w *warner) overlapsAfter(before []file, volume, what string, files []file) []file {
 	for _, f := range files {
@@ -54,7 +58,10 @@ func (w *warner) overlapsAfter(before []file, volume, what string, files []file)
 				w.list = append(w.list, fmt.Sprintf("volume %q (%s): overlapping paths: %s with %s", volume, what, f, other))
 			}
 		}
-		before = append(before, f)
+		// Without a limit, files cost the square of their number.
+		if len(before) < maxComparedFiles {
+			before = append(before, f)
+		}
 	}
 	return before
 }
