@@ -46,6 +46,8 @@ type Config struct {
 	EtcdCAFile, EtcdCertFile, EtcdKeyFile string
 	// MaxTokenLife is the longest life of a service-account token.
 	MaxTokenLife time.Duration
+	// MemoryLimit is how much memory the daemon may use, as a quantity; "" takes what suits the machine, "0" is no limit.
+	MemoryLimit string
 	// RuntimeEndpoint is the CRI socket of another runtime; "" is Podium's own.
 	RuntimeEndpoint string
 	// Verbosity is how much is logged, 0 to 9.
@@ -70,7 +72,8 @@ type daemon struct {
 	podCIDRs []netip.Prefix
 	// cidrsChosen is that the ranges are neither asked for nor in use: others would do as well.
 	cidrsChosen bool
-	api         netip.AddrPort // where Pods reach the API server
+	api         netip.AddrPort      // where Pods reach the API server
+	placeShim   func(pid int) error // nil leaves shims where the daemon is
 	kubelet     *kubeletconfig.KubeletConfiguration
 
 	pki       *pki.Authority
@@ -115,6 +118,7 @@ func Up(ctx context.Context, c *Config, progress func(phase.Report), ready func(
 		return err
 	}
 	c.NodeName = d.c.NodeName
+	d.confine(ctx)
 	if err := phase.Run(ctx, d.clock, d.phases(), progress); err != nil {
 		return errors.Join(err, ctx.Err())
 	}

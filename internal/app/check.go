@@ -51,6 +51,9 @@ func (c Config) Check() error {
 	if (c.EtcdCertFile == "") != (c.EtcdKeyFile == "") {
 		faults = append(faults, errors.New("--etcd-certfile and --etcd-keyfile belong together; give both or none"))
 	}
+	if _, err := memoryLimit(c.MemoryLimit, 0); err != nil {
+		faults = append(faults, fmt.Errorf("--memory-limit %w", err))
+	}
 	if n := c.MaxTokenLife; n != 0 && (n < token.MinMaxLife || n > token.MaxMaxLife) {
 		faults = append(faults, fmt.Errorf("--service-account-max-token-expiration %v must be between 1 hour and 2^32 seconds; give for example 24h", n))
 	}

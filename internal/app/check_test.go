@@ -3,6 +3,7 @@ package app
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestCheckOfTheCommandLine(t *testing.T) {
@@ -21,8 +22,9 @@ func TestCheckOfTheCommandLine(t *testing.T) {
 		"no room of IPv6":  {func(c *Config) { c.PodCIDR = "fd00::/127" }, "fd00::/127 has no room for a Pod"},
 		"twice a family":   {func(c *Config) { c.PodCIDR = "10.1.0.0/24,10.2.0.0/24" }, "at most one range of each family"},
 		"half a pair":      {func(c *Config) { c.EtcdCertFile = "x" }, "belong together"},
-		"several at once":  {func(c *Config) { c.NodeName, c.PodCIDR = "A", "b" }, "\n--pod-cidr"},
+		"no amount":        {func(c *Config) { c.MemoryLimit = "much" }, `--memory-limit "much" is no amount of memory; give for example`},
 		"too short a life": {func(c *Config) { c.MaxTokenLife = time.Minute }, "between 1 hour and 2^32 seconds"},
+		"several at once":  {func(c *Config) { c.NodeName, c.PodCIDR = "A", "b" }, "\n--pod-cidr"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := good

@@ -151,7 +151,7 @@ func clearMachine(ctx context.Context, p paths.Paths) error {
 	if gerr != nil {
 		return errors.Join(err, gerr)
 	}
-	err = errors.Join(err, groups.Remove("kubepods"))
+	err = errors.Join(err, groups.Remove("kubepods"), removeOwnCgroups(ctx, groups))
 	if p.CgroupParent != "/" {
 		err = errors.Join(err, groups.Remove("/"))
 	}

@@ -145,7 +145,7 @@ func (d *daemon) startRuntime(ctx context.Context) (err error) {
 		return d.connectRuntime(ctx)
 	}
 	images := d.images.Load()
-	if d.cri, err = cri.New(ctx, cri.Config{Paths: d.c.Paths, Images: images, Network: d.network, OnOOM: d.outOfMemory}); err != nil {
+	if d.cri, err = cri.New(ctx, cri.Config{Paths: d.c.Paths, Images: images, Network: d.network, OnOOM: d.outOfMemory, PlaceShim: d.placeShim}); err != nil {
 		return err
 	}
 	d.services.closer("runtime", d.cri.Close)

@@ -59,6 +59,7 @@ func newUp(o *options) *cobra.Command {
 	f.StringVar(&c.EtcdCertFile, "etcd-certfile", "", "the client certificate for the external etcd")
 	f.StringVar(&c.EtcdKeyFile, "etcd-keyfile", "", "the key of the client certificate")
 	f.DurationVar(&c.MaxTokenLife, "service-account-max-token-expiration", token.DefaultMaxLife, "the longest lifetime of a service-account token; longer requests are shortened")
+	f.StringVar(&c.MemoryLimit, "memory-limit", "", "the memory that the daemon may use, for example 2Gi, or 0 for no limit; Pods keep running when it is exceeded (default: a quarter of the machine's memory, at least 1Gi)")
 	f.StringVar(&c.RuntimeEndpoint, "container-runtime-endpoint", "", "the CRI socket of another runtime to use instead of Podium's own")
 	f.IntVarP(&c.Verbosity, "v", "v", 0, "the verbosity of ROOT/podium.log, 0 to 9")
 	f.BoolVar(&detach, "detach", false, "run in the background and return when the node is Ready")

@@ -72,6 +72,8 @@ type Config struct {
 	// ShimPath is the folder of the static programs as hack/build-shim.sh makes them. Empty unpacks those that are
 	// embedded in this binary.
 	ShimPath string
+	// PlaceShim, when not nil, moves a shim that has just started out of this process's cgroup.
+	PlaceShim func(pid int) error
 	// Launcher starts shims, Machine is the machine. Nil takes the real ones.
 	Launcher shim.Launcher
 	Machine  Machine

@@ -101,13 +101,13 @@ func (r *Runtime) open(ctx context.Context) error {
 func realLauncher(cfg Config) (shim.Launcher, error) {
 	if cfg.ShimPath != "" {
 		in := func(name string) string { return filepath.Join(cfg.ShimPath, name+".bin") }
-		return client.NewLauncher(client.Programs{Shim: in("shim"), OCI: in("oci"), Pause: in("pause")})
+		return client.NewLauncher(client.Programs{Shim: in("shim"), OCI: in("oci"), Pause: in("pause"), Place: cfg.PlaceShim})
 	}
 	p, err := embedded.Unpack(filepath.Join(cfg.Paths.Root, "bin"))
 	if err != nil {
 		return nil, err
 	}
-	return client.NewLauncher(client.Programs{Shim: p.Shim, OCI: p.OCI, Pause: p.Pause})
+	return client.NewLauncher(client.Programs{Shim: p.Shim, OCI: p.OCI, Pause: p.Pause, Place: cfg.PlaceShim})
 }
 
 // makePrivate makes the folders on which every container's root file system is mounted, each in a mount namespace of

@@ -17,7 +17,12 @@ import (
 )
 
 // Programs are the paths of the runtime's three static programs.
-type Programs struct{ Shim, OCI, Pause string }
+type Programs struct {
+	Shim, OCI, Pause string
+	// Place, when not nil, is called with each shim's process before it starts anything: it moves the shim, and with it all that
+	// it will start, out of the cgroup of this process.
+	Place func(pid int) error
+}
 
 // Launcher starts real shims. It implements shim.Launcher.
 type Launcher struct{ programs Programs }
@@ -87,6 +92,12 @@ func (l *Launcher) spawn(dir string) (*shim.Conn, error) {
 		return nil, err
 	}
 	go func() { _ = cmd.Wait() }()
+	if place := l.programs.Place; place != nil {
+		if err := place(cmd.Process.Pid); err != nil {
+			_ = conn.Close() // which ends it
+			return nil, err
+		}
+	}
 	return conn, nil
 }
 
