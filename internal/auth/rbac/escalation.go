@@ -104,7 +104,7 @@ func (e *Escalation) checkBinding(ctx context.Context, attrs admission.Attribute
 		return err
 	}
 	e.rbac.policy.mu.RLock()
-	rules, err := e.rbac.policy.roleRules(ref, namespace)
+	rules, err := e.rbac.policy.roleRulesLocked(ref, namespace)
 	e.rbac.policy.mu.RUnlock()
 	if err != nil {
 		return err
