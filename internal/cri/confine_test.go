@@ -157,9 +157,16 @@ func TestUserInStatus(t *testing.T) {
 	}
 	security(c).RunAsUsername = "nobody-knows"
 	c.Metadata.Name = "second"
-	id = w.create(sb, pod, c)
-	if err := w.api.StartContainer(t.Context(), id); err == nil || !strings.Contains(err.Error(), "unable to find user nobody-knows") {
-		t.Errorf("unknown user: %v", err)
+	if id, err := w.api.CreateContainer(t.Context(), sb, c, pod); err == nil || !strings.Contains(err.Error(), "unable to find user nobody-knows") {
+		t.Errorf("unknown user: %q, %v", id, err)
+	}
+	c.Metadata.Name, security(c).RunAsUsername = "third", ""
+	c.Mounts = []*runtimeapi.Mount{{Image: &runtimeapi.ImageSpec{Image: testImage}, ImageSubPath: "no/such", ContainerPath: "/img"}}
+	if id, err := w.api.CreateContainer(t.Context(), sb, c, pod); err == nil || !strings.Contains(err.Error(), `image volume subpath "no/such" is not a folder of the image`) {
+		t.Errorf("missing folder: %q, %v", id, err)
+	}
+	if left := len(w.r.store.containersOf(sb)); left != 1 {
+		t.Errorf("%d containers, want the first only", left)
 	}
 }
 

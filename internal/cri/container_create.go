@@ -188,6 +188,10 @@ func (r *Runtime) writeBundle(ctx context.Context, c *container, img image.Image
 		}
 		b.Images = append(b.Images, im)
 	}
+	// What cannot be is no container, as with other runtimes: one that fails to start is an attempt, and counted.
+	if err := r.machine.Look(b); err != nil {
+		return err
+	}
 	return bundle.Write(r.bundleDir(c.ID), b)
 }
 

@@ -13,6 +13,7 @@ import (
 	"podium.dev/podium/internal/network"
 	"podium.dev/podium/internal/paths"
 	"podium.dev/podium/internal/shim"
+	"podium.dev/podium/internal/shim/bundle"
 )
 
 // Images is what the runtime needs of the image store.
@@ -50,6 +51,8 @@ type Machine interface {
 	MountPrivate(dir string) error
 	// Unmount takes away what is mounted on path. Idempotent.
 	Unmount(path string) error
+	// Look finds out whether what the bundle names is in its images: the user, folders of image volumes.
+	Look(b *bundle.Bundle) error
 	// MakeCgroup makes the cgroup, whose path is from each hierarchy's root, and answers with its folders.
 	MakeCgroup(path string) ([]string, error)
 	// SetCgroup changes a cgroup's limits.

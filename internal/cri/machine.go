@@ -14,6 +14,8 @@ import (
 
 	"podium.dev/podium/internal/cgroup"
 	"podium.dev/podium/internal/cri/spec"
+	"podium.dev/podium/internal/shim/bundle"
+	"podium.dev/podium/internal/shim/rootfs"
 )
 
 // machine is the real Machine.
@@ -75,6 +77,8 @@ func (m *machine) Unmount(path string) error {
 		}
 	}
 }
+
+func (m *machine) Look(b *bundle.Bundle) error { return rootfs.Look(b) }
 
 func (m *machine) MakeCgroup(path string) ([]string, error) {
 	if err := m.cgroups.Ensure(path, cgroup.Resources{}); err != nil {

@@ -108,3 +108,22 @@ func TestForbiddenSysctl(t *testing.T) {
 	}
 	s.eventuallyEvent("unsafe", "SysctlForbidden", `forbidden sysctl: "kernel.msgmax" not allowlisted`)
 }
+
+// A container that cannot be made, for its image volume has no such folder, was never started: no restart is counted,
+// and the reason is that of a container that could not be made.
+func TestMissingFolderOfAnImageVolume(t *testing.T) {
+	s := newSpace(t)
+	p := shellPod("reader", "exec sleep 3600")
+	p.Spec.Volumes = []corev1.Volume{{Name: "image", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: shellImage}}}}
+	p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "image", MountPath: "/image", SubPath: "no/such"}}
+	s.create(p)
+	got := s.await("reader", "refused", func(p *corev1.Pod) bool {
+		return len(p.Status.ContainerStatuses) == 1 && p.Status.ContainerStatuses[0].State.Waiting != nil &&
+			p.Status.ContainerStatuses[0].State.Waiting.Reason == "CreateContainerError"
+	})
+	c := got.Status.ContainerStatuses[0]
+	if c.RestartCount != 0 || c.LastTerminationState.Terminated != nil || c.ContainerID != "" ||
+		!strings.Contains(c.State.Waiting.Message, `image volume subpath "no/such" is not a folder of the image`) {
+		t.Errorf("status %+v", c)
+	}
+}

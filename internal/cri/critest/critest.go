@@ -18,6 +18,7 @@ import (
 	"podium.dev/podium/internal/cri/spec"
 	"podium.dev/podium/internal/image"
 	"podium.dev/podium/internal/network"
+	"podium.dev/podium/internal/shim/bundle"
 )
 
 // Machine is a machine in memory. It implements cri.Machine.
@@ -63,6 +64,9 @@ func (m *Machine) Unmount(path string) error {
 	delete(m.private, path)
 	return nil
 }
+
+// Look implements cri.Machine: everything is there.
+func (m *Machine) Look(*bundle.Bundle) error { return nil }
 
 // MakeCgroup notes the cgroup.
 func (m *Machine) MakeCgroup(path string) ([]string, error) {

@@ -12,6 +12,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"podium.dev/podium/internal/shim/bundle"
+	"podium.dev/podium/internal/shim/rootfs"
 )
 
 // create makes the container of the bundle in the working directory and starts its process. The caller has given
@@ -25,12 +26,12 @@ func create(req *bundle.Request) (bundle.Result, error) {
 	if err := prepareMounts(b); err != nil {
 		return res, err
 	}
-	rootfs := filepath.Join(b.Private, bundle.RootfsDir)
-	user, err := resolveUser(rootfs, b.User)
+	files := filepath.Join(b.Private, bundle.RootfsDir)
+	user, err := rootfs.User(files, b.User)
 	if err != nil {
 		return res, err
 	}
-	b.Spec.Root.Path = rootfs
+	b.Spec.Root.Path = files
 	b.Spec.Process.User = user
 	res.UID, res.GID, res.Groups = user.UID, user.GID, user.AdditionalGids
 	res.Notes = restrictOOMScore(b.Spec.Process)

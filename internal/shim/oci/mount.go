@@ -3,24 +3,23 @@
 package oci
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
 
-	securejoin "github.com/cyphar/filepath-securejoin"
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"podium.dev/podium/internal/shim/bundle"
+	"podium.dev/podium/internal/shim/rootfs"
 )
 
 // prepareMounts mounts the bundle's root file system, images and shared memory below its private folder.
 func prepareMounts(b *bundle.Bundle) error {
-	rootfs := filepath.Join(b.Private, bundle.RootfsDir)
-	if err := mountAll(rootfs, b.Rootfs); err != nil {
+	root := filepath.Join(b.Private, bundle.RootfsDir)
+	if err := rootfs.Mount(root, b.Rootfs); err != nil {
 		return fmt.Errorf("failed to mount rootfs of container %s: %w", b.ID, err)
 	}
 	for i, im := range b.Images {
@@ -51,18 +50,15 @@ func mountImage(b *bundle.Bundle, n int, im bundle.ImageMount) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	if err := mountAll(dir, im.Mounts); err != nil {
+	if err := rootfs.Mount(dir, im.Mounts); err != nil {
 		return fmt.Errorf("failed to mount image volume %d of container %s: %w", n, b.ID, err)
 	}
 	if im.SubPath == "" {
 		return nil
 	}
-	sub, err := securejoin.SecureJoin(dir, im.SubPath)
+	sub, err := rootfs.SubPath(dir, im.SubPath)
 	if err != nil {
-		return fmt.Errorf("image volume subpath %q: %w", im.SubPath, err)
-	}
-	if st, err := os.Lstat(sub); err != nil || !st.IsDir() {
-		return fmt.Errorf("image volume subpath %q is not a folder of the image", im.SubPath)
+		return err
 	}
 	for i := range b.Spec.Mounts {
 		if b.Spec.Mounts[i].Source == dir {
@@ -106,19 +102,6 @@ func cloneMount(pid int, path string) (int, error) {
 	}
 	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	return fd, os.NewSyscallError("open_tree "+path, err)
-}
-
-// mountAll mounts one after the other on target.
-func mountAll(target string, mounts []bundle.Mount) error {
-	if len(mounts) == 0 {
-		return errors.New("there is nothing to mount")
-	}
-	for _, m := range mounts {
-		if err := mountOne(target, m); err != nil {
-			return fmt.Errorf("mount %s %s on %s: %w", m.Type, m.Source, target, err)
-		}
-	}
-	return nil
 }
 
 // onInitialRoot says whether the root is the kernel's initial RAM file system, which cannot be pivoted away from.

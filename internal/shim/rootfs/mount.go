@@ -1,8 +1,11 @@
-//go:build cgo
-
-package oci
+// Package rootfs mounts what a container's files are made of and looks into it: who the container's user is, where a
+// folder of an image is. The runtime looks before a container is made, so that one that cannot be is none, and the
+// short-lived process that makes it mounts for good.
+package rootfs
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path"
 	"strings"
@@ -11,6 +14,19 @@ import (
 
 	"podium.dev/podium/internal/shim/bundle"
 )
+
+// Mount mounts one after the other on target.
+func Mount(target string, mounts []bundle.Mount) error {
+	if len(mounts) == 0 {
+		return errors.New("there is nothing to mount")
+	}
+	for _, m := range mounts {
+		if err := mountOne(target, m); err != nil {
+			return fmt.Errorf("mount %s %s on %s: %w", m.Type, m.Source, target, err)
+		}
+	}
+	return nil
+}
 
 // mountFlags are the options that are flags of mount(2); all others are data for the file system.
 var mountFlags = map[string]uintptr{

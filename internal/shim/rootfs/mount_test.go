@@ -1,6 +1,4 @@
-//go:build cgo
-
-package oci
+package rootfs
 
 import (
 	"strings"

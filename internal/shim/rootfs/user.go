@@ -1,15 +1,13 @@
-//go:build cgo
-
-package oci
+package rootfs
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 
+	securejoin "github.com/cyphar/filepath-securejoin"
 	"github.com/moby/sys/user"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -17,10 +15,10 @@ import (
 	"podium.dev/podium/internal/shim/bundle"
 )
 
-// resolveUser looks the bundle's user up in the /etc/passwd and /etc/group of the mounted root file system. A UID
-// that /etc/passwd does not have is taken as it is, with group 0.
-func resolveUser(rootfs string, u bundle.User) (specs.User, error) {
-	passwd, group := readIn(rootfs, "/etc/passwd"), readIn(rootfs, "/etc/group")
+// User looks the bundle's user up in the /etc/passwd and /etc/group of the root file system that is mounted at root. A
+// UID that /etc/passwd does not have is taken as it is, with group 0.
+func User(root string, u bundle.User) (specs.User, error) {
+	passwd, group := readIn(root, "/etc/passwd"), readIn(root, "/etc/group")
 	found, err := user.GetExecUser(u.Name, &user.ExecUser{}, bytes.NewReader(passwd), bytes.NewReader(group))
 	if err != nil {
 		return specs.User{}, fmt.Errorf("unable to find user %s: %w", u.Name, err)
@@ -66,38 +64,24 @@ func readIn(root, path string) []byte {
 	return data
 }
 
-// restrictOOMScore keeps oom_score_adj from asking for what this process may not give: without CAP_SYS_RESOURCE it
-// can only be raised. Asking would make the container fail.
-func restrictOOMScore(p *specs.Process) []string {
-	if p.OOMScoreAdj == nil {
-		return nil
+// Named reports whether a user or its group is a name, which an image may not know. Numbers are always good.
+func Named(u bundle.User) bool {
+	for _, part := range strings.Split(u.Name, ":") {
+		if strings.Trim(part, "0123456789") != "" {
+			return true
+		}
 	}
-	now, lowest, err := oomScore(*p.OOMScoreAdj)
-	if err != nil || *p.OOMScoreAdj >= lowest {
-		return nil
-	}
-	note := fmt.Sprintf("oom_score_adj stays %d, %d was asked for: the runtime has no CAP_SYS_RESOURCE", now, *p.OOMScoreAdj)
-	p.OOMScoreAdj = &lowest
-	return []string{note}
+	return false
 }
 
-// oomScore tries the value on this process, whose own score does not matter, and answers with what it then has and
-// the lowest value it may have.
-func oomScore(want int) (now, lowest int, err error) {
-	const file = "/proc/self/oom_score_adj"
-	data, err := os.ReadFile(file)
+// SubPath returns where the folder of the image that is mounted at dir is, never following a link out of it.
+func SubPath(dir, path string) (string, error) {
+	sub, err := securejoin.SecureJoin(dir, path)
 	if err != nil {
-		return 0, 0, err
+		return "", fmt.Errorf("image volume subpath %q: %w", path, err)
 	}
-	if _, err := fmt.Sscan(string(data), &now); err != nil {
-		return 0, 0, err
+	if st, err := os.Lstat(sub); err != nil || !st.IsDir() {
+		return "", fmt.Errorf("image volume subpath %q is not a folder of the image", path)
 	}
-	if want >= now {
-		return now, want, nil
-	}
-	err = os.WriteFile(file, fmt.Appendf(nil, "%d", want), 0)
-	if errors.Is(err, os.ErrPermission) {
-		return now, now, nil
-	}
-	return want, want, err
+	return sub, nil
 }
