@@ -11,7 +11,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// BenchmarkSetup is one Pod's set-up and teardown; set-up alone is reported beside it.
+// BenchmarkSetup is one Pod's set-up and teardown; set-up alone is reported too.
 func BenchmarkSetup(b *testing.B) {
 	needRoot(b)
 	n := newNetwork(b, nil)

@@ -154,5 +154,5 @@ func sysctlIn(t testing.TB, ns, name string) string {
 	return got
 }
 
-// marks numbers frames, so that each is known by its text.
+// mark is a text that a frame is known by.
 func mark(kind string, i int) string { return fmt.Sprintf("<%s-%03d>", kind, i) }

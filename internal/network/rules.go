@@ -134,7 +134,7 @@ func (r *rules) hostPortRules() [][]expr.Any {
 	return rules
 }
 
-// sourceRules are what of the Pods' traffic is masqueraded.
+// sourceRules masquerade the part of the Pods' traffic that leaves the cluster.
 func (r *rules) sourceRules() [][]expr.Any {
 	if r.bridge == "" {
 		return nil
