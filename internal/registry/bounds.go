@@ -7,14 +7,16 @@ import (
 )
 
 const (
-	// maxFaults is how many faults of an object are told. Their text is put together one by one, so that the cost of n is n²:
-	// 12 000 faults, of 4 000 containers without an image, took 10 GB. Nobody mends more at once.
+	// maxFaults is the number of errors that are reported for an object. The API machinery appends their texts
+	// one by one, so that n errors cost n²: the 12 000 errors of 4 000 containers without an image took 10 GB.
+	// Nobody fixes more than this at once.
 	maxFaults = 100
-	// maxWarnings is the same for warnings; of those, the response's headers have room for 4 kB anyway.
+	// maxWarnings is the number of warnings that are reported. The response's headers have room for only 4 kB
+	// of them anyway.
 	maxWarnings = 100
 )
 
-// firstFaults returns the faults that are told: the first of them, and how many there are besides.
+// firstFaults returns the first errors, followed by one with the number of the others.
 func firstFaults(all field.ErrorList) field.ErrorList {
 	if len(all) <= maxFaults {
 		return all
