@@ -22,6 +22,13 @@ func security(c *runtimeapi.ContainerConfig) *runtimeapi.LinuxContainerSecurityC
 	return c.Linux.SecurityContext
 }
 
+// privileged makes a container one, and asks for the masks that the kubelet asks for all the same.
+func privileged(c *runtimeapi.ContainerConfig) {
+	security(c).Privileged = true
+	security(c).MaskedPaths = []string{"/proc/kcore", "/proc/keys", "/sys/firmware"}
+	security(c).ReadonlyPaths = []string{"/proc/sys", "/proc/irq"}
+}
+
 // TestConfinement runs one container a line and looks at what its process finds.
 func TestConfinement(t *testing.T) {
 	w := realWorld(t)
@@ -77,11 +84,17 @@ func TestConfinement(t *testing.T) {
 			security(c).MaskedPaths = []string{"/proc/irq"}
 			security(c).ReadonlyPaths = []string{"/proc/sys"}
 		}, "0\ntouch: /proc/sys/kernel/msgmax: Read-only file system\n"},
-		"sys-read-only": {"touch /sys/x 2>&1; for f in /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/memory/cgroup.procs; do test -e $f && touch $f 2>&1; done | grep -c Read-only", nil, "touch: /sys/x: Read-only file system\n1\n"},
-		"privileged":    {"grep -c Seccomp:.0 /proc/self/status; ls /dev/ptmx /dev/loop-control 2>/dev/null | wc -l; mount -t tmpfs x /tmp && echo mounted", func(c *runtimeapi.ContainerConfig) { security(c).Privileged = true }, "1\n" + devices() + "\nmounted\n"},
-		"pid-own":       {"echo $$", nil, "1\n"},
-		"tty":           {"test -t 0 && test -t 1 && echo $TERM", func(c *runtimeapi.ContainerConfig) { c.Tty = true }, "xterm\r\n"},
-		"no-stdin":      {"cat; readlink /proc/self/fd/0", nil, "/dev/null\n"},
+		"privileged-caps": {"grep -E 'Cap(Inh|Amb)' /proc/self/status; grep -E 'Cap(Eff|Bnd)' /proc/self/status | cut -f2 | uniq | wc -l", privileged, "CapInh:\t0000000000000000\nCapAmb:\t0000000000000000\n1\n"},
+		// Nothing below /proc and /sys is a mount of its own, so nothing is masked and nothing read-only.
+		"privileged-paths":  {"grep -cE ' (/proc/.*|/sys/firmware|/sys/devices/.*) ' /proc/self/mountinfo; v=$(cat /proc/sys/vm/max_map_count); echo $v > /proc/sys/vm/max_map_count && echo written", privileged, "0\nwritten\n"},
+		"privileged-sys":    {"for at in /sys /sys/fs/cgroup; do grep \" $at \" /proc/self/mountinfo | cut -d' ' -f6 | cut -d, -f1; done; for d in /sys/fs/cgroup /sys/fs/cgroup/memory; do mkdir $d/podium-test-$$ 2>/dev/null && rmdir $d/podium-test-$$ && echo made; done | tail -1", privileged, "rw\nrw\nmade\n"},
+		"privileged-device": {"mknod /x c 1 5 && head -c 4 /x | wc -c", privileged, "4\n"},
+		"shm":               {"grep ' /dev/shm ' /proc/self/mountinfo | cut -d' ' -f6; cp /bin/busybox /dev/shm/x; /dev/shm/x true 2>&1", nil, "rw,nosuid,nodev,noexec,relatime\nsh: /dev/shm/x: Permission denied\n"},
+		"sys-read-only":     {"touch /sys/x 2>&1; for f in /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/memory/cgroup.procs; do test -e $f && touch $f 2>&1; done | grep -c Read-only", nil, "touch: /sys/x: Read-only file system\n1\n"},
+		"privileged":        {"grep -c Seccomp:.0 /proc/self/status; ls /dev/ptmx /dev/loop-control 2>/dev/null | wc -l; mount -t tmpfs x /tmp && echo mounted", func(c *runtimeapi.ContainerConfig) { security(c).Privileged = true }, "1\n" + devices() + "\nmounted\n"},
+		"pid-own":           {"echo $$", nil, "1\n"},
+		"tty":               {"test -t 0 && test -t 1 && echo $TERM", func(c *runtimeapi.ContainerConfig) { c.Tty = true }, "xterm\r\n"},
+		"no-stdin":          {"cat; readlink /proc/self/fd/0", nil, "/dev/null\n"},
 		"volume": {"echo data > /vol/f; cat /vol/f", func(c *runtimeapi.ContainerConfig) {
 			c.Mounts = []*runtimeapi.Mount{{HostPath: vol, ContainerPath: "/vol"}}
 		}, "data\n"},

@@ -51,12 +51,12 @@ func ownCapabilities() ([]string, error) {
 	return nil, fmt.Errorf("/proc/self/status has no CapEff")
 }
 
-// capabilities sets the bounding, effective and permitted ones, and the inheritable ones of a privileged container as
-// its runtimes do. None are ambient.
+// capabilities sets the bounding, effective and permitted ones. None are ambient and none inheritable, of a privileged
+// container neither: an inheritable capability outlives a change of user (CVE-2022-24769).
 func (b *builder) capabilities() error {
 	if b.privileged() {
 		all := b.host.Capabilities
-		b.spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: all, Effective: all, Permitted: all, Inheritable: all}
+		b.spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: all, Effective: all, Permitted: all}
 		return nil
 	}
 	asked := b.security.GetCapabilities()

@@ -14,17 +14,30 @@ import (
 // errNotADevice is returned by Host.Device for a file that is none.
 var errNotADevice = errors.New("not a device node")
 
-// devices adds the nodes that are asked for, or all of the host's for a privileged container, and allows their use.
+// devices adds the nodes that are asked for and allows their use. A privileged container gets all of the host's too,
+// and may use every device, also one that is plugged in later.
 func (b *builder) devices() error {
-	if b.privileged() {
-		all, err := b.host.Devices()
-		if err != nil {
-			return fmt.Errorf("list the host's devices: %w", err)
-		}
-		b.spec.Linux.Devices = all
-		b.spec.Linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}
-		return nil
+	if err := b.askedDevices(); err != nil || !b.privileged() {
+		return err
 	}
+	all, err := b.host.Devices()
+	if err != nil {
+		return fmt.Errorf("list the host's devices: %w", err)
+	}
+	asked := map[string]bool{}
+	for _, d := range b.spec.Linux.Devices {
+		asked[d.Path] = true
+	}
+	for _, d := range all {
+		if !asked[d.Path] {
+			b.spec.Linux.Devices = append(b.spec.Linux.Devices, d)
+		}
+	}
+	b.spec.Linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}
+	return nil
+}
+
+func (b *builder) askedDevices() error {
 	for _, d := range b.Container.GetDevices() {
 		host, err := b.host.Resolve(d.GetHostPath())
 		if err != nil {

@@ -18,6 +18,9 @@ import (
 type Host struct {
 	Hostname string
 	CgroupV2 bool
+	// CgroupOptions are the options of the machine's cgroup2 that a mount of it in the host's cgroup namespace would
+	// take away unless it names them.
+	CgroupOptions []string
 	// Capabilities are those that this process may give away, in the kernel's order: "CAP_CHOWN".
 	Capabilities []string
 	// AppArmor says that the machine has it, Seccomp that the kernel filters system calls.
@@ -68,11 +71,33 @@ func ThisHost(cgroupV2 bool) (Host, error) {
 		controllers, _ := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")
 		h.HugePages = strings.Contains(string(controllers), "hugetlb")
 		h.Swap = exists("/proc/swaps") && v2SwapLimit()
+		h.CgroupOptions = cgroupOptions()
 	} else {
 		h.HugePages = exists("/sys/fs/cgroup/hugetlb")
 		h.Swap = exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes")
 	}
 	return h, nil
+}
+
+// cgroupOptions are those of /sys/fs/cgroup that every mount of cgroup2 in its namespace sets or clears (see «Mounting»
+// in the kernel's Documentation/admin-guide/cgroup-v2.rst).
+func cgroupOptions() []string {
+	found, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter("/sys/fs/cgroup"))
+	if err != nil || len(found) == 0 {
+		return nil
+	}
+	return keptCgroupOptions(found[0].VFSOptions)
+}
+
+func keptCgroupOptions(mounted string) []string {
+	var kept []string
+	for option := range strings.SplitSeq(mounted, ",") {
+		switch option {
+		case "nsdelegate", "favordynmods", "memory_localevents", "memory_recursiveprot", "memory_hugetlb_accounting", "pids_localevents":
+			kept = append(kept, option)
+		}
+	}
+	return kept
 }
 
 func exists(path string) bool {

@@ -52,11 +52,18 @@ func (b *builder) mounts() error {
 
 func depth(p string) int { return strings.Count(filepath.Clean(p), string(os.PathSeparator)) }
 
-// systemMounts are every container's.
+// systemMounts are every container's. They and their options are those of containerd (defaultMounts in its pkg/oci,
+// and what its CRI plugin adds and takes away).
 func (b *builder) systemMounts() []specs.Mount {
 	ro := "ro"
 	if b.privileged() {
 		ro = "rw"
+	}
+	cgroup := []string{"nosuid", "noexec", "nodev", "relatime", ro}
+	if b.host.CgroupV2 && b.privileged() {
+		// It shares the host's cgroup namespace, and with it the one superblock of cgroup2, whose options the mount
+		// sets for the whole machine.
+		cgroup = append(cgroup, b.host.CgroupOptions...)
 	}
 	return []specs.Mount{
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
@@ -64,7 +71,7 @@ func (b *builder) systemMounts() []specs.Mount {
 		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", ro}},
-		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", ro}},
+		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: cgroup},
 	}
 }
 
@@ -80,9 +87,12 @@ func (b *builder) sandboxFiles(taken map[string]bool) ([]*runtimeapi.Mount, erro
 	if taken[hostShm] {
 		return out, nil
 	}
-	shm := &runtimeapi.Mount{ContainerPath: hostShm, HostPath: hostShm}
+	// The options are named although the source has them: a bind mount that names any option, as all do with their
+	// «rw», has those and no others.
+	shm := &runtimeapi.Mount{ContainerPath: hostShm, HostPath: hostShm, MountOptions: []string{"nosuid", "nodev"}}
 	if b.security.GetNamespaceOptions().GetIpc() != runtimeapi.NamespaceMode_NODE {
 		shm.HostPath, b.out.Shm = filepath.Join(b.Private, bundle.ShmDir), true
+		shm.MountOptions = append(shm.MountOptions, "noexec")
 	}
 	return append(out, shm), nil
 }

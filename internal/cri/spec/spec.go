@@ -81,10 +81,8 @@ func Build(in Input, host Host) (*Output, error) {
 		Root:    &specs.Root{Readonly: b.security.GetReadonlyRootfs()},
 		Process: &specs.Process{Cwd: "/"},
 		Linux: &specs.Linux{
-			CgroupsPath:   b.cgroupPath(),
-			Resources:     &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}},
-			MaskedPaths:   b.security.GetMaskedPaths(),
-			ReadonlyPaths: b.security.GetReadonlyPaths(),
+			CgroupsPath: b.cgroupPath(),
+			Resources:   &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}},
 		},
 		Annotations: b.annotations(),
 	}
@@ -93,7 +91,7 @@ func Build(in Input, host Host) (*Output, error) {
 		return nil, errors.New("no privileged container allowed in sandbox")
 	}
 	for _, step := range []func() error{
-		b.process, b.user, b.namespaces, b.mounts, b.capabilities, b.devices, b.resources, b.appArmor, b.seccomp,
+		b.process, b.user, b.namespaces, b.mounts, b.paths, b.capabilities, b.devices, b.resources, b.appArmor, b.seccomp,
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -102,7 +100,21 @@ func Build(in Input, host Host) (*Output, error) {
 	return b.out, nil
 }
 
+// privileged reports whether the container is confined by nothing but its namespaces and resource limits. What that
+// changes is what containerd's WithPrivileged, WithHostDevices and WithAllDevicesAllowed change: all capabilities of
+// the runtime, no masked and no read-only paths, /sys and the cgroups writable, no seccomp filter, no AppArmor profile
+// unless one is named, every device of the host and access to all, and the host's cgroup namespace.
 func (b *builder) privileged() bool { return b.security.GetPrivileged() }
+
+// paths hides, or makes read-only, what the kubelet names of /proc and /sys. The kubelet names them for a privileged
+// container too and leaves it to the runtime to have none.
+func (b *builder) paths() error {
+	if !b.privileged() {
+		b.spec.Linux.MaskedPaths = b.security.GetMaskedPaths()
+		b.spec.Linux.ReadonlyPaths = b.security.GetReadonlyPaths()
+	}
+	return nil
+}
 
 // cgroupPath is below the Pod's cgroup.
 func (b *builder) cgroupPath() string {

@@ -345,20 +345,99 @@ func TestConfine(t *testing.T) {
 	}
 }
 
+// TestPrivileged goes through all that containerd changes for a privileged container.
 func TestPrivileged(t *testing.T) {
 	if _, err := build(t, func(_ *Input, s *runtimeapi.LinuxContainerSecurityContext, _ *Host) { s.Privileged = true }); err == nil || err.Error() != "no privileged container allowed in sandbox" {
 		t.Errorf("in a sandbox that is not: %v", err)
 	}
-	out := must(t, func(in *Input, s *runtimeapi.LinuxContainerSecurityContext, _ *Host) {
-		s.Privileged, in.Sandbox.Linux.SecurityContext.Privileged = true, true
-	})
-	if !slices.Contains(out.Spec.Process.Capabilities.Inheritable, "CAP_SYS_ADMIN") || len(out.Spec.Linux.Devices) != 1 || !out.Spec.Linux.Resources.Devices[0].Allow {
-		t.Errorf("capabilities %v, devices %v", out.Spec.Process.Capabilities, out.Spec.Linux.Devices)
+	ask := func(in *Input, s *runtimeapi.LinuxContainerSecurityContext, _ *Host) {
+		// What the kubelet asks for whether or not the container is privileged.
+		s.MaskedPaths, s.ReadonlyPaths = []string{"/proc/kcore", "/sys/firmware"}, []string{"/proc/sys"}
+		s.Seccomp = &runtimeapi.SecurityProfile{}
+		s.Capabilities = &runtimeapi.Capability{DropCapabilities: []string{"ALL"}}
+		in.Container.Devices = []*runtimeapi.Device{{HostPath: "/dev/kvm", ContainerPath: "/dev/kvm", Permissions: "r"}, {HostPath: "/dev/kvm", ContainerPath: "/dev/mine"}}
+		in.Sandbox.Linux.SecurityContext.Privileged = true
 	}
-	for _, m := range out.Spec.Mounts {
-		if (m.Destination == "/sys" || m.Destination == "/sys/fs/cgroup") && !slices.Contains(m.Options, "rw") {
-			t.Errorf("%s is mounted %v", m.Destination, m.Options)
+	plain := must(t, ask).Spec
+	if len(plain.Linux.MaskedPaths) != 2 || len(plain.Linux.ReadonlyPaths) != 1 || plain.Linux.Seccomp == nil || plain.Process.ApparmorProfile == "" {
+		t.Errorf("a container beside it: %+v", plain.Linux)
+	}
+	for _, v2 := range []bool{false, true} {
+		s := must(t, func(in *Input, sc *runtimeapi.LinuxContainerSecurityContext, h *Host) {
+			ask(in, sc, h)
+			sc.Privileged, h.CgroupV2, h.CgroupOptions = true, v2, []string{"nsdelegate"}
+		}).Spec
+		all := testHost().Capabilities
+		if c := s.Process.Capabilities; !slices.Equal(c.Bounding, all) || !slices.Equal(c.Effective, all) || !slices.Equal(c.Permitted, all) || c.Inheritable != nil || c.Ambient != nil {
+			t.Errorf("capabilities = %+v", c)
 		}
+		if len(s.Linux.MaskedPaths) != 0 || len(s.Linux.ReadonlyPaths) != 0 {
+			t.Errorf("masked %v, read-only %v", s.Linux.MaskedPaths, s.Linux.ReadonlyPaths)
+		}
+		if s.Linux.Seccomp != nil || s.Process.ApparmorProfile != "" {
+			t.Errorf("seccomp %v, AppArmor %q", s.Linux.Seccomp, s.Process.ApparmorProfile)
+		}
+		if rules := s.Linux.Resources.Devices; len(rules) != 1 || !rules[0].Allow || rules[0].Access != "rwm" || rules[0].Type != "" {
+			t.Errorf("device rules = %+v", rules)
+		}
+		var nodes []string
+		for _, d := range s.Linux.Devices {
+			nodes = append(nodes, d.Path)
+		}
+		if got := strings.Join(nodes, " "); got != "/dev/kvm /dev/mine" {
+			t.Errorf("devices = %s: what is asked for and all of the host's, each once", got)
+		}
+		for _, n := range s.Linux.Namespaces {
+			if n.Type == specs.CgroupNamespace {
+				t.Error("it has a cgroup namespace of its own")
+			}
+		}
+		for _, m := range s.Mounts {
+			if (m.Destination == "/sys" || m.Destination == "/sys/fs/cgroup") && (!slices.Contains(m.Options, "rw") || slices.Contains(m.Options, "ro")) {
+				t.Errorf("%s is mounted %v", m.Destination, m.Options)
+			}
+			if m.Destination == "/sys/fs/cgroup" && slices.Contains(m.Options, "nsdelegate") != v2 {
+				t.Errorf("cgroup v2 %v: %s is mounted %v", v2, m.Destination, m.Options)
+			}
+		}
+	}
+	// A profile that is named holds for a privileged container too.
+	named := must(t, func(in *Input, s *runtimeapi.LinuxContainerSecurityContext, h *Host) {
+		ask(in, s, h)
+		s.Privileged = true
+		s.Apparmor = &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: "mine"}
+	})
+	if named.Spec.Process.ApparmorProfile != "mine" {
+		t.Errorf("AppArmor = %q", named.Spec.Process.ApparmorProfile)
+	}
+}
+
+// TestSystemMounts compares every container's own mounts with those of containerd, option by option.
+func TestSystemMounts(t *testing.T) {
+	want := map[string]string{
+		"/proc":          "proc nosuid noexec nodev",
+		"/dev":           "tmpfs nosuid strictatime mode=755 size=65536k",
+		"/dev/pts":       "devpts nosuid noexec newinstance ptmxmode=0666 mode=0620 gid=5",
+		"/dev/mqueue":    "mqueue nosuid noexec nodev",
+		"/dev/shm":       "bind rbind rprivate rw nosuid nodev noexec",
+		"/sys":           "sysfs nosuid noexec nodev ro",
+		"/sys/fs/cgroup": "cgroup nosuid noexec nodev relatime ro",
+	}
+	for _, m := range must(t, nil).Spec.Mounts {
+		if w, ok := want[m.Destination]; ok && m.Type+" "+strings.Join(m.Options, " ") != w {
+			t.Errorf("%s is mounted as %s %v, not %s", m.Destination, m.Type, m.Options, w)
+		}
+	}
+	host := must(t, func(_ *Input, s *runtimeapi.LinuxContainerSecurityContext, _ *Host) {
+		s.NamespaceOptions.Ipc = runtimeapi.NamespaceMode_NODE
+	})
+	for _, m := range host.Spec.Mounts {
+		if got := strings.Join(m.Options, " "); m.Destination == "/dev/shm" && (m.Source != "/dev/shm" || got != "rbind rprivate rw nosuid nodev") {
+			t.Errorf("the host's /dev/shm is mounted from %s with %s", m.Source, got)
+		}
+	}
+	if got := strings.Join(keptCgroupOptions("rw,nsdelegate,foo,memory_recursiveprot"), " "); got != "nsdelegate memory_recursiveprot" {
+		t.Errorf("kept cgroup options = %s", got)
 	}
 }
 
