@@ -1,5 +1,9 @@
 //go:build cgo
 
+// The runtime would look for limits on CPU at every start, and keep files of the cgroup open that other processes of a
+// container reach.
+//go:debug containermaxprocs=0
+
 // Command podium-oci creates a container, or starts a process in one, and exits. Only Podium's shim runs it.
 package main
 

@@ -15,6 +15,7 @@ import (
 
 	"podium.dev/podium/internal/app"
 	"podium.dev/podium/internal/auth/token"
+	"podium.dev/podium/internal/inherit"
 	"podium.dev/podium/internal/phase"
 )
 
@@ -44,6 +45,9 @@ func newUp(o *options) *cobra.Command {
 			if err := c.Check(); err != nil {
 				return codedError{err, exitUsage}
 			}
+			if err := inherit.Drop(); err != nil {
+				return err
+			}
 			if detach {
 				return upDetached(cmd.Context(), c, cmd.OutOrStdout())
 			}
@@ -72,7 +76,6 @@ func up(ctx context.Context, c app.Config, out io.Writer) error {
 	detached := os.Getenv(reportEnv) != ""
 	if detached {
 		os.Unsetenv(reportEnv) // processes that the daemon starts must not inherit it
-		syscall.CloseOnExec(reportFD)
 		out = os.NewFile(reportFD, "report")
 	}
 	progress := func(r phase.Report) {

@@ -43,10 +43,9 @@ func (b *builder) process() error {
 	}
 	p.Env = env.list
 	p.NoNewPrivileges = b.security.GetNoNewPrivs()
-	if score := b.Container.GetLinux().GetResources(); score != nil {
-		adj := int(score.GetOomScoreAdj())
-		p.OOMScoreAdj = &adj
-	}
+	// Set in any case: otherwise it would be the shim's, which protects it.
+	adj := int(b.Container.GetLinux().GetResources().GetOomScoreAdj())
+	p.OOMScoreAdj = &adj
 	return nil
 }
 

@@ -360,7 +360,7 @@ func TestPrivileged(t *testing.T) {
 	}
 	plain := must(t, ask).Spec
 	if len(plain.Linux.MaskedPaths) != 2 || len(plain.Linux.ReadonlyPaths) != 1 || plain.Linux.Seccomp == nil || plain.Process.ApparmorProfile == "" {
-		t.Errorf("a container beside it: %+v", plain.Linux)
+		t.Errorf("a container next to it: %+v", plain.Linux)
 	}
 	for _, v2 := range []bool{false, true} {
 		s := must(t, func(in *Input, sc *runtimeapi.LinuxContainerSecurityContext, h *Host) {

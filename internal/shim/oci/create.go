@@ -106,8 +106,8 @@ func process(p *specs.Process, terminal bool) (*libcontainer.Process, error) {
 		if s := p.ConsoleSize; s != nil {
 			lp.ConsoleWidth, lp.ConsoleHeight = uint16(s.Width), uint16(s.Height)
 		}
-		return lp, nil
 	}
+	// With a terminal too, which takes their place: without them the new process would begin with the host's /dev/null.
 	lp.Stdin, lp.Stdout, lp.Stderr = os.Stdin, os.Stdout, os.Stderr
 	return lp, nil
 }

@@ -21,7 +21,10 @@ import (
 // Main runs one request, or libcontainer's half that is inside the container, and answers with the exit code.
 func Main() int {
 	if len(os.Args) > 1 && os.Args[1] == "init" {
-		takeFiles()
+		if err := takeFiles(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 		libcontainer.Init() // does not return
 	}
 	sock := os.NewFile(bundle.ResultFD, "request")
@@ -48,6 +51,9 @@ func handle(r io.Reader) bundle.Result {
 	var req bundle.Request
 	if err := json.NewDecoder(r).Decode(&req); err != nil {
 		return bundle.Result{Error: fmt.Sprintf("read the request: %v", err)}
+	}
+	if err := ownStreams(); err != nil {
+		return bundle.Result{Error: fmt.Sprintf("open a null device: %v", err)}
 	}
 	do := create
 	if req.Exec {

@@ -3,10 +3,13 @@
 /* A seccomp profile is compiled once. libseccomp takes some 20 ms to compile the default profile, more than all else
  * that starting a container takes, and libcontainer has it done for every process. So the calls that describe a
  * profile are recorded (the linker's --wrap leads them here), and when the recording is byte for byte the one that a
- * cached program was compiled from, that program is the answer; otherwise the calls are made after all, and what they
- * compile to is written into the cache.
+ * cached program was compiled from, that program is the result; otherwise the calls are made after all.
  *
- * The cache is a file of one profile, inherited as a descriptor; it is empty at first:
+ * The process that uses a program is in the container's reach, so it only reads one, from a sealed file. A program is
+ * compiled outside, by the process that starts that one: it makes the same calls, and the export writes the file
+ * and fails, so that the profile is not put to use there.
+ *
+ * The file holds one profile:
  *
  *   magic, length of the recording, length of the program, recording, program
  */
@@ -52,8 +55,8 @@ struct buffer {
 	size_t len, cap;
 };
 
-static int cache = -1;
-static struct buffer cached;    /* the whole file, empty when nothing is cached yet */
+static int compile_to = -1;     /* the file to write, when this process compiles */
+static struct buffer cached;    /* the whole file, empty when there is none */
 static struct buffer recording; /* the calls so far */
 static int failed;              /* memory was short: do without the cache */
 
@@ -88,14 +91,11 @@ static void note(enum kind kind, uint32_t a, uint32_t b, uint32_t n, const struc
 	}
 }
 
-/* seccomp_cache_use takes the cache's descriptor. */
+/* seccomp_cache_use reads the file. */
 void seccomp_cache_use(int fd)
 {
 	struct stat st;
-	if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-		return;
-	cache = fd;
-	if (st.st_size < (off_t)sizeof(struct header))
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size < (off_t)sizeof(struct header))
 		return;
 	unsigned char *data = malloc(st.st_size);
 	if (data && pread(fd, data, st.st_size, 0) == st.st_size) {
@@ -104,7 +104,19 @@ void seccomp_cache_use(int fd)
 	}
 }
 
-/* hit answers with the cached program of exactly the recorded calls, or NULL. */
+/* seccomp_cache_compile has the next export write the file, or no longer when fd is negative. */
+void seccomp_cache_compile(int fd)
+{
+	compile_to = fd;
+}
+
+/* active reports whether calls are recorded and held back. */
+static int active(void)
+{
+	return !failed && (compile_to >= 0 || cached.len > 0);
+}
+
+/* hit returns the cached program of exactly the recorded calls, or NULL. */
 static const unsigned char *hit(uint32_t *len)
 {
 	struct header h;
@@ -154,19 +166,22 @@ static int write_all(int fd, const unsigned char *data, size_t len)
 	return 0;
 }
 
-/* keep writes the program that fd holds into an empty cache; the header comes last, so that half a file is none. */
-static void keep(int fd)
+/* keep writes the file with the program that fd holds. */
+static int keep(int fd)
 {
 	struct stat st;
-	unsigned char *program;
-	if (failed || cache < 0 || cached.len || fstat(fd, &st) < 0 || !(program = malloc(st.st_size)))
-		return;
-	struct header h = { magic, recording.len, st.st_size };
-	if (pread(fd, program, st.st_size, 0) == st.st_size &&
-	    pwrite(cache, recording.data, recording.len, sizeof h) == (ssize_t)recording.len &&
-	    pwrite(cache, program, st.st_size, sizeof h + recording.len) == st.st_size)
-		(void)!pwrite(cache, &h, sizeof h, 0);
+	unsigned char *program = NULL;
+	int ret = -EIO;
+	if (fstat(fd, &st) == 0 && (program = malloc(st.st_size)) && pread(fd, program, st.st_size, 0) == st.st_size) {
+		struct header h = { magic, recording.len, st.st_size };
+		ret = write_all(compile_to, (const unsigned char *)&h, sizeof h);
+		if (ret == 0)
+			ret = write_all(compile_to, recording.data, recording.len);
+		if (ret == 0)
+			ret = write_all(compile_to, program, st.st_size);
+	}
 	free(program);
+	return ret;
 }
 
 scmp_filter_ctx __wrap_seccomp_init(uint32_t action)
@@ -192,7 +207,7 @@ int __wrap_seccomp_attr_set(scmp_filter_ctx ctx, enum scmp_filter_attr attr, uin
 int __wrap_seccomp_rule_add_array(scmp_filter_ctx ctx, uint32_t action, int syscall, unsigned int n,
 				  const struct scmp_arg_cmp *args)
 {
-	if (cache < 0 || failed)
+	if (!active())
 		return __real_seccomp_rule_add_array(ctx, action, syscall, n, args);
 	note(kind_rule, action, syscall, n, args);
 	return failed ? -ENOMEM : 0;
@@ -201,7 +216,7 @@ int __wrap_seccomp_rule_add_array(scmp_filter_ctx ctx, uint32_t action, int sysc
 int __wrap_seccomp_rule_add_exact_array(scmp_filter_ctx ctx, uint32_t action, int syscall, unsigned int n,
 					const struct scmp_arg_cmp *args)
 {
-	if (cache < 0 || failed)
+	if (!active())
 		return __real_seccomp_rule_add_exact_array(ctx, action, syscall, n, args);
 	note(kind_exact_rule, action, syscall, n, args);
 	return failed ? -ENOMEM : 0;
@@ -209,7 +224,7 @@ int __wrap_seccomp_rule_add_exact_array(scmp_filter_ctx ctx, uint32_t action, in
 
 int __wrap_seccomp_export_bpf(scmp_filter_ctx ctx, int fd)
 {
-	if (cache < 0)
+	if (!active())
 		return __real_seccomp_export_bpf(ctx, fd);
 	uint32_t len;
 	const unsigned char *program = hit(&len);
@@ -219,19 +234,14 @@ int __wrap_seccomp_export_bpf(scmp_filter_ctx ctx, int fd)
 	int ret = replay(ctx);
 	if (ret < 0)
 		return ret;
+	if (compile_to < 0)
+		return __real_seccomp_export_bpf(ctx, fd);
 	int copy = memfd_create("seccomp", MFD_CLOEXEC);
 	if (copy < 0)
-		return __real_seccomp_export_bpf(ctx, fd);
+		return -errno;
 	ret = __real_seccomp_export_bpf(ctx, copy);
-	struct stat st;
-	unsigned char *data = NULL;
-	if (ret == 0 && fstat(copy, &st) == 0 && (data = malloc(st.st_size)) && pread(copy, data, st.st_size, 0) == st.st_size) {
-		keep(copy);
-		ret = write_all(fd, data, st.st_size);
-	} else if (ret == 0) {
-		ret = -EIO;
-	}
-	free(data);
+	if (ret == 0)
+		ret = keep(copy);
 	close(copy);
-	return ret;
+	return ret < 0 ? ret : -ECANCELED;
 }

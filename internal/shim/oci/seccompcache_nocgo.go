@@ -2,5 +2,14 @@
 
 package oci
 
-// useSeccompCache has nothing to do: without libseccomp no profile is compiled.
-func useSeccompCache(int) {}
+import (
+	"errors"
+
+	"github.com/opencontainers/runc/libcontainer/configs"
+)
+
+func useSeccompProgram(int) {}
+
+func compile(*configs.Seccomp) ([]byte, error) {
+	return nil, errors.New("built without libseccomp")
+}

@@ -1,9 +1,10 @@
 //go:build cgo && seccomp
 
-// A container starts with no signal ignored, whatever the daemon was started with: programs pass on what they ignore,
+// A container starts with no signal ignored and none blocked, whatever the daemon was started with: programs pass on what they ignore,
 // and glibc's posix_spawn, by which make and others start programs, has even its internal signals (32, 33) ignored.
 // sigaction(3) refuses to touch those two, so the kernel is asked itself.
 
+#include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -12,8 +13,9 @@ enum { last_signal = 64, mask_bytes = 8 };
 
 __attribute__((constructor)) static void default_signals(void)
 {
-	const unsigned long action[4] = { 0 };
+	const unsigned long action[4] = { 0 }, none = 0;
 
 	for (int signal = 1; signal <= last_signal; signal++)
 		syscall(SYS_rt_sigaction, signal, action, 0, mask_bytes);
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, 0, mask_bytes);
 }

@@ -4,7 +4,7 @@
  *
  * pause LIFELINE READY HOSTNAME SHM-BYTES ROOT [SYSCTL=VALUE]...
  *
- * LIFELINE and READY are descriptors. On READY an error is said in one line; none means all is well. HOSTNAME may be
+ * LIFELINE and READY are the descriptors 3 and 4; all others are closed. On READY an error is said in one line; none means all is well. HOSTNAME may be
  * empty, SHM-BYTES 0. ROOT is a folder to mount the new root on: an empty, read-only file system, with the Pod's
  * /dev/shm at /shm.
  *
@@ -192,6 +192,17 @@ static void ignore_children(void)
 	check(call(rt_sigaction, 17 /* SIGCHLD */, action, 0, 8, 0), "ignore", "SIGCHLD");
 }
 
+/* forget_origin gives up what came from whoever started the shim: descriptors besides the two that pause needs, and
+ * blocked signals. */
+static void forget_origin(void)
+{
+	word none = 0;
+	for (int fd = 0; fd <= 2; fd++)
+		call(close, fd, 0, 0, 0, 0);
+	call(close_range, 5, ~0U, 0, 0, 0);
+	call(rt_sigprocmask, 2 /* SIG_SETMASK */, &none, 0, sizeof none, 0);
+}
+
 void start(word *stack)
 {
 	int argc = (int)stack[0];
@@ -200,6 +211,7 @@ void start(word *stack)
 		call(exit_group, 2, 0, 0, 0, 0);
 	int lifeline = number(argv[1]);
 	ready = number(argv[2]);
+	forget_origin();
 	const char *hostname = argv[3];
 	call(prctl, PR_SET_NAME, "pause", 0, 0, 0);
 	if (hostname[0])

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"podium.dev/podium/internal/inherit"
 	"podium.dev/podium/internal/shim"
 )
 
@@ -21,6 +22,10 @@ func Main() int {
 	// The heap is a few hundred KiB. Collecting it costs nearly 300 KiB for the collector's own, so that is left until
 	// there is more than that to gain.
 	debug.SetGCPercent(20)
+	if err := inherit.Only(shim.FirstConnFD); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	conn, err := shim.NewConn(shim.FirstConnFD)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "this program is started by Podium and does nothing for anyone else:", err)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -29,6 +30,11 @@ type ociResult struct {
 	Notes    []string
 	Error    string
 }
+
+// startTimeout is how long the start of a process may take. It takes milliseconds; but where containers share a PID
+// namespace, one that has the right to may stop the process that becomes another, and nothing would end that wait. It
+// is the time that the kubelet has for a request to the runtime (runtimeRequestTimeout).
+const startTimeout = 2 * time.Minute
 
 // oci runs the short-lived program in a container's folder with the given standard streams (and the console's socket,
 // if any) and answers with what it says. The new process is the shim's child from when that program has ended, so the
@@ -56,16 +62,20 @@ func (s *server) oci(dir string, req ociRequest, files []*os.File, mounts bool) 
 	if mounts {
 		attr.Sys.Cloneflags = unix.CLONE_NEWNS
 	}
-	_, exited, err := s.reaper.fork(s.programs.OCI, []string{"podium-oci"}, attr)
+	pid, exited, err := s.reaper.fork(s.programs.OCI, []string{"podium-oci"}, attr)
 	if err != nil {
 		return res, err
 	}
 	_ = child.Close() // so that its end is seen
-	if err := json.NewEncoder(sock).Encode(req); err != nil {
-		return res, fmt.Errorf("ask podium-oci: %w", err)
-	}
-	if err := json.NewDecoder(sock).Decode(&res); err != nil {
+	if err := ask(sock, req, &res, s.startTimeout); err != nil {
+		late := errors.Is(err, os.ErrDeadlineExceeded)
+		if late {
+			_ = unix.Kill(pid, unix.SIGKILL) // it has not ended, so nobody has its number
+		}
 		exit := <-exited
+		if late {
+			return res, &shim.StartError{Message: fmt.Sprintf("it was not started within %v: something keeps its first process from running", s.startTimeout)}
+		}
 		if errors.Is(err, io.EOF) {
 			err = fmt.Errorf("it ended with code %d", exit.Code)
 		}
@@ -76,6 +86,17 @@ func (s *server) oci(dir string, req ociRequest, files []*os.File, mounts bool) 
 		return res, &shim.StartError{Message: res.Error}
 	}
 	return res, nil
+}
+
+// ask sends the request and reads the result.
+func ask(sock *os.File, req ociRequest, res *ociResult, within time.Duration) error {
+	if err := sock.SetDeadline(time.Now().Add(within)); err != nil {
+		return err
+	}
+	if err := json.NewEncoder(sock).Encode(req); err != nil && !errors.Is(err, unix.EPIPE) {
+		return err
+	}
+	return json.NewDecoder(sock).Decode(res)
 }
 
 // blocking answers with the descriptor of a file that is handed to another program, which expects it to block.

@@ -69,19 +69,20 @@ func (s *server) startPause(req *shim.StartRequest) (_ *sandbox, _ <-chan shim.E
 		return nil, nil, err
 	}
 	defer readyRead.Close()
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		_ = readyWrite.Close()
-		return nil, nil, err
+	// Containers that share pause's PID namespace may look into it: what it runs is a copy that nobody can change,
+	// and it has no descriptor of the host's.
+	program := req.Pause
+	if sealed, err := sealedProgram(req.Pause, "pause"); err == nil {
+		defer sealed.Close()
+		program = fmt.Sprintf("/proc/self/fd/%d", sealed.Fd())
 	}
-	defer null.Close()
-
+	const none = ^uintptr(0)
 	argv := []string{"/pause", "3", "4", spec.Hostname, strconv.FormatInt(spec.ShmBytes, 10), root}
 	for k, v := range spec.Sysctls {
 		argv = append(argv, k+"="+v)
 	}
-	pid, exited, err := s.reaper.fork(req.Pause, argv, &syscall.ProcAttr{
-		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), lifeRead.Fd(), readyWrite.Fd()},
+	pid, exited, err := s.reaper.fork(program, argv, &syscall.ProcAttr{
+		Files: []uintptr{none, none, none, lifeRead.Fd(), readyWrite.Fd()},
 		Sys:   &syscall.SysProcAttr{Setsid: true, Cloneflags: cloneFlags(spec)},
 	})
 	_ = readyWrite.Close()
@@ -129,6 +130,8 @@ const (
 func (s *server) settlePause(sb *sandbox, ready io.Reader) error {
 	pid := sb.state.PausePID
 	placed := enterCgroups(pid, sb.spec.Cgroups)
+	// The Pod lives no longer than its shim, which otherwise has the score of whatever started the daemon.
+	_ = setOOMScore(os.Getpid(), sb.spec.OOMScoreAdj)
 	note := setOOMScore(pid, sb.spec.OOMScoreAdj)
 	said, err := io.ReadAll(io.LimitReader(ready, maxPauseWords))
 	if len(said) > 0 {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,6 +19,8 @@ type server struct {
 	reaper   *reaper
 	ended    chan struct{} // closed when the shim is to exit
 	listener syscall.RawConn
+	// startTimeout is the constant, except in tests.
+	startTimeout time.Duration
 
 	mu         sync.Mutex
 	conns      map[*shim.Conn]bool
@@ -29,7 +32,7 @@ type server struct {
 
 func newServer() *server {
 	return &server{
-		reaper: newReaper(), ended: make(chan struct{}),
+		reaper: newReaper(), ended: make(chan struct{}), startTimeout: startTimeout,
 		conns: map[*shim.Conn]bool{}, containers: map[string]*container{},
 	}
 }
