@@ -68,7 +68,7 @@ func (n *Node) assemble(recorder record.EventRecorder) error {
 		Builder: builder, Volumes: n.volumes, Probes: probes,
 		Hooks:   &hook.Runner{Runtime: c.Runtime, Recorder: recorder, Clock: c.Clock},
 		Cgroups: n.cgroups,
-		Admit:   []func(*corev1.Pod, []*corev1.Pod) *pod.Verdict{n.shutdown.Admit, n.evictions.Admit, sysctls.Admit, pod.AdmitPorts(c.OwnPorts)},
+		Admit:   []func(*corev1.Pod, []*corev1.Pod) *pod.Verdict{n.shutdown.Admit, n.evictions.Admit, sysctls.Admit, container.AdmitAppArmor, pod.AdmitPorts(c.OwnPorts)},
 		Node:    n.node, HostIPs: n.hostIPs, Sources: append(n.sources().Names(), worker.SourceAPI),
 		PullProgress: c.PullProgress, OnEnd: n.staticEnded, Marks: filepath.Join(c.Paths.Kubelet, "hooks"), RuntimeHandler: n.runtimeHandler,
 		Allocations: filepath.Join(c.Paths.Kubelet, "allocations"),

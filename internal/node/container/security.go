@@ -193,48 +193,6 @@ func (b *Builder) seccomp(profile *v1.SeccompProfile) (*runtimeapi.SecurityProfi
 	return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Unconfined}, nil
 }
 
-// apparmor is a container's profile: its own, its annotation's, or its Pod's; and its older written form,
-// which runtimes before the field read.
-func apparmor(pod *v1.Pod, c *v1.Container) (*runtimeapi.SecurityProfile, string, error) {
-	profile := apparmorOf(pod, c)
-	if profile == nil {
-		return nil, "", nil
-	}
-	switch profile.Type {
-	case v1.AppArmorProfileTypeRuntimeDefault:
-		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_RuntimeDefault}, v1.DeprecatedAppArmorBetaProfileRuntimeDefault, nil
-	case v1.AppArmorProfileTypeUnconfined:
-		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Unconfined}, v1.DeprecatedAppArmorBetaProfileNameUnconfined, nil
-	case v1.AppArmorProfileTypeLocalhost:
-		if profile.LocalhostProfile == nil {
-			return nil, "", errors.New("missing localhost apparmor profile name")
-		}
-		name := *profile.LocalhostProfile
-		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: name},
-			v1.DeprecatedAppArmorBetaProfileNamePrefix + name, nil
-	}
-	return nil, "", fmt.Errorf("unknown apparmor profile type: %q", profile.Type)
-}
-
-func apparmorOf(pod *v1.Pod, c *v1.Container) *v1.AppArmorProfile {
-	if c.SecurityContext != nil && c.SecurityContext.AppArmorProfile != nil {
-		return c.SecurityContext.AppArmorProfile
-	}
-	value := pod.Annotations[v1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix+c.Name]
-	local, isLocal := strings.CutPrefix(value, v1.DeprecatedAppArmorBetaProfileNamePrefix)
-	switch {
-	case value == v1.DeprecatedAppArmorBetaProfileRuntimeDefault:
-		return &v1.AppArmorProfile{Type: v1.AppArmorProfileTypeRuntimeDefault}
-	case value == v1.DeprecatedAppArmorBetaProfileNameUnconfined:
-		return &v1.AppArmorProfile{Type: v1.AppArmorProfileTypeUnconfined}
-	case isLocal:
-		return &v1.AppArmorProfile{Type: v1.AppArmorProfileTypeLocalhost, LocalhostProfile: &local}
-	case pod.Spec.SecurityContext != nil:
-		return pod.Spec.SecurityContext.AppArmorProfile
-	}
-	return nil
-}
-
 func capabilities(c *v1.Capabilities) *runtimeapi.Capability {
 	if c == nil {
 		return nil
