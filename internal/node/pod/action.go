@@ -16,6 +16,9 @@ type SetUpVolumes struct{}
 // PullImage asks for the image of a container.
 type PullImage struct{ Container *v1.Container }
 
+// PullVolume asks for the image of a volume of the Pod.
+type PullVolume struct{ Volume *v1.Volume }
+
 // CreateSandbox asks for a sandbox. Changed is that it takes the place of one that is gone.
 type CreateSandbox struct {
 	Attempt uint32
@@ -36,8 +39,9 @@ type StartContainer struct {
 	Attempt int32
 	// ID is that of a container that was made but never started, "" for none.
 	ID string
-	// ImageRef is the image that was pulled for it.
-	ImageRef string
+	// ImageRef is the image that was pulled for it, ImageVolumes those that it mounts, by the volume's name.
+	ImageRef     string
+	ImageVolumes map[string]string
 	// Target is the name of the container whose process namespace an ephemeral container joins, and TargetID
 	// its ID, "" when it is not there.
 	Target, TargetID string
@@ -102,6 +106,7 @@ type Wake struct{ At time.Time }
 
 func (SetUpVolumes) action()    {}
 func (PullImage) action()       {}
+func (PullVolume) action()      {}
 func (CreateSandbox) action()   {}
 func (StopSandbox) action()     {}
 func (RemoveSandbox) action()   {}

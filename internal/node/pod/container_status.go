@@ -107,7 +107,7 @@ func (r *reporter) replacing(c *v1.Container, run *Container, prev *v1.Container
 		return false
 	}
 	pull := w.Pulls[c.Name]
-	return pull == nil || pull.Reason == "" || pull.Image != c.Image
+	return (pull == nil || pull.Reason == "" || pull.Image != c.Image) && w.failedVolume(r.pod, c) == nil
 }
 
 // before is the status of a container that the runtime knows nothing of: it waits to be made, or it has ended
@@ -310,6 +310,10 @@ func (r *reporter) waitReason(st *v1.ContainerStatus, c *v1.Container, prev *v1.
 	// A start that failed before the back-off was over is not the one that is on its way.
 	if failed && (waits || !start.Failed.Before(until)) {
 		return &v1.ContainerStateWaiting{Reason: start.Reason, Message: start.Message}
+	}
+	// As in Kubernetes, the images of volumes come before the container's own.
+	if pull := w.failedVolume(r.pod, c); pull != nil {
+		return &v1.ContainerStateWaiting{Reason: pull.Reason, Message: pull.Message}
 	}
 	if pull := w.Pulls[c.Name]; pull != nil && pull.Reason != "" && pull.Image == c.Image {
 		return &v1.ContainerStateWaiting{Reason: pull.Reason, Message: pull.Message}

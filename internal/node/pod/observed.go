@@ -162,6 +162,9 @@ type Pull struct {
 	Ref string
 	// Progress is a word on a pull under way, "" for none.
 	Progress string
+	// Used are the containers that were started with the image of a volume: it is asked for again when one of them
+	// starts once more, as its pull policy may want another.
+	Used map[string]bool
 }
 
 // Start is the memory of the last attempt at starting a container.
@@ -202,11 +205,13 @@ type Work struct {
 	Resize Step
 	// Pulls and Starts are by container name; Hooks, the postStart handlers, Kills and Removals are by
 	// container ID.
-	Pulls    map[string]*Pull
-	Starts   map[string]*Start
-	Hooks    map[string]Hook
-	Kills    map[string]*Kill
-	Removals map[string]*Step
+	Pulls map[string]*Pull
+	// VolumePulls are the pulls of image volumes, by the volume's name.
+	VolumePulls map[string]*Pull
+	Starts      map[string]*Start
+	Hooks       map[string]Hook
+	Kills       map[string]*Kill
+	Removals    map[string]*Step
 	// Sandboxes are the sandboxes being stopped or removed, by ID.
 	Sandboxes map[string]*Step
 	// TearDown is giving back what the Pod held, Cleared that with it the last traces in the runtime went.
@@ -340,6 +345,11 @@ func (o *Observed) Starting() bool {
 		return true
 	}
 	for _, p := range w.Pulls {
+		if p.Busy {
+			return true
+		}
+	}
+	for _, p := range w.VolumePulls {
 		if p.Busy {
 			return true
 		}

@@ -131,6 +131,7 @@ func (pl *planner) sandbox(attempt uint32) {
 	}
 	for _, c := range first {
 		pl.image(c)
+		pl.imageVolumes(c)
 	}
 	if !pl.purge() {
 		return

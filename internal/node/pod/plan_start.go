@@ -23,11 +23,12 @@ func (pl *planner) start(c *v1.Container, target string) {
 		return
 	}
 	ref, ok := pl.image(c)
-	if !ok || !o.Work.Volumes.Done || pl.holds {
+	volumes, all := pl.imageVolumes(c)
+	if !ok || !all || !o.Work.Volumes.Done || pl.holds {
 		return
 	}
 	a := StartContainer{
-		Container: c, Sandbox: o.active(), ImageRef: ref, Target: target,
+		Container: c, Sandbox: o.active(), ImageRef: ref, ImageVolumes: volumes, Target: target,
 		Backoff: nextBackoff(c, o), BackoffKey: backoffKey(c),
 	}
 	switch {
@@ -136,6 +137,9 @@ func (pl *planner) holdsUp(c *v1.Container) bool {
 		return false
 	}
 	if s := pl.o.Work.Pulls[c.Name]; s != nil && failed(&s.Step) {
+		return false
+	}
+	if s := pl.o.Work.failedVolume(pl.pod, c); s != nil && failed(&s.Step) {
 		return false
 	}
 	return true

@@ -44,7 +44,7 @@ func seen(containers ...Container) *Observed {
 	}
 	o.Work = Work{
 		Volumes: Step{Done: true},
-		Pulls:   map[string]*Pull{}, Starts: map[string]*Start{}, Hooks: map[string]Hook{}, Kills: map[string]*Kill{},
+		Pulls:   map[string]*Pull{}, VolumePulls: map[string]*Pull{}, Starts: map[string]*Start{}, Hooks: map[string]Hook{}, Kills: map[string]*Kill{},
 		Removals: map[string]*Step{}, Sandboxes: map[string]*Step{}, Warned: map[string]bool{},
 	}
 	for i, c := range containers {
@@ -147,6 +147,18 @@ func TestWaitingReasons(t *testing.T) {
 		}, "ErrImagePull", "no", -1},
 		{"pull of an older name failed", simple(), seen(), func(o *Observed) {
 			o.Work.Pulls["c"] = &Pull{Step: Step{Reason: "ErrImagePull", Message: "no"}, Image: "old"}
+		}, "ContainerCreating", "", -1},
+		{"pull of a volume failed", simple(func(p *v1.Pod) {
+			p.Spec.Volumes = []v1.Volume{{Name: "v", VolumeSource: v1.VolumeSource{Image: &v1.ImageVolumeSource{Reference: "files"}}}}
+			p.Spec.Containers[0].VolumeMounts = []v1.VolumeMount{{Name: "v", MountPath: "/v"}}
+		}), seen(), func(o *Observed) {
+			o.Work.Pulls["c"] = &Pull{Step: Step{Reason: "ErrImagePull", Message: "no"}, Image: "img"}
+			o.Work.VolumePulls["v"] = &Pull{Step: Step{Reason: "ErrImageNeverPull", Message: "never"}, Image: "files"}
+		}, "ErrImageNeverPull", "never", -1},
+		{"pull of another container's volume failed", simple(func(p *v1.Pod) {
+			p.Spec.Volumes = []v1.Volume{{Name: "v", VolumeSource: v1.VolumeSource{Image: &v1.ImageVolumeSource{Reference: "files"}}}}
+		}), seen(), func(o *Observed) {
+			o.Work.VolumePulls["v"] = &Pull{Step: Step{Reason: "ErrImagePull", Message: "no"}, Image: "files"}
 		}, "ContainerCreating", "", -1},
 		{"config", simple(), seen(), failed("CreateContainerConfigError", "no map"), "CreateContainerConfigError", "no map", -1},
 		{"crashed", simple(), seen(crashed), nil, "CrashLoopBackOff", "back-off 20s restarting failed container=c pod=p_ns(u)", 1},
@@ -490,6 +502,8 @@ func kinds(actions []Action) []string {
 			out = append(out, "kill "+a.Name)
 		case StopContainer:
 			out = append(out, "stop "+a.ID)
+		case PullVolume:
+			out = append(out, "pull volume "+a.Volume.Name)
 		case PullImage:
 			out = append(out, "pull "+a.Container.Name)
 		case CreateSandbox:
@@ -516,6 +530,10 @@ func TestPlans(t *testing.T) {
 				o.Work.Pulls[name] = &Pull{Step: Step{Done: true}, Image: "img", Ref: "ref"}
 			}
 		}
+	}
+	mounting := func(p *v1.Pod) {
+		p.Spec.Volumes = []v1.Volume{{Name: "v", VolumeSource: v1.VolumeSource{Image: &v1.ImageVolumeSource{Reference: "files"}}}}
+		p.Spec.Containers[0].VolumeMounts = []v1.VolumeMount{{Name: "v", MountPath: "/v"}}
 	}
 	hook := func(p *v1.Pod) {
 		p.Spec.Containers[0].Lifecycle = &v1.Lifecycle{PostStart: &v1.LifecycleHandler{}}
@@ -545,6 +563,27 @@ func TestPlans(t *testing.T) {
 			o.Work.Hooks["c-a"] = HookRuns
 		}, nil},
 		{"until it is through", simple(hook), seen(running("c")), pulled("d"), []string{"start d"}},
+		{"the image of a volume too", simple(mounting), &Observed{Now: t0}, nil, []string{"volumes", "pull c", "pull volume v", "sandbox"}},
+		{"once for two containers", simple(mounting, func(p *v1.Pod) {
+			p.Spec.Containers = append(p.Spec.Containers, *p.Spec.Containers[0].DeepCopy())
+			p.Spec.Containers[1].Name = "d"
+		}), seen(), pulled("c", "d"), []string{"pull volume v"}},
+		{"not before it is there", simple(mounting), seen(), func(o *Observed) {
+			pulled("c")(o)
+			o.Work.VolumePulls["v"] = &Pull{Step: Step{Busy: true}, Image: "files"}
+		}, nil},
+		{"nor after it failed, until the time has come", simple(mounting), seen(), func(o *Observed) {
+			pulled("c")(o)
+			o.Work.VolumePulls["v"] = &Pull{Step: Step{Reason: "ErrImagePull", Retry: t0.Add(time.Second)}, Image: "files"}
+		}, nil},
+		{"with it", simple(mounting), seen(), func(o *Observed) {
+			pulled("c")(o)
+			o.Work.VolumePulls["v"] = &Pull{Step: Step{Done: true}, Image: "files", Ref: "id"}
+		}, []string{"start c"}},
+		{"asked for again at a restart", simple(mounting), seen(exited("c", 0)), func(o *Observed) {
+			pulled("c")(o)
+			o.Work.VolumePulls["v"] = &Pull{Step: Step{Done: true}, Image: "files", Ref: "id", Used: map[string]bool{"c": true}}
+		}, []string{"pull volume v"}},
 		{"a failed hook kills", simple(), seen(running("c")), func(o *Observed) { o.Work.Hooks["c-a"] = HookFailed }, []string{"kill c"}},
 	}
 	for _, tc := range tests {

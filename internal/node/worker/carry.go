@@ -22,6 +22,8 @@ func (w *worker) carry(a pod.Action) (again bool) {
 		w.setUpVolumes()
 	case pod.PullImage:
 		w.pullImage(a.Container)
+	case pod.PullVolume:
+		w.pullVolume(a.Volume)
 	case pod.CreateSandbox:
 		w.createSandbox(a)
 	case pod.ResizePod:
@@ -97,6 +99,11 @@ func (w *worker) abandon() {
 	for name, p := range w.work.Pulls {
 		if p.Busy {
 			w.cut("image/" + name)
+		}
+	}
+	for name, p := range w.work.VolumePulls {
+		if p.Busy {
+			w.cut("image-volume/" + name)
 		}
 	}
 	for id, h := range w.work.Hooks {

@@ -38,10 +38,36 @@ func (w *worker) startContainer(a pod.StartContainer) {
 	ips := w.podIPs()
 	w.work.Starts[c.Name] = &pod.Start{Step: pod.Step{Busy: true}, Hash: pod.Hash(c)}
 	delete(w.work.Pulls, c.Name)
+	w.useVolumes(a)
 	w.begin("start/"+c.Name, 0, func(ctx context.Context) func() {
 		id, err := w.bringUp(ctx, p, &sandbox, a, ips)
 		return func() { w.started(p, c, id, sandbox.ID, err) }
 	})
+}
+
+// useVolumes notes which image volumes a container is started with.
+func (w *worker) useVolumes(a pod.StartContainer) {
+	for name := range a.ImageVolumes {
+		if p := w.work.VolumePulls[name]; p != nil {
+			p.Used = maps.Clone(p.Used)
+			if p.Used == nil {
+				p.Used = map[string]bool{}
+			}
+			p.Used[a.Container.Name] = true
+		}
+	}
+}
+
+// imageVolumes are the images of volumes as the runtime is asked to mount them: refs has them by volume.
+func imageVolumes(p *v1.Pod, refs map[string]string) map[string]*runtimeapi.ImageSpec {
+	out := map[string]*runtimeapi.ImageSpec{}
+	for i := range p.Spec.Volumes {
+		v := &p.Spec.Volumes[i]
+		if ref := refs[v.Name]; ref != "" && v.Image != nil {
+			out[v.Name] = &runtimeapi.ImageSpec{Image: ref, UserSpecifiedImage: v.Image.Reference, Annotations: p.Annotations}
+		}
+	}
+	return out
 }
 
 // bringUp takes the steps from a container's configuration to its start, and answers with its ID.
@@ -115,7 +141,7 @@ func (w *worker) configure(ctx context.Context, p *v1.Pod, a pod.StartContainer,
 	}
 	config, err := w.m.cfg.Builder.Container(ctx, container.Input{
 		Pod: p, Container: c, Attempt: uint32(max(attempt, 0)), ImageRef: a.ImageRef, Image: status.GetImage(),
-		PodIPs: ips, Sandbox: sandbox, TargetID: a.TargetID,
+		PodIPs: ips, Sandbox: sandbox, TargetID: a.TargetID, ImageVolumes: imageVolumes(p, a.ImageVolumes),
 	})
 	if err != nil {
 		return nil, err

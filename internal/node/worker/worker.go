@@ -84,7 +84,7 @@ func newWorker(m *Manager, source string, p *v1.Pod, had *found, r grant) *worke
 		cancels: map[string]*context.CancelFunc{},
 		trace:   m.traces.begin(p, m.cfg.Clock.Now()),
 		work: pod.Work{
-			Pulls: map[string]*pod.Pull{}, Starts: map[string]*pod.Start{}, Hooks: map[string]pod.Hook{},
+			Pulls: map[string]*pod.Pull{}, VolumePulls: map[string]*pod.Pull{}, Starts: map[string]*pod.Start{}, Hooks: map[string]pod.Hook{},
 			Kills: map[string]*pod.Kill{}, Removals: map[string]*pod.Step{}, Sandboxes: map[string]*pod.Step{},
 			Warned: map[string]bool{},
 		},
