@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -65,6 +67,22 @@ func TestResolvConf(t *testing.T) {
 		if string(got) != tc.want || (err != nil) != tc.err {
 			t.Errorf("resolvConf(%v) = %q, %v", tc.dns, got, err)
 		}
+	}
+}
+
+func TestCheckLines(t *testing.T) {
+	for name, c := range map[string]*runtimeapi.PodSandboxConfig{
+		"hostname": {Hostname: "a\n10.0.0.1 b"},
+		"server":   {DnsConfig: &runtimeapi.DNSConfig{Servers: []string{"1.1.1.1\noptions x"}}},
+		"search":   {DnsConfig: &runtimeapi.DNSConfig{Searches: []string{"a\rb"}}},
+		"option":   {DnsConfig: &runtimeapi.DNSConfig{Options: []string{"ndots:1", "x\nnameserver 6.6.6.6"}}},
+	} {
+		if err := checkLines(c); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := checkLines(&runtimeapi.PodSandboxConfig{Hostname: "a.b", DnsConfig: &runtimeapi.DNSConfig{Options: []string{"ndots:1 timeout:2"}}}); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -7,8 +7,10 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -158,6 +160,9 @@ func (r *Runtime) writeSandboxFiles(_ context.Context, sb *sandbox) error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
+	if err := checkLines(sb.config); err != nil {
+		return err
+	}
 	hostname := sb.config.GetHostname()
 	if hostname == "" {
 		hostname = r.host.Hostname
@@ -171,6 +176,17 @@ func (r *Runtime) writeSandboxFiles(_ context.Context, sb *sandbox) error {
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// checkLines refuses names that would be more than a name in the files that they are written into.
+func checkLines(config *runtimeapi.PodSandboxConfig) error {
+	dns := config.GetDnsConfig()
+	for _, word := range slices.Concat([]string{config.GetHostname()}, dns.GetServers(), dns.GetSearches(), dns.GetOptions()) {
+		if strings.ContainsFunc(word, unicode.IsControl) {
+			return status.Errorf(codes.InvalidArgument, "the sandbox's hostname or dns_config: %q has a line break or another control character", word)
 		}
 	}
 	return nil

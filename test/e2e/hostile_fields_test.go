@@ -61,3 +61,17 @@ func TestHostileFIFO(t *testing.T) {
 		s.Errorf("the daemon has %d threads after %d traps, %d after the first", after, traps, before)
 	}
 }
+
+// An option of the resolver that brings a line of its own is refused, with the field's name.
+func TestHostileResolverOption(t *testing.T) {
+	s := newSpace(t)
+	s.refusedInput(`{apiVersion: v1, kind: Pod, metadata: {name: forger}, spec: {containers: [{name: c, image: x}],
+		dnsConfig: {options: [{name: "edns0\nnameserver 6.6.6.6"}]}}}`, []string{"create", "-f", "-"}, "spec.dnsConfig.options[0]", "must be on one line")
+}
+
+// Claims of devices are refused until the API that they are claims of is served.
+func TestResourceClaimsRefused(t *testing.T) {
+	s := newSpace(t)
+	s.refusedInput(`{apiVersion: v1, kind: Pod, metadata: {name: claims}, spec: {resourceClaims: [{name: gpu, resourceClaimName: none}],
+		containers: [{name: c, image: x, resources: {claims: [{name: gpu}]}}]}}`, []string{"create", "-f", "-"}, "spec.resourceClaims", "resource.k8s.io")
+}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
@@ -33,6 +34,11 @@ func (b *Builder) dns(pod *v1.Pod) (*runtimeapi.DNSConfig, error) {
 		config.Servers = distinct(append(config.Servers, own.Nameservers...))
 		config.Searches = distinct(append(config.Searches, own.Searches...))
 		config.Options = mergeOptions(config.Options, podOptions(own))
+	}
+	for _, word := range slices.Concat(config.Servers, config.Searches, config.Options) {
+		if err := oneLine(word); err != nil {
+			return nil, fmt.Errorf("dnsConfig: %w", err)
+		}
 	}
 	var warnings []string
 	config.Servers, warnings = fitServers(config.Servers, warnings)

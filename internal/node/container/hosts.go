@@ -24,6 +24,13 @@ func (b *Builder) hostsMount(pod *v1.Pod, podIPs []string) (*runtimeapi.Mount, e
 	if err != nil {
 		return nil, err
 	}
+	for i, a := range pod.Spec.HostAliases {
+		for _, word := range append([]string{a.IP}, a.Hostnames...) {
+			if err := oneWord(word); err != nil {
+				return nil, fmt.Errorf("hostAliases[%d]: %w", i, err)
+			}
+		}
+	}
 	content := managedHosts(podIPs, name, domain, pod.Spec.HostAliases)
 	if pod.Spec.HostNetwork {
 		node, err := os.ReadFile(etcHosts)

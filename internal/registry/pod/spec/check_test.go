@@ -41,6 +41,8 @@ func TestStoredFaultsMayStay(t *testing.T) {
 		{"stray token", `spec: {volumes: [{name: v, projected: {sources: [{serviceAccountToken: {path: ../x}}]}}]}`, "template.spec.volumes[0].projected.path"},
 		{"half a huge page", `spec: {containers: [{name: c, image: i, resources: {limits: {hugepages-2Mi: 1Mi, cpu: 1}}}]}`, "template.spec.containers[0].resources.limits[hugepages-2Mi]"},
 		{"init container restarts when resized", `spec: {initContainers: [{name: j, image: i, resizePolicy: [{resourceName: cpu, restartPolicy: RestartContainer}]}]}`, "template.spec.initContainers[0].resizePolicy[0].restartPolicy"},
+		{"option of several lines", `spec: {dnsConfig: {options: [{name: "a\nnameserver 6.6.6.6"}]}}`, "template.spec.dnsConfig.options[0]"},
+		{"value of several lines", `spec: {dnsConfig: {options: [{name: ndots, value: "1\rx"}]}}`, "template.spec.dnsConfig.options[0]"},
 		{"SYS_ADMIN without escalation", `spec: {containers: [{name: c, image: i, securityContext: {allowPrivilegeEscalation: false, capabilities: {add: [CAP_SYS_ADMIN]}}}]}`, "template.spec.containers[0].securityContext"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

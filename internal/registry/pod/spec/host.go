@@ -3,6 +3,7 @@ package spec
 import (
 	"fmt"
 	"strings"
+	"unicode"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -45,7 +46,19 @@ func (c *checker) dnsConfig(at *field.Path) {
 		if option.Name == "" {
 			c.Required(at.Child("options").Index(i), "must not be empty")
 		}
+		if !c.lenient.resolverLines && !oneLine(option) {
+			c.Invalid(at.Child("options").Index(i), option, "must be on one line: an option is written into resolv.conf, where a line break begins another setting")
+		}
 	}
+}
+
+// oneLine reports whether an option has no control characters, with which it would be more than an option.
+func oneLine(o corev1.PodDNSConfigOption) bool {
+	value := ""
+	if o.Value != nil {
+		value = *o.Value
+	}
+	return !strings.ContainsFunc(o.Name+value, unicode.IsControl)
 }
 
 func (c *checker) searches(list []string, at *field.Path) {

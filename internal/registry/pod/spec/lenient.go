@@ -1,6 +1,8 @@
 package spec
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
@@ -26,6 +28,7 @@ type Lenience struct {
 	numericTolerations  bool // tolerations that compare numbers
 	emptyImage          bool // an image volume without a reference
 	sysAdmin            bool // CAP_SYS_ADMIN without privilege escalation
+	resolverLines       bool // options of the resolver with line breaks
 }
 
 // LenienceOf answers with what an update of an object with this spec and metadata may keep.
@@ -46,6 +49,7 @@ func LenienceOf(old *corev1.PodSpec, meta *metav1.ObjectMeta) Lenience {
 		numericTolerations:  hasNumericToleration(old.Tolerations),
 		emptyImage:          hasEmptyImageVolume(old.Volumes),
 		sysAdmin:            hasSysAdminWithoutEscalation(old),
+		resolverLines:       hasResolverLines(old.DNSConfig),
 	}
 }
 
@@ -213,6 +217,10 @@ func hasEmptyImageVolume(volumes []corev1.Volume) bool {
 		}
 	}
 	return false
+}
+
+func hasResolverLines(d *corev1.PodDNSConfig) bool {
+	return d != nil && slices.ContainsFunc(d.Options, func(o corev1.PodDNSConfigOption) bool { return !oneLine(o) })
 }
 
 func hasSysAdminWithoutEscalation(s *corev1.PodSpec) bool {
