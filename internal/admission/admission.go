@@ -56,6 +56,7 @@ func Chain(cfg Config) (admission.Interface, error) {
 		{"CertificateSigning", newCertificateSigning(cfg.All)},
 		{"ClusterTrustBundleAttest", newBundleAttest(cfg.All)},
 		{"CertificateSubjectRestriction", newCertificateSubjectRestriction()},
+		{"UnservedFields", newUnserved(cfg.Stores)},
 		{"RBACEscalation", rbac.NewEscalation(cfg.RBAC, cfg.All)},
 		{"ResourceQuota", newResourceQuota(cfg.Stores)},
 	}

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/authentication/user"
+	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/utils/ptr"
 )
 
@@ -19,6 +20,19 @@ import (
 func newPod(p *corev1.Pod) admission.Attributes {
 	return admission.NewAttributesRecord(p, nil, corev1.SchemeGroupVersion.WithKind("Pod"), "ns", "name",
 		corev1.SchemeGroupVersion.WithResource("pods"), "", admission.Create, nil, false, &user.DefaultInfo{Name: "alice"})
+}
+
+func TestResourceClaimsAreRefused(t *testing.T) {
+	u := newUnserved(func(schema.GroupResource) *genericregistry.Store { return nil })
+	p := &corev1.Pod{}
+	if err := u.Validate(context.Background(), newPod(p), nil); err != nil {
+		t.Errorf("a Pod without claims: %v", err)
+	}
+	p.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "gpu"}}
+	err := u.Validate(context.Background(), newPod(p), nil)
+	if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "spec.resourceClaims: ") || !strings.Contains(err.Error(), "resource.k8s.io") {
+		t.Errorf("a Pod with claims: %v", err)
+	}
 }
 
 func TestDefaultTolerations(t *testing.T) {
