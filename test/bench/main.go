@@ -19,6 +19,8 @@ type options struct {
 	burst                                  []int
 	many                                   int
 	idle                                   int
+	soak                                   int
+	seed                                   uint64
 }
 
 func main() {
@@ -31,11 +33,18 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 20, "rounds of each figure")
 	flag.IntVar(&o.many, "many", 200, "Pods with which the growth of memory is measured; 0: not measured")
 	flag.IntVar(&o.idle, "idle", 60, "seconds over which the idle node is watched; 0: not measured")
+	flag.IntVar(&o.soak, "soak", 2000, "Pods that come and go in the soak; 0: none")
+	flag.Uint64Var(&o.seed, "seed", 0, "seed of the soak; 0: one of the moment, which is printed")
+	only := flag.Bool("only-soak", false, "nothing but the soak")
 	flag.Parse()
 	o.burst = []int{50, 100}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
-	if err := run(ctx, o); err != nil {
+	do := run
+	if *only {
+		do = runSoak
+	}
+	if err := do(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -69,11 +78,24 @@ func run(ctx context.Context, o options) error {
 	if err := measureMany(ctx, o, node, ours); err != nil {
 		return fmt.Errorf("many Pods: %w", err)
 	}
+	if err := measureSoak(ctx, o, ours); err != nil {
+		return fmt.Errorf("soak: %w", err)
+	}
 	if o.peer != "" {
 		if err := measureCluster(ctx, o, o.peer, o.peerImage, theirs); err != nil {
 			return fmt.Errorf("the other cluster: %w", err)
 		}
 	}
 	printTable(os.Stdout, ours, theirs)
+	return nil
+}
+
+// runSoak is run without any other measurement.
+func runSoak(ctx context.Context, o options) error {
+	ours := &results{}
+	if err := measureSoak(ctx, o, ours); err != nil {
+		return fmt.Errorf("soak: %w", err)
+	}
+	printTable(os.Stdout, ours, &results{})
 	return nil
 }
