@@ -24,9 +24,13 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 
+	"podium.dev/podium/internal/controller/cronjob"
+	"podium.dev/podium/internal/controller/daemonset"
+	"podium.dev/podium/internal/controller/deployment"
 	"podium.dev/podium/internal/controller/disruption"
 	"podium.dev/podium/internal/controller/endpoints"
 	"podium.dev/podium/internal/controller/garbagecollector"
+	"podium.dev/podium/internal/controller/job"
 	"podium.dev/podium/internal/controller/namespace"
 	"podium.dev/podium/internal/controller/nodelifecycle"
 	"podium.dev/podium/internal/controller/podgc"
@@ -35,7 +39,9 @@ import (
 	"podium.dev/podium/internal/controller/rootca"
 	"podium.dev/podium/internal/controller/serviceaccount"
 	"podium.dev/podium/internal/controller/sources"
+	"podium.dev/podium/internal/controller/statefulset"
 	"podium.dev/podium/internal/controller/tainteviction"
+	"podium.dev/podium/internal/controller/ttlafterfinished"
 	"podium.dev/podium/internal/controller/volumeprotection"
 )
 
@@ -149,6 +155,12 @@ func build(cfg Config, client kubernetes.Interface, meta metadata.Interface, src
 		volumes,
 		disruption.New(client, src, recorder(disruption.Component), cfg.Clock),
 		replicas.New(client, src, recorder(replicas.ReplicaSetComponent), recorder(replicas.ControllerComponent), cfg.Clock),
+		deployment.New(client, src, recorder(deployment.Component), cfg.Clock),
+		statefulset.New(client, src, recorder(statefulset.Component), cfg.Clock),
+		daemonset.New(client, src, recorder(daemonset.Component), cfg.Clock),
+		job.New(client, src, recorder(job.Component), cfg.Clock),
+		cronjob.New(client, src, recorder(cronjob.Component), cfg.Clock),
+		ttlafterfinished.New(client, src, cfg.Clock),
 		tainteviction.New(client, src, recorder(tainteviction.Component), cfg.Clock),
 	}
 }

@@ -66,9 +66,9 @@ func TestControllersMayAct(t *testing.T) {
 			t.Errorf("cluster role %s is not bound to the controllers' identity", r.Name)
 		}
 	}
-	for _, loop := range []string{"clusterrole-aggregation-controller", "disruption-controller", "endpoint-controller", "endpointslice-controller",
-		"generic-garbage-collector", "namespace-controller", "node-controller", "pod-garbage-collector", "replicaset-controller",
-		"replication-controller", "resourcequota-controller", "root-ca-cert-publisher", "service-account-controller"} {
+	for _, loop := range []string{"clusterrole-aggregation-controller", "cronjob-controller", "daemon-set-controller", "deployment-controller", "disruption-controller", "endpoint-controller", "endpointslice-controller",
+		"generic-garbage-collector", "job-controller", "namespace-controller", "node-controller", "pod-garbage-collector", "replicaset-controller",
+		"replication-controller", "resourcequota-controller", "root-ca-cert-publisher", "service-account-controller", "statefulset-controller", "ttl-after-finished-controller"} {
 		if !bound["system:controller:"+loop] {
 			t.Errorf("the %s may not act: there is no role system:controller:%[1]s for it", loop)
 		}
