@@ -268,7 +268,7 @@ func (v *view) replace(d *decision, limit int) {
 	d.remove = append(d.remove, append(broken, candidates[:n]...)...)
 }
 
-// surge creates new Pods beside old ones, and deletes an old one when the new one beside it is available. A Pod on a node
+// surge creates new Pods next to old ones, and deletes an old one when the new one on its node is available. A Pod on a node
 // where none belongs any more goes when enough others are available.
 func (v *view) surge(d *decision, limit, desired int, belongs func(node string) bool) {
 	extra, available := 0, 0

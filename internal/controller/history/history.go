@@ -155,7 +155,7 @@ func Same(a, b []byte) bool {
 	return errLeft == nil && errRight == nil && bytes.Equal(left, right)
 }
 
-// Ensure returns the stored revision with the data: the newest one that has it, numbered anew as the last one when others
+// Ensure returns the stored revision with the data: the newest one that has it, given the last number again when others
 // came after it, or a new one. When the name of a new one is taken by other data, collisions is raised until a name is
 // free; the new count is returned.
 func (k Keeper) Ensure(ctx context.Context, sorted []*appsv1.ControllerRevision, data []byte, collisions int32,
@@ -196,7 +196,7 @@ func (k Keeper) renumber(ctx context.Context, r *appsv1.ControllerRevision, numb
 	copied.Revision = number
 	updated, err := k.Client.AppsV1().ControllerRevisions(r.Namespace).Update(ctx, copied, metav1.UpdateOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("number controller revision %s/%s anew: %w", r.Namespace, r.Name, err)
+		return nil, fmt.Errorf("raise the number of controller revision %s/%s: %w", r.Namespace, r.Name, err)
 	}
 	return updated, nil
 }

@@ -16,7 +16,7 @@ import (
 // mostUncounted bounds the ends that one round counts: 500 UIDs keep the status below 20 kB.
 const mostUncounted = 500
 
-// accounted is what account computes besides the status.
+// accounted is what account computes in addition to the status.
 type accounted struct {
 	release []*corev1.Pod // Pods that may lose their finalizer once the status is stored
 	more    bool          // ends are left for the next round

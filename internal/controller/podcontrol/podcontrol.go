@@ -4,7 +4,6 @@ package podcontrol
 
 import (
 	"context"
-	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,7 +22,8 @@ type Owner struct {
 	Events runtime.Object // the object, as events refer to it
 }
 
-// Pods creates and deletes the Pods of owners and tells of it in events, in the words of Kubernetes.
+// Pods creates and deletes the Pods of owners and records it in events, in the words of Kubernetes. Errors are those of
+// the API server as they are: conditions of owners show them.
 type Pods struct {
 	Client   kubernetes.Interface
 	Recorder record.EventRecorder
@@ -39,7 +39,7 @@ func (c Pods) Create(ctx context.Context, owner Owner, pod *corev1.Pod) error {
 		return nil
 	case err != nil:
 		c.Recorder.Eventf(owner.Events, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
-		return fmt.Errorf("create a pod of %s %s/%s: %w", owner.Kind.Kind, owner.GetNamespace(), owner.GetName(), err)
+		return err
 	}
 	c.Expect.Created(owner.GetUID(), made.UID)
 	c.Recorder.Eventf(owner.Events, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %v", made.Name)
@@ -59,7 +59,7 @@ func (c Pods) Delete(ctx context.Context, owner Owner, pod *corev1.Pod) error {
 		return nil
 	}
 	c.Recorder.Eventf(owner.Events, corev1.EventTypeWarning, "FailedDelete", "Error deleting: %v", err)
-	return fmt.Errorf("delete pod %s/%s of %s %s: %w", pod.Namespace, pod.Name, owner.Kind.Kind, owner.GetName(), err)
+	return err
 }
 
 // Patch patches a Pod's metadata. It has the form that Keeper.Patch wants.

@@ -2,7 +2,6 @@ package replicas
 
 import (
 	"errors"
-	"slices"
 	"testing"
 	"time"
 
@@ -32,32 +31,9 @@ func readyFor(d time.Duration) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.Status.Conditions[0].LastTransitionTime = metav1.NewTime(now.Add(-d)) }
 }
 
-func unready(p *corev1.Pod)   { p.Status.Conditions[0].Status = corev1.ConditionFalse }
-func pendingP(p *corev1.Pod)  { p.Status.Phase = corev1.PodPending }
-func unplaced(p *corev1.Pod)  { p.Spec.NodeName = "" }
-func endedP(p *corev1.Pod)    { p.Status.Phase = corev1.PodSucceeded }
-func deleted(p *corev1.Pod)   { at := metav1.NewTime(now); p.DeletionTimestamp = &at }
-func cheap(p *corev1.Pod)     { p.Annotations = map[string]string{DeletionCost: "-5"} }
-func otherNode(p *corev1.Pod) { p.Spec.NodeName = "n2" }
-func restarted(p *corev1.Pod) {
-	p.Status.ContainerStatuses = []corev1.ContainerStatus{{RestartCount: 3}}
-}
-func young(p *corev1.Pod) { p.CreationTimestamp = metav1.NewTime(now.Add(-time.Minute)) }
-
-func TestDispensable(t *testing.T) {
-	pods := []*corev1.Pod{
-		newPod("old"), newPod("young", young), newPod("restarted", restarted), newPod("ready-late", readyFor(time.Minute)),
-		newPod("lonely", otherNode), newPod("cheap", cheap), newPod("unready", unready), newPod("pending", pendingP), newPod("unplaced", pendingP, unplaced),
-	}
-	var got []string
-	for _, p := range dispensable(pods, pods, now) {
-		got = append(got, p.Name)
-	}
-	want := []string{"unplaced", "pending", "unready", "cheap", "ready-late", "restarted", "young", "old", "lonely"}
-	if !slices.Equal(got, want) {
-		t.Errorf("got  %v\nwant %v", got, want)
-	}
-}
+func unready(p *corev1.Pod) { p.Status.Conditions[0].Status = corev1.ConditionFalse }
+func endedP(p *corev1.Pod)  { p.Status.Phase = corev1.PodSucceeded }
+func deleted(p *corev1.Pod) { at := metav1.NewTime(now); p.DeletionTimestamp = &at }
 
 func newSet(t *testing.T, want int32, minReady int32) *set {
 	t.Helper()
@@ -89,38 +65,5 @@ func TestStatus(t *testing.T) {
 	}
 	if got, _ := statusOf(newSet(t, 1, 0), pods, errors.New("no"), now); got.failure.reason != "FailedDelete" || got.available != 2 {
 		t.Errorf("status %+v %+v", got, got.failure)
-	}
-}
-
-func TestClaim(t *testing.T) {
-	yes := true
-	owned := func(uid types.UID) func(*corev1.Pod) {
-		return func(p *corev1.Pod) { p.OwnerReferences = []metav1.OwnerReference{{UID: uid, Controller: &yes}} }
-	}
-	relabeled := func(p *corev1.Pod) { p.Labels = map[string]string{"app": "y"} }
-	c := claim(newSet(t, 1, 0), []*corev1.Pod{
-		newPod("mine", owned("s")), newPod("others", owned("o")), newPod("free"), newPod("stranger", relabeled),
-		newPod("left", owned("s"), relabeled), newPod("free-ended", endedP),
-	})
-	names := func(pods []*corev1.Pod) string {
-		out := ""
-		for _, p := range pods {
-			out += p.Name + " "
-		}
-		return out
-	}
-	if got := names(c.mine) + "| " + names(c.adopt) + "| " + names(c.release); got != "mine | free | left " {
-		t.Errorf("got %q", got)
-	}
-}
-
-func TestPending(t *testing.T) {
-	p := &pending{created: map[types.UID]time.Time{"a": now, "b": now}, deleted: map[types.UID]time.Time{"c": now, "d": now, "e": now}}
-	seen := map[types.UID]*corev1.Pod{"a": newPod("a"), "c": newPod("c"), "d": newPod("d", deleted)}
-	if n := p.settle(seen, now); n != 1 || len(p.deleted) != 1 {
-		t.Errorf("created %v, deleted %v", p.created, p.deleted)
-	}
-	if n := p.settle(seen, now.Add(2*forgetAfter)); n != 0 || len(p.deleted) != 0 {
-		t.Errorf("later: created %v, deleted %v", p.created, p.deleted)
 	}
 }

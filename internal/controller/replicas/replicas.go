@@ -3,17 +3,14 @@ package replicas
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	appslisters "k8s.io/client-go/listers/apps/v1"
 	corelisters "k8s.io/client-go/listers/core/v1"
@@ -22,6 +19,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"podium.dev/podium/internal/controller/loop"
+	"podium.dev/podium/internal/controller/podcontrol"
 	"podium.dev/podium/internal/controller/sources"
 )
 
@@ -54,9 +52,7 @@ type Controller struct {
 	synced      []cache.InformerSynced
 	clock       clock.Clock
 	loop        *loop.Loop[key]
-
-	mu      sync.Mutex
-	pending map[types.UID]*pending
+	expect      *podcontrol.Expectations
 }
 
 // New returns a controller. The recorders are those of the two components.
@@ -64,7 +60,7 @@ func New(client kubernetes.Interface, src *sources.Sources, replicaSetEvents, co
 	pods := src.Pods()
 	replicaSets, controllers := src.All().Apps().V1().ReplicaSets(), src.All().Core().V1().ReplicationControllers()
 	k := &Controller{
-		client: client, clock: c, pending: map[types.UID]*pending{},
+		client: client, clock: c, expect: podcontrol.NewExpectations(c),
 		recorders: map[string]record.EventRecorder{kindReplicaSet: replicaSetEvents, kindController: controllerEvents},
 		pods:      pods.Lister(), replicaSets: replicaSets.Lister(), controllers: controllers.Lister(),
 		synced: []cache.InformerSynced{pods.Informer().HasSynced, replicaSets.Informer().HasSynced, controllers.Informer().HasSynced},
@@ -72,11 +68,7 @@ func New(client kubernetes.Interface, src *sources.Sources, replicaSetEvents, co
 	k.loop = loop.New("replicas", c, 5, k.sync)
 	sources.OnChange(replicaSets.Informer(), func(o metav1.Object) { k.loop.Add(key{kindReplicaSet, o.GetNamespace(), o.GetName()}) })
 	sources.OnChange(controllers.Informer(), func(o metav1.Object) { k.loop.Add(key{kindController, o.GetNamespace(), o.GetName()}) })
-	forget := func(o metav1.Object) {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		delete(k.pending, o.GetUID())
-	}
+	forget := func(o metav1.Object) { k.expect.Forget(o.GetUID()) }
 	sources.OnDelete(replicaSets.Informer(), forget)
 	sources.OnDelete(controllers.Informer(), forget)
 	sources.OnDiff(pods.Informer(), k.onPodChange)
@@ -98,6 +90,9 @@ func (k *Controller) onPodChange(old, now *corev1.Pod) {
 			continue
 		}
 		if owner := metav1.GetControllerOfNoCopy(pod); owner != nil {
+			if now == nil {
+				k.expect.Gone(owner.UID, pod.UID)
+			}
 			if owner.Kind == kindReplicaSet || owner.Kind == kindController {
 				k.loop.Add(key{owner.Kind, pod.Namespace, owner.Name})
 			}
@@ -106,23 +101,6 @@ func (k *Controller) onPodChange(old, now *corev1.Pod) {
 		if pod == now {
 			k.offer(pod)
 		}
-	}
-	if now == nil && old != nil {
-		k.forgetCreated(old)
-	}
-}
-
-// forgetCreated drops a Pod that was created and deleted before the watch showed it.
-func (k *Controller) forgetCreated(pod *corev1.Pod) {
-	owner := metav1.GetControllerOfNoCopy(pod)
-	if owner == nil {
-		return
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if p := k.pending[owner.UID]; p != nil {
-		delete(p.created, pod.UID)
-		delete(p.deleted, pod.UID)
 	}
 }
 
@@ -199,70 +177,35 @@ const retryConflict = 10 * time.Millisecond
 // claim adopts Pods that the set selects, releases those that it no longer selects, and returns the Pods that
 // it owns.
 func (k *Controller) claim(ctx context.Context, s *set, pods []*corev1.Pod) ([]*corev1.Pod, error) {
-	c := claim(s, pods)
-	if s.DeletionTimestamp != nil {
-		return c.mine, nil
+	keeper := podcontrol.Keeper[*corev1.Pod]{
+		Owner: &s.ObjectMeta, Kind: s.kind, Patch: podcontrol.Pods{Client: k.client}.Patch,
+		Fresh: func(ctx context.Context) (metav1.Object, error) { return s.fresh(ctx, k.client) },
 	}
-	for _, p := range c.adopt {
-		ref := metav1.NewControllerRef(&s.ObjectMeta, s.kind)
-		if err := k.patchOwners(ctx, p, append(p.OwnerReferences, *ref)); err != nil {
-			return nil, fmt.Errorf("adopt pod %s/%s: %w", p.Namespace, p.Name, err)
-		}
-		c.mine = append(c.mine, p)
-	}
-	for _, p := range c.release {
-		var left []metav1.OwnerReference
-		for _, ref := range p.OwnerReferences {
-			if ref.UID != s.UID {
-				left = append(left, ref)
-			}
-		}
-		if err := k.patchOwners(ctx, p, left); err != nil {
-			return nil, fmt.Errorf("release pod %s/%s: %w", p.Namespace, p.Name, err)
-		}
-	}
-	return c.mine, nil
-}
-
-func (k *Controller) patchOwners(ctx context.Context, p *corev1.Pod, owners []metav1.OwnerReference) error {
-	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": p.UID, "resourceVersion": p.ResourceVersion, "ownerReferences": owners}})
-	if err != nil {
-		return err
-	}
-	_, err = k.client.CoreV1().Pods(p.Namespace).Patch(ctx, p.Name, types.MergePatchType, body, metav1.PatchOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	return err
+	return keeper.Keep(ctx, podcontrol.Claim(&s.ObjectMeta, s.selector, pods, podcontrol.Active))
 }
 
 // manage creates or deletes Pods until there are as many as the set wants.
 func (k *Controller) manage(ctx context.Context, s *set, mine, all []*corev1.Pod) error {
-	k.mu.Lock()
-	p := k.pending[s.UID]
-	if p == nil {
-		p = &pending{created: map[types.UID]time.Time{}, deleted: map[types.UID]time.Time{}}
-		k.pending[s.UID] = p
-	}
-	seen := map[types.UID]*corev1.Pod{}
-	for _, pod := range mine {
-		seen[pod.UID] = pod
-	}
-	have := p.settle(seen, k.clock.Now())
+	have, going := podcontrol.Settle(k.expect, s.UID, mine)
 	var running []*corev1.Pod
 	for _, pod := range mine {
-		if _, going := p.deleted[pod.UID]; active(pod) && !going {
+		if podcontrol.Active(pod) && !going(pod) {
 			running = append(running, pod)
 		}
 	}
-	k.mu.Unlock()
 	have += len(running)
+	owner := podcontrol.Owner{Object: &s.ObjectMeta, Kind: s.kind, Events: s.object}
+	control := podcontrol.Pods{Client: k.client, Recorder: k.recorders[s.kind.Kind], Expect: k.expect}
 	switch {
 	case have < s.want:
-		return k.create(ctx, s, p, min(s.want-have, mostAtOnce))
+		_, err := podcontrol.SlowStart(min(s.want-have, mostAtOnce), func(int) error {
+			return control.Create(ctx, owner, podcontrol.FromTemplate(owner, s.template))
+		})
+		return err
 	case have > s.want && len(running) > 0:
 		n := min(have-s.want, mostAtOnce, len(running))
-		return k.remove(ctx, s, p, dispensable(running, related(s, all), k.clock.Now())[:n])
+		surplus := podcontrol.Dispensable(running, related(s, all), k.clock.Now())[:n]
+		return podcontrol.Each(n, func(i int) error { return control.Delete(ctx, owner, surplus[i]) })
 	}
 	return nil
 }
@@ -278,102 +221,3 @@ func related(s *set, all []*corev1.Pod) []*corev1.Pod {
 	}
 	return out
 }
-
-// create creates n Pods, first one and then twice as many each time, so that a set whose Pods are rejected does
-// not make hundreds of calls.
-func (k *Controller) create(ctx context.Context, s *set, p *pending, n int) error {
-	for batch := 1; n > 0; batch *= 2 {
-		batch = min(batch, n)
-		err := each(batch, func(int) error {
-			pod, err := k.client.CoreV1().Pods(s.Namespace).Create(ctx, podOf(s), metav1.CreateOptions{})
-			switch {
-			case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-				return nil
-			case err != nil:
-				k.recorders[s.kind.Kind].Eventf(s.object, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
-				return err
-			}
-			k.mu.Lock()
-			p.created[pod.UID] = k.clock.Now()
-			k.mu.Unlock()
-			k.recorders[s.kind.Kind].Eventf(s.object, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %v", pod.Name)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		n -= batch
-	}
-	return nil
-}
-
-func (k *Controller) remove(ctx context.Context, s *set, p *pending, pods []*corev1.Pod) error {
-	return each(len(pods), func(i int) error {
-		pod := pods[i]
-		k.mu.Lock()
-		p.deleted[pod.UID] = k.clock.Now()
-		k.mu.Unlock()
-		err := k.client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &pod.UID}})
-		if err == nil {
-			k.recorders[s.kind.Kind].Eventf(s.object, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: %v", pod.Name)
-			return nil
-		}
-		k.mu.Lock()
-		delete(p.deleted, pod.UID)
-		k.mu.Unlock()
-		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-			return nil
-		}
-		k.recorders[s.kind.Kind].Eventf(s.object, corev1.EventTypeWarning, "FailedDelete", "Error deleting: %v", err)
-		return err
-	})
-}
-
-// callsAtOnce bounds the concurrent calls of one set.
-const callsAtOnce = 16
-
-// each calls f for 0 to n-1, some concurrently, and returns the first error.
-func each(n int, f func(int) error) error {
-	var mu sync.Mutex
-	var firstErr error
-	var all sync.WaitGroup
-	slots := make(chan struct{}, callsAtOnce)
-	for i := range n {
-		slots <- struct{}{}
-		all.Go(func() {
-			defer func() { <-slots }()
-			if err := f(i); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				if firstErr == nil {
-					firstErr = err
-				}
-			}
-		})
-	}
-	all.Wait()
-	return firstErr
-}
-
-// podOf returns a new Pod from the set's template.
-func podOf(s *set) *corev1.Pod {
-	template := s.template.DeepCopy()
-	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			GenerateName: prefix(s.Name), Labels: template.Labels, Annotations: template.Annotations, Finalizers: template.Finalizers,
-			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(&s.ObjectMeta, s.kind)},
-		},
-		Spec: template.Spec,
-	}
-}
-
-// prefix returns the prefix of the names of the set's Pods.
-func prefix(name string) string {
-	if len(name) > longestName {
-		return name
-	}
-	return name + "-"
-}
-
-// longestName is the longest name to which a dash can be appended to form the prefix of a Pod's name.
-const longestName = 252

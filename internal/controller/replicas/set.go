@@ -25,6 +25,8 @@ type set struct {
 	template *corev1.PodTemplateSpec
 	minReady time.Duration
 	status   status
+	// fresh reads the object from the API server.
+	fresh func(ctx context.Context, client kubernetes.Interface) (metav1.Object, error)
 	// write writes a status.
 	write func(ctx context.Context, client kubernetes.Interface, s status) error
 }
@@ -72,6 +74,9 @@ func fromReplicaSet(rs *appsv1.ReplicaSet) (*set, error) {
 			s.status.failure = &failure{c.Reason, c.Message, c.LastTransitionTime}
 		}
 	}
+	s.fresh = func(ctx context.Context, client kubernetes.Interface) (metav1.Object, error) {
+		return client.AppsV1().ReplicaSets(rs.Namespace).Get(ctx, rs.Name, metav1.GetOptions{})
+	}
 	s.write = func(ctx context.Context, client kubernetes.Interface, st status) error {
 		out := rs.DeepCopy()
 		out.Status = appsv1.ReplicaSetStatus{
@@ -108,6 +113,9 @@ func fromController(rc *corev1.ReplicationController) (*set, error) {
 		if c.Type == corev1.ReplicationControllerReplicaFailure && c.Status == corev1.ConditionTrue {
 			s.status.failure = &failure{c.Reason, c.Message, c.LastTransitionTime}
 		}
+	}
+	s.fresh = func(ctx context.Context, client kubernetes.Interface) (metav1.Object, error) {
+		return client.CoreV1().ReplicationControllers(rc.Namespace).Get(ctx, rc.Name, metav1.GetOptions{})
 	}
 	s.write = func(ctx context.Context, client kubernetes.Interface, st status) error {
 		out := rc.DeepCopy()

@@ -62,7 +62,7 @@ func (k *Controller) remove(ctx context.Context, v *view, p *corev1.Pod) error {
 	return nil
 }
 
-// update gives a member its identity and volumes again. The Pod is read anew, for the cache holds it only in part.
+// update gives a member its identity and volumes again. The Pod is read from the API server, for the cache holds only a part of it.
 func (k *Controller) update(ctx context.Context, v *view, a action) error {
 	n := ordinal(v.set.Name, a.pod.Name)
 	if !mountsClaims(v.set, a.pod, n) {
