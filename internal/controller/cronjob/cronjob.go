@@ -99,6 +99,16 @@ func (k *Controller) syncCron(ctx context.Context, c *batchv1.CronJob) (time.Dur
 		}
 	}
 	r.review()
+	if len(r.forgotten) > 0 {
+		stored, err := k.client.BatchV1().CronJobs(c.Namespace).Get(ctx, c.Name, metav1.GetOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return 0, fmt.Errorf("read cron job %s/%s: %w", c.Namespace, c.Name, err)
+		}
+		if err == nil && stored.ResourceVersion != c.ResourceVersion {
+			return retryConflict, nil // the cache is behind
+		}
+		r.unexpected()
+	}
 	for _, ref := range r.doubtful {
 		_, err := k.client.BatchV1().Jobs(c.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
 		switch {

@@ -25,14 +25,15 @@ type round struct {
 	now  time.Time
 
 	events []event
-	// doubtful are Jobs in status.active that the cache does not show: the API server must be asked before they are
-	// dropped. Likewise forgotten are those that the cache shows and status.active does not hold.
-	doubtful []corev1.ObjectReference
-	replace  []corev1.ObjectReference // Jobs to delete, for another takes their place
-	create   *batchv1.Job             // the Job to create
-	at       time.Time                // the time of the schedule that it is for
-	prune    []*batchv1.Job           // ended Jobs beyond the history limits
-	again    time.Duration
+	// doubtful are Jobs in status.active that the cache does not show, forgotten those that run and that status.active does
+	// not hold. The caches of the two kinds may be of different age: the API server must be asked about both.
+	doubtful  []corev1.ObjectReference
+	forgotten []*batchv1.Job
+	replace   []corev1.ObjectReference // Jobs to delete, for another takes their place
+	create    *batchv1.Job             // the Job to create
+	at        time.Time                // the time of the schedule that it is for
+	prune     []*batchv1.Job           // ended Jobs beyond the history limits
+	again     time.Duration
 }
 
 func (r *round) tell(kind, reason, format string, args ...any) {
@@ -69,7 +70,7 @@ func (r *round) review() {
 		how := end(j)
 		switch {
 		case how == "" && !r.isActive(j.UID):
-			r.tell(corev1.EventTypeWarning, "UnexpectedJob", "Saw a job that the controller did not create or forgot: %s", j.Name)
+			r.forgotten = append(r.forgotten, j)
 		case how != "" && r.isActive(j.UID):
 			r.dropActive(j.UID)
 			r.tell(corev1.EventTypeNormal, "SawCompletedJob", "Saw completed job: %s, condition: %v", j.Name, how)
@@ -82,6 +83,13 @@ func (r *round) review() {
 		if !known[ref.UID] {
 			r.doubtful = append(r.doubtful, ref)
 		}
+	}
+}
+
+// unexpected records the events of the forgotten Jobs: the cache is up to date, and the controller did not create them.
+func (r *round) unexpected() {
+	for _, j := range r.forgotten {
+		r.tell(corev1.EventTypeWarning, "UnexpectedJob", "Saw a job that the controller did not create or forgot: %s", j.Name)
 	}
 }
 
