@@ -20,6 +20,7 @@ import (
 	"podium.dev/podium/internal/cri"
 	"podium.dev/podium/internal/image"
 	"podium.dev/podium/internal/node"
+	"podium.dev/podium/internal/node/config"
 	"podium.dev/podium/internal/node/oom"
 	"podium.dev/podium/internal/node/server"
 	"podium.dev/podium/internal/phase"
@@ -27,6 +28,7 @@ import (
 	"podium.dev/podium/internal/registry/kinds"
 	"podium.dev/podium/internal/registry/pod/spec"
 	"podium.dev/podium/internal/scheduler"
+	"podium.dev/podium/internal/shim"
 	"podium.dev/podium/internal/store"
 )
 
@@ -145,7 +147,10 @@ func (d *daemon) startRuntime(ctx context.Context) (err error) {
 		return d.connectRuntime(ctx)
 	}
 	images := d.images.Load()
-	if d.cri, err = cri.New(ctx, cri.Config{Paths: d.c.Paths, Images: images, Network: d.network, OnOOM: d.outOfMemory, PlaceShim: d.placeShim}); err != nil {
+	if d.cri, err = cri.New(ctx, cri.Config{
+		Paths: d.c.Paths, Images: images, Network: d.network, OnOOM: d.outOfMemory, PlaceShim: d.placeShim,
+		LogLimits: shim.LogLimits{MaxSize: config.LogMaxSize(d.kubelet), MaxFiles: int(*d.kubelet.ContainerLogMaxFiles)},
+	}); err != nil {
 		return err
 	}
 	d.services.closer("runtime", d.cri.Close)

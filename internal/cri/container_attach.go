@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -34,8 +35,9 @@ func (r *Runtime) attachable(id string) (*container, error) {
 	return c, nil
 }
 
-// attachStreams connects the streams, any of which may be nil, to the container's until it ends, the one who is
-// attached has left, or ctx ends. The container does not notice.
+// attachStreams connects the streams, any of which may be nil, to the container's until it ends, the client has left,
+// or ctx ends. The container does not notice. A client that the end cut off before it was sent anything, or that was
+// too slow, gets an error: kubectl turns to the log then, which is whole.
 func (r *Runtime) attachStreams(ctx context.Context, id string, in io.Reader, out, errs io.WriteCloser, _ bool, resize <-chan remotecommandserver.TerminalSize) error {
 	c, err := r.attachable(id)
 	if err != nil {
@@ -47,35 +49,17 @@ func (r *Runtime) attachStreams(ctx context.Context, id string, in io.Reader, ou
 	if sh == nil {
 		return fmt.Errorf("attach to container %q: %w", c.ID, shim.ErrGone)
 	}
-	var copies sync.WaitGroup
-	var ends []*os.File
-	defer func() { closeFiles(ends) }()
-	open := func(to io.Writer) (*os.File, error) {
-		if to == nil {
-			return nil, nil
-		}
-		pr, pw, err := os.Pipe()
-		if err != nil {
-			return nil, err
-		}
-		ends = append(ends, pr, pw)
-		copies.Add(1)
-		go func() {
-			defer copies.Done()
-			_, _ = io.Copy(to, pr)
-			_ = pr.Close() // to a client that is gone nothing need be sent
-		}()
-		return pw, nil
-	}
-	outW, err := open(out)
+	var copies outputCopies
+	defer copies.close()
+	outW, err := copies.open(out)
 	if err != nil {
 		return err
 	}
-	errW, err := open(errs)
+	errW, err := copies.open(errs)
 	if err != nil {
 		return err
 	}
-	stdin, err := sh.Attach(ctx, shim.AttachRequest{Container: c.ID, Stdin: in != nil}, outW, errW)
+	attached, err := sh.Attach(ctx, shim.AttachRequest{Container: c.ID, Stdin: in != nil}, outW, errW)
 	for _, w := range []*os.File{outW, errW} {
 		if w != nil {
 			_ = w.Close()
@@ -84,7 +68,7 @@ func (r *Runtime) attachStreams(ctx context.Context, id string, in io.Reader, ou
 	if err != nil {
 		return fmt.Errorf("attach to container %q: %w", c.ID, err)
 	}
-	if stdin != nil {
+	if stdin := attached.Stdin; stdin != nil {
 		defer stdin.Close()
 		stop := followSize(ctx, stdin, sizes(c, resize))
 		defer stop()
@@ -100,15 +84,68 @@ func (r *Runtime) attachStreams(ctx context.Context, id string, in io.Reader, ou
 	}
 	left := make(chan struct{})
 	go func() {
-		copies.Wait() // the shim closes the pipes when the container has ended
+		copies.wait.Wait() // the shim closes the pipes when the container has ended
 		close(left)
 	}()
 	select {
 	case <-left:
-		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if copies.gone.Load() {
+		return nil // the client has left
+	}
+	select {
+	case end, ok := <-attached.End:
+		return cutOff(c.ID, copies.sent.Load(), end, ok)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// outputCopies move an attached container's output to the client.
+type outputCopies struct {
+	files []*os.File
+	wait  sync.WaitGroup
+	sent  atomic.Int64
+	gone  atomic.Bool // the client does not take any more
+}
+
+// open returns the writing end of a pipe whose content goes to the client; nil for no client.
+func (c *outputCopies) open(to io.Writer) (*os.File, error) {
+	if to == nil {
+		return nil, nil
+	}
+	pr, pw, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	c.files = append(c.files, pr, pw)
+	c.wait.Go(func() {
+		n, err := io.Copy(to, pr)
+		c.sent.Add(n)
+		if err != nil {
+			c.gone.Store(true)
+		}
+		_ = pr.Close() // to a client that is gone nothing need be sent
+	})
+	return pw, nil
+}
+
+func (c *outputCopies) close() { closeFiles(c.files) }
+
+// cutOff returns the error of an attachment that the container's end, or the shim, has cut off. One that was sent
+// nothing because the container had written all before it came must not look like one to a silent container: for
+// `kubectl run -i`, which comes when the container runs, that is a matter of milliseconds. A shim of an older version
+// does not report the end (known is false).
+func cutOff(id string, sent int64, end shim.AttachEnd, known bool) error {
+	switch {
+	case end.Slow:
+		return fmt.Errorf("detached from container %q after %d bytes: the client does not read fast enough, and the container does not wait for it; its log has all of its output", id, sent)
+	case sent == 0 && (end.Before > 0 || !known):
+		return fmt.Errorf("container %q ended before anything was sent; its log has all of its output", id)
+	}
+	return nil
 }
 
 // sizes are of use for a terminal only.

@@ -65,7 +65,16 @@ func (p *process) finish(ctx context.Context, copies *sync.WaitGroup, outputs ..
 		for _, o := range outputs {
 			o.end()
 		}
-		copies.Wait()
+		delivered := make(chan struct{})
+		go func() {
+			copies.Wait()
+			close(delivered)
+		}()
+		select {
+		case <-delivered:
+		case <-ctx.Done(): // another process goes on writing, or the client does not read
+			return ctx.Err()
+		}
 		if exit.Code == 0 {
 			return nil
 		}
@@ -84,6 +93,7 @@ func deliver(wg *sync.WaitGroup, to io.Writer, from *output) {
 		if to != nil {
 			_, _ = io.Copy(to, from)
 		}
+		from.unwanted.Store(true)
 		_, _ = io.Copy(io.Discard, from)
 	}()
 }

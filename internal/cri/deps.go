@@ -82,6 +82,8 @@ type Config struct {
 	Machine  Machine
 	// Clock tells the time of what happens in this process. Nil takes the real one.
 	Clock clock.Clock
+	// LogLimits is how large containers' logs become before the shims put them aside.
+	LogLimits shim.LogLimits
 	// Version is Podium's, for Version.
 	Version string
 	// OnStep, when set, is told how long each step of a sandbox's or container's start took.

@@ -5,11 +5,21 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// broadcast hands every event to all who listen, in one order. Who listens slowly delays nobody: what it has not taken
-// yet waits for it.
+// maxWaiting is how many events wait for a client of the socket before it is let go: it reads no more, and each event
+// has the status of a whole Pod. A kubelet that comes again lists all. It is some events for each of the containers
+// that a node has.
+const maxWaiting = 4096
+
+// errSlowListener is what a listener gets that has not taken its events.
+var errSlowListener = status.Errorf(codes.ResourceExhausted, "%d events wait for the client, which does not read them", maxWaiting)
+
+// broadcast hands every event to all listeners, in one order. A slow one delays nobody: what it has not taken yet waits
+// for it, up to its limit.
 type broadcast struct {
 	mu        sync.Mutex
 	listeners map[*listener]bool
@@ -20,6 +30,8 @@ type broadcast struct {
 type listener struct {
 	mu     sync.Mutex
 	queue  []*runtimeapi.ContainerEventResponse
+	limit  int // of the queue; 0 for none
+	slow   bool
 	wake   chan struct{} // has one element when there is something to do
 	closed bool
 }
@@ -37,7 +49,10 @@ func (b *broadcast) send(e *runtimeapi.ContainerEventResponse) {
 func (l *listener) push(e *runtimeapi.ContainerEventResponse, end bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if e != nil {
+	if l.limit > 0 && len(l.queue) >= l.limit {
+		l.queue, l.slow = nil, true
+	}
+	if e != nil && !l.slow {
 		l.queue = append(l.queue, e)
 	}
 	l.closed = l.closed || end
@@ -64,9 +79,9 @@ func (b *broadcast) close() {
 }
 
 // listen calls ready once all events from now on will be heard, then deliver with each, until ctx ends, the runtime is
-// closed or deliver fails.
-func (b *broadcast) listen(ctx context.Context, ready func(), deliver func(*runtimeapi.ContainerEventResponse) error) error {
-	l := &listener{wake: make(chan struct{}, 1)}
+// closed, deliver fails, or more than limit events wait (0 for no limit).
+func (b *broadcast) listen(ctx context.Context, limit int, ready func(), deliver func(*runtimeapi.ContainerEventResponse) error) error {
+	l := &listener{wake: make(chan struct{}, 1), limit: limit}
 	b.mu.Lock()
 	l.closed = b.closed
 	b.listeners[l] = true
@@ -79,13 +94,16 @@ func (b *broadcast) listen(ctx context.Context, ready func(), deliver func(*runt
 	ready()
 	for {
 		l.mu.Lock()
-		queue, closed := l.queue, l.closed
+		queue, closed, slow := l.queue, l.closed, l.slow
 		l.queue = nil
 		l.mu.Unlock()
 		for _, e := range queue {
 			if err := deliver(e); err != nil {
 				return err
 			}
+		}
+		if slow {
+			return errSlowListener
 		}
 		if closed {
 			return nil
@@ -100,7 +118,7 @@ func (b *broadcast) listen(ctx context.Context, ready func(), deliver func(*runt
 
 // GetContainerEvents streams what happens to sandboxes and containers from now on.
 func (r *Runtime) GetContainerEvents(_ *runtimeapi.GetEventsRequest, s grpc.ServerStreamingServer[runtimeapi.ContainerEventResponse]) error {
-	return r.events.listen(s.Context(), func() {}, s.Send)
+	return r.events.listen(s.Context(), maxWaiting, func() {}, s.Send)
 }
 
 // emit tells what happened to a container or, with the sandbox's ID, to the sandbox, with the status of all.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -163,19 +164,26 @@ func (p *process) kill() {
 const idle = 2 * time.Second
 
 // output is the reading end of a process's stdout or stderr. Once the process has ended it ends too when nothing has
-// come for a while, even if a process left behind holds the other end.
+// come for a while, even if a process left behind holds the other end; and at once when nobody wants it any more.
 type output struct {
 	*os.File
-	ended atomic.Bool
+	ended, unwanted atomic.Bool
 }
 
 func (o *output) end() {
 	o.ended.Store(true)
-	_ = o.SetReadDeadline(time.Now().Add(idle))
+	wait := idle
+	if o.unwanted.Load() {
+		wait = 0
+	}
+	_ = o.SetReadDeadline(time.Now().Add(wait))
 }
 
 func (o *output) Read(b []byte) (int, error) {
 	if o.ended.Load() {
+		if o.unwanted.Load() {
+			return 0, io.EOF
+		}
 		_ = o.SetReadDeadline(time.Now().Add(idle))
 	}
 	return o.File.Read(b)

@@ -110,9 +110,9 @@ func (l local) UpdateContainerResources(ctx context.Context, id string, res *run
 }
 
 // ExecSync makes an error of an exit code other than 0, and of a timeout the one that clients know. A timeout need not
-// be whole seconds.
+// be whole seconds. It returns the first maxLocalOutput bytes of each stream.
 func (l local) ExecSync(ctx context.Context, id string, cmd []string, timeout time.Duration) (stdout, stderr []byte, err error) {
-	res, err := l.r.execSync(ctx, id, cmd, timeout)
+	res, err := l.r.execSync(ctx, id, cmd, timeout, maxLocalOutput)
 	if status.Code(err) == codes.DeadlineExceeded {
 		return nil, nil, fmt.Errorf("%w: %q timed out after %s", criclient.ErrCommandTimedOut, strings.Join(cmd, " "), timeout)
 	}
@@ -153,7 +153,7 @@ func (l local) GetContainerEvents(ctx context.Context, ch chan *runtimeapi.Conta
 			established(nil)
 		}
 	}
-	return l.r.events.listen(ctx, ready, func(e *runtimeapi.ContainerEventResponse) error {
+	return l.r.events.listen(ctx, 0, ready, func(e *runtimeapi.ContainerEventResponse) error {
 		select {
 		case ch <- e:
 			return nil

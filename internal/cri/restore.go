@@ -168,7 +168,19 @@ func (r *Runtime) restoreSandbox(ctx context.Context, sb *sandbox) error {
 	}
 	r.adopt(ctx, sb, st)
 	r.watch(sb, sh)
+	r.limitLogs(ctx, sb, sh)
 	return nil
+}
+
+// limitLogs tells a running shim the limits that are in force now. A shim of an older version does not know them, and
+// the node rotates its logs as it looks at them.
+func (r *Runtime) limitLogs(ctx context.Context, sb *sandbox, sh shim.Shim) {
+	if r.cfg.LogLimits.MaxSize == 0 {
+		return
+	}
+	if err := sh.LimitLogs(ctx, r.cfg.LogLimits); err != nil {
+		r.log.V(2).Info("The shim of a sandbox does not limit its logs itself", "sandbox", sb.ID, "err", err)
+	}
 }
 
 // adopt brings the containers of a sandbox in line with what its shim says.

@@ -41,6 +41,7 @@ type Runtime struct {
 	execs       *execs
 	layers      *layerStats
 	once        noteOnce
+	syncRoom    room
 
 	// ctx ends with Close; work that outlives a call, and watching shims, runs under it.
 	ctx    context.Context

@@ -226,6 +226,7 @@ func (r *Runtime) launchShim(ctx context.Context, sb *sandbox) error {
 		ID: sb.ID, Dir: r.shimDir(sb.ID), Cgroups: cgroups, NetNSFile: sb.NetNS, OOMScoreAdj: pauseOOMScore,
 		Net: ns.GetNetwork() != node, UTS: ns.GetNetwork() != node, IPC: ns.GetIpc() != node,
 		PID: ns.GetPid() == runtimeapi.NamespaceMode_POD, Sysctls: sb.config.GetLinux().GetSysctls(),
+		Logs: r.cfg.LogLimits,
 	}
 	if s.UTS {
 		s.Hostname = sb.config.GetHostname()

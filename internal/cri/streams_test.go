@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +21,8 @@ import (
 	criclient "k8s.io/cri-client/pkg"
 	remotecommandserver "k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	utilexec "k8s.io/utils/exec"
+
+	"podium.dev/podium/internal/shim"
 )
 
 func TestExecSync(t *testing.T) {
@@ -56,8 +60,28 @@ func TestExecSync(t *testing.T) {
 	if out, _, err := run(time.Minute, "sh", "-c", "echo fast; sleep 1000 & exit 0"); err != nil || out != "fast\n" {
 		t.Errorf("exec = %q, %v", out, err)
 	}
-	if out, _, err := run(time.Minute, "head", "-c", "3000000", "/dev/zero"); err != nil || len(out) != 3000000 {
-		t.Errorf("much output: %d bytes, %v", len(out), err)
+	// At the time-out it fails, whoever holds the output open, in silence or not.
+	for _, child := range []string{"sleep 1000", "yes", "sh -c 'while true; do echo x; sleep 0.1; done'"} {
+		begin := time.Now()
+		if _, _, err := run(time.Second, "sh", "-c", child+" & exit 0"); !errors.Is(err, criclient.ErrCommandTimedOut) {
+			t.Errorf("a child that holds the output (%s): %v", child, err)
+		}
+		if took := time.Since(begin); took > 10*time.Second {
+			t.Errorf("a child that holds the output (%s): a time-out of 1 s took %v", child, took)
+		}
+	}
+	// Without a time-out, what another process goes on writing is waited for a while only.
+	if out, _, err := run(0, "sh", "-c", "echo first; yes & exit 0"); err != nil || !strings.HasPrefix(out, "first\n") {
+		t.Errorf("a child that goes on writing: %d bytes, %v", len(out), err)
+	}
+	if out, _, err := run(time.Minute, "head", "-c", "3000000", "/dev/zero"); err != nil || len(out) != maxLocalOutput {
+		t.Errorf("much output for the node agent: %d bytes, %v", len(out), err)
+	}
+	if res, err := w.r.ExecSync(t.Context(), &runtimeapi.ExecSyncRequest{ContainerId: id, Cmd: []string{"head", "-c", "3000000", "/dev/zero"}}); err != nil || len(res.Stdout) != 3000000 {
+		t.Errorf("much output for a client of the socket: %d bytes, %v", len(res.GetStdout()), err)
+	}
+	if used := w.r.syncRoom.used.Load(); used != 0 {
+		t.Errorf("%d bytes of the room for output were not given back", used)
 	}
 	if err := w.api.StopContainer(t.Context(), id, 0); err != nil {
 		t.Fatal(err)
@@ -99,6 +123,14 @@ func TestExecStreams(t *testing.T) {
 	defer cancel()
 	if err := s.Exec(ctx, id, []string{"sleep", "1002"}, nil, nil, nil, false, nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("cancelled exec: %v", err)
+	}
+	ctx, leave := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer leave()
+	if err := s.Exec(ctx, id, []string{"sh", "-c", "yes & exit 0"}, nil, nopCloser{io.Discard}, nil, false, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("exec that leaves a process behind which goes on writing: %v", err)
+	}
+	if err := s.Exec(t.Context(), id, []string{"sh", "-c", "yes & exit 0"}, nil, nil, nil, false, nil); err != nil {
+		t.Errorf("the same for a client that wants no output: %v", err)
 	}
 	w.eventually("a cancelled command is killed", func() bool {
 		out, _, err := w.api.ExecSync(t.Context(), id, []string{"ps"}, time.Minute)
@@ -202,6 +234,74 @@ func TestAttach(t *testing.T) {
 		}
 	case <-time.After(patience):
 		t.Error("the attachment outlives the container")
+	}
+
+	// One that comes when all is said, and is cut off by the end, must not look like one to a silent container.
+	id = w.run(sb, pod, w.sh("late", "echo early; sleep 1000"))
+	w.eventually("it has written", func() bool { return w.log(id) == "early\n" })
+	go func() { done <- w.r.Streams().Attach(t.Context(), id, nil, nopCloser{io.Discard}, nil, false, nil) }()
+	if err := w.api.StopContainer(t.Context(), id, 0); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-done:
+		if err == nil {
+			t.Error("an attachment that came too late has no error")
+		}
+	case <-time.After(patience):
+		t.Error("the late attachment outlives the container")
+	}
+}
+
+func TestCutOff(t *testing.T) {
+	for name, tc := range map[string]struct {
+		sent  int64
+		end   shim.AttachEnd
+		known bool
+		want  string
+	}{
+		"silent container": {known: true},
+		"all was sent":     {sent: 3, end: shim.AttachEnd{Before: 9}, known: true},
+		"came too late":    {end: shim.AttachEnd{Before: 9}, known: true, want: "before anything was sent"},
+		"older shim":       {want: "before anything was sent"},
+		"older shim, sent": {sent: 3},
+		"too slow":         {sent: 3, end: shim.AttachEnd{Slow: true}, known: true, want: "does not read fast enough"},
+	} {
+		err := cutOff("c", tc.sent, tc.end, tc.known)
+		if got := fmt.Sprint(err); (err != nil) != (tc.want != "") || !strings.Contains(got, tc.want) {
+			t.Errorf("%s: %v, want %q", name, err, tc.want)
+		}
+	}
+}
+
+// A client of the socket that reads no events takes no more memory than maxWaiting events; the node agent's own misses
+// none.
+func TestListenerThatDoesNotReadIsLetGo(t *testing.T) {
+	b := newBroadcast()
+	ready, busy, stuck := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	errs := make(chan error, 1)
+	var once sync.Once
+	go func() {
+		errs <- b.listen(t.Context(), maxWaiting, func() { close(ready) }, func(*runtimeapi.ContainerEventResponse) error {
+			once.Do(func() { close(busy) })
+			<-stuck
+			return nil
+		})
+	}()
+	<-ready
+	b.send(&runtimeapi.ContainerEventResponse{})
+	<-busy
+	for range 3 * maxWaiting {
+		b.send(&runtimeapi.ContainerEventResponse{})
+		for l := range b.listeners {
+			if len(l.queue) > maxWaiting {
+				t.Fatalf("%d events wait", len(l.queue))
+			}
+		}
+	}
+	close(stuck)
+	if err := <-errs; status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("the end of a listener that does not read: %v", err)
 	}
 }
 

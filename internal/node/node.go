@@ -24,6 +24,7 @@ import (
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 	"k8s.io/utils/clock"
 
+	"podium.dev/podium/internal/node/config"
 	"podium.dev/podium/internal/node/container"
 	"podium.dev/podium/internal/node/evict"
 	"podium.dev/podium/internal/node/gc"
@@ -193,7 +194,7 @@ func (p podsByName) Pod(namespace, name string) (*corev1.Pod, bool) {
 func (n *Node) rotator() *logrotate.Rotator {
 	k := n.c.Kubelet
 	return logrotate.New(logrotate.Config{
-		Runtime: n.c.Runtime, MaxSize: logSize(k), MaxFiles: int(*k.ContainerLogMaxFiles),
+		Runtime: n.c.Runtime, MaxSize: config.LogMaxSize(k), MaxFiles: int(*k.ContainerLogMaxFiles),
 		Every: k.ContainerLogMonitorInterval.Duration, Clock: n.c.Clock,
 	})
 }

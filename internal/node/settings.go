@@ -34,15 +34,6 @@ func (n *Node) watchSettings(ctx context.Context) {
 	w.Run(ctx)
 }
 
-// logSize is the size in bytes at which a container's log is put aside.
-func logSize(k *kubeletconfig.KubeletConfiguration) int64 {
-	q, err := resource.ParseQuantity(k.ContainerLogMaxSize)
-	if err != nil {
-		return 10 << 20 // the default; the settings were checked when they were read
-	}
-	return q.Value()
-}
-
 // parallelPulls is the most pulls at once, 0 for no bound.
 func parallelPulls(k *kubeletconfig.KubeletConfiguration) int {
 	if k.SerializeImagePulls != nil && *k.SerializeImagePulls {

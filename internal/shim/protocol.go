@@ -21,6 +21,8 @@ const (
 	MethodReopen = "reopen"
 	MethodForget = "forget"
 	MethodStop   = "stop"
+	// MethodLimitLogs is unknown to shims of older versions, which return an error.
+	MethodLimitLogs = "limit-logs"
 )
 
 // Frame is one message: a request (Method is set), its reply, or, with ID 0, an event.

@@ -48,13 +48,16 @@ type Shim interface {
 	// The process's exit comes as an Event.
 	Exec(ctx context.Context, req ExecRequest, files ...*os.File) (ExecResult, error)
 	// Attach sends what the container writes from now on to stdout and stderr, either of which may be nil (with a
-	// terminal all goes to stdout), until their readers are gone. It answers with where the container's stdin or
-	// terminal is written to when stdin is asked for, which the caller closes.
-	Attach(ctx context.Context, req AttachRequest, stdout, stderr *os.File) (stdin *os.File, err error)
+	// terminal all goes to stdout), until the container has closed them, their readers are gone, or a reader was too
+	// slow. It fails once the container has ended.
+	Attach(ctx context.Context, req AttachRequest, stdout, stderr *os.File) (Attachment, error)
 	// Signal signals a container's process, or that of an exec. No error when it has ended.
 	Signal(ctx context.Context, req SignalRequest) error
 	// ReopenLog closes the container's log and opens it again by its path.
 	ReopenLog(ctx context.Context, container string) error
+	// LimitLogs sets how large the logs of the Pod's containers become. A shim of an older version has no such
+	// method and returns an error: its logs are rotated by the node alone.
+	LimitLogs(ctx context.Context, limits LogLimits) error
 	// Forget drops an ended container from the shim's memory.
 	Forget(ctx context.Context, container string) error
 	// Stop kills all containers and pause, waits for their end and ends the shim. Idempotent.
@@ -92,6 +95,16 @@ type SandboxSpec struct {
 	Cgroups []string `json:",omitempty"`
 	// OOMScoreAdj is pause's, as far as it may be lowered.
 	OOMScoreAdj int `json:",omitempty"`
+	// Logs limits the containers' logs. A shim of an older version ignores it.
+	Logs LogLimits
+}
+
+// LogLimits is how large a container's log becomes: the shim puts the file aside before it is larger than MaxSize
+// bytes, and keeps at most MaxFiles files, the one that is written among them (the kubelet's containerLogMaxSize and
+// containerLogMaxFiles). With a MaxSize of 0 the shim rotates nothing.
+type LogLimits struct {
+	MaxSize  int64 `json:",omitempty"`
+	MaxFiles int   `json:",omitempty"`
 }
 
 // SandboxState is what a started sandbox is made of.
@@ -167,6 +180,27 @@ type AttachRequest struct {
 	Stdin bool `json:",omitempty"`
 	// Stdout and Stderr say which of the files that come with the request are there.
 	Stdout, Stderr bool `json:",omitempty"`
+	// End reports that the last of the files is a pipe that the shim writes an AttachEnd to. A shim of an older
+	// version closes it instead.
+	End bool `json:",omitempty"`
+}
+
+// Attachment is what Attach returns.
+type Attachment struct {
+	// Stdin is where the container's stdin or terminal is written to; nil when it was not asked for, or is not open.
+	// The caller closes it.
+	Stdin *os.File
+	// End receives how the attachment ended, and is closed: without a value by a shim that does not report it, or
+	// when the shim is gone.
+	End <-chan AttachEnd
+}
+
+// AttachEnd is how an attachment ended.
+type AttachEnd struct {
+	// Before counts the bytes that the container had written to the attached streams before.
+	Before int64 `json:",omitempty"`
+	// Slow reports that the shim let go of the client because it did not take what the container wrote.
+	Slow bool `json:",omitempty"`
 }
 
 // SignalRequest asks for a signal.

@@ -1,6 +1,7 @@
-// Package logrotate keeps the logs of running containers below a size: it puts a full log aside, has the
-// runtime open a new one, and compresses and removes the old ones, as the kubelet does (containerLogMaxSize,
-// containerLogMaxFiles).
+// Package logrotate keeps the logs of running containers below a size, as the kubelet does (containerLogMaxSize,
+// containerLogMaxFiles). The shims put full logs aside themselves, for a container writes a disk full between two looks;
+// what is left for the node are the logs of runtimes that do not, and of shims of older versions: it puts those aside and
+// has the runtime open new ones. It compresses and removes the old logs of all.
 package logrotate
 
 import (
@@ -15,18 +16,13 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
 	internalapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
-)
 
-const (
-	// stamp is the form of the time in a rotated log's name; it sorts by age.
-	stamp = "20060102-150405"
-	// compressed and partial end the names of compressed logs and of those being compressed.
-	compressed = ".gz"
-	partial    = ".tmp"
+	"podium.dev/podium/internal/logfile"
 )
 
 // Config is what a Rotator is made of.
@@ -76,48 +72,76 @@ func (r *Rotator) rotateAll(ctx context.Context) error {
 		if err != nil {
 			continue // it has ended; its log is rotated no more
 		}
-		path := status.GetStatus().GetLogPath()
-		info, err := os.Stat(path)
-		if path == "" || errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			errs = append(errs, err)
-		} else if info.Size() >= r.c.MaxSize {
-			errs = append(errs, r.rotate(ctx, c.Id, path))
+		if path := status.GetStatus().GetLogPath(); path != "" {
+			errs = append(errs, r.look(ctx, c.Id, path))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// look puts one log aside if it is full, and tidies up what was put aside before, by whomever.
+func (r *Rotator) look(ctx context.Context, id, path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	full := info.Size() >= r.c.MaxSize
+	newest, err := r.tidy(path, full)
+	if err != nil || !full {
+		return err
+	}
+	return r.rotate(ctx, id, path, newest)
+}
+
+// tidy removes and compresses the old logs at path, and returns the name of the newest. The shim may put the log aside
+// and remove old ones at the same time: files that are gone by then are none of its errors.
+func (r *Rotator) tidy(path string, full bool) (newest string, err error) {
+	old, err := filepath.Glob(path + ".*")
+	if err != nil || len(old) == 0 {
+		return "", err
+	}
+	if aside, err := logfile.Aside(path); err == nil && len(aside) > 0 {
+		newest = aside[len(aside)-1]
+	}
+	var errs []error
+	remove, compress := decide(old, r.c.MaxFiles, full)
+	for _, f := range remove {
+		errs = append(errs, gone(os.Remove(f)))
+	}
+	for _, f := range compress {
+		errs = append(errs, gone(compressFile(f)))
+	}
+	return newest, errors.Join(errs...)
+}
+
+// gone drops the error of a file that another has removed.
+func gone(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // rotate puts one log aside.
-func (r *Rotator) rotate(ctx context.Context, id, path string) error {
-	old, err := filepath.Glob(path + ".*")
-	if err != nil {
-		return fmt.Errorf("list the old logs of %s: %w", path, err)
-	}
-	remove, compress := decide(old, r.c.MaxFiles)
-	var errs []error
-	for _, f := range remove {
-		errs = append(errs, os.Remove(f))
-	}
-	for _, f := range compress {
-		errs = append(errs, compressFile(f))
-	}
-	aside := path + "." + r.c.Clock.Now().Format(stamp)
+func (r *Rotator) rotate(ctx context.Context, id, path, newest string) error {
+	aside := logfile.Next(path, newest, r.c.Clock.Now())
 	if err := os.Rename(path, aside); err != nil {
-		return errors.Join(append(errs, err)...)
+		return gone(err)
 	}
 	if err := r.c.Runtime.ReopenContainerLog(ctx, id); err != nil {
 		// The container still writes to the file that was renamed: give it its name back, lose nothing.
-		return errors.Join(append(errs, fmt.Errorf("have container %s open a new log: %w", id, err), os.Rename(aside, path))...)
+		return errors.Join(fmt.Errorf("have container %s open a new log: %w", id, err), unix.Renameat2(unix.AT_FDCWD, aside, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE))
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
-// decide says, of a container's old logs, which go and which are compressed so that with the one about to be
-// put aside and the one to be written there are at most maxFiles.
-func decide(old []string, maxFiles int) (remove, compress []string) {
+// decide chooses, of a container's old logs, which go and which are compressed. With one more that is about to be put
+// aside (full) and the one that is written there are at most maxFiles. The newest stays as it is until another one is
+// put aside, as with the kubelet: it is what readers look for first.
+func decide(old []string, maxFiles int, full bool) (remove, compress []string) {
 	have := map[string]bool{}
 	for _, f := range old {
 		have[f] = true
@@ -125,21 +149,25 @@ func decide(old []string, maxFiles int) (remove, compress []string) {
 	var keep []string
 	for _, f := range old {
 		switch {
-		case strings.HasSuffix(f, partial): // a compression that did not end
+		case strings.HasSuffix(f, logfile.Partial): // a compression that did not end
 			remove = append(remove, f)
-		case !strings.HasSuffix(f, compressed) && have[f+compressed]: // one that ended, but for the removal
+		case !strings.HasSuffix(f, logfile.Compressed) && have[f+logfile.Compressed]: // one that ended, but for the removal
 			remove = append(remove, f)
 		default:
 			keep = append(keep, f)
 		}
 	}
 	slices.Sort(keep)
-	if extra := len(keep) - (maxFiles - 2); extra > 0 {
+	room := maxFiles - 1
+	if full {
+		room--
+	}
+	if extra := len(keep) - room; extra > 0 {
 		remove = append(remove, keep[:extra]...)
 		keep = keep[extra:]
 	}
-	for _, f := range keep {
-		if !strings.HasSuffix(f, compressed) {
+	for i, f := range keep {
+		if newest := i == len(keep)-1 && !full; !newest && !strings.HasSuffix(f, logfile.Compressed) {
 			compress = append(compress, f)
 		}
 	}
@@ -153,16 +181,16 @@ func compressFile(path string) (err error) {
 		return err
 	}
 	defer from.Close()
-	to, err := os.OpenFile(path+partial, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
+	to, err := os.OpenFile(path+logfile.Partial, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
 	if err != nil {
 		return err
 	}
 	z := gzip.NewWriter(to)
 	_, err = io.Copy(z, from)
 	if err = errors.Join(err, z.Close(), to.Close()); err != nil {
-		return errors.Join(fmt.Errorf("compress %s: %w", path, err), os.Remove(path+partial))
+		return errors.Join(fmt.Errorf("compress %s: %w", path, err), os.Remove(path+logfile.Partial))
 	}
-	if err := os.Rename(path+partial, path+compressed); err != nil {
+	if err := os.Rename(path+logfile.Partial, path+logfile.Compressed); err != nil {
 		return err
 	}
 	return os.Remove(path)

@@ -14,6 +14,8 @@ import (
 	internalapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	clocktesting "k8s.io/utils/clock/testing"
+
+	"podium.dev/podium/internal/logfile"
 )
 
 func TestDecide(t *testing.T) {
@@ -26,10 +28,49 @@ func TestDecide(t *testing.T) {
 		"half compressed":   {old: []string{"l.1", "l.1.tmp"}, remove: []string{"l.1.tmp"}, compress: []string{"l.1"}},
 		"not yet taken off": {old: []string{"l.1", "l.1.gz"}, remove: []string{"l.1"}},
 	} {
-		remove, compress := decide(tc.old, 5)
+		remove, compress := decide(tc.old, 5, true)
 		if !slices.Equal(remove, tc.remove) || !slices.Equal(compress, tc.compress) {
 			t.Errorf("%s: remove %v, compress %v", name, remove, compress)
 		}
+	}
+}
+
+// What the shim put aside is tidied up without the log being full: the newest stays as it is.
+func TestDecideBetweenRotations(t *testing.T) {
+	old := []string{"l.1.gz", "l.2", "l.3", "l.4", "l.5"}
+	remove, compress := decide(old, 5, false)
+	if !slices.Equal(remove, []string{"l.1.gz"}) || !slices.Equal(compress, []string{"l.2", "l.3", "l.4"}) {
+		t.Errorf("remove %v, compress %v", remove, compress)
+	}
+}
+
+// The shim puts a log aside while the node looks: no line and no file is lost for that, and no error comes of it.
+func TestRotateBesideTheShim(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "0.log")
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.Local)
+	newest := ""
+	for i := range 4 { // all in the same second, as in a flood
+		newest = logfile.Next(path, newest, now)
+		if err := os.WriteFile(newest, []byte{'0' + byte(i), '\n'}, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(path, []byte("4\n5\n6\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := New(Config{Runtime: &fakeRuntime{path: path}, MaxSize: 4, MaxFiles: 5, Clock: clocktesting.NewFakeClock(now)})
+	if err := r.rotateAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	aside, err := logfile.Aside(path)
+	if err != nil || len(aside) != 4 {
+		t.Fatalf("put aside: %v (%v)", aside, err)
+	}
+	if got, _ := os.ReadFile(aside[3]); string(got) != "4\n5\n6\n" {
+		t.Errorf("the newest is %q", got)
+	}
+	if err := gone(compressFile(path + ".not-there")); err != nil {
+		t.Errorf("a file that the shim has removed: %v", err)
 	}
 }
 

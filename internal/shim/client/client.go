@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"sync"
+	"time"
 
 	"podium.dev/podium/internal/shim"
 )
@@ -166,7 +168,7 @@ func (c *client) Exec(ctx context.Context, req shim.ExecRequest, files ...*os.Fi
 	return res, err
 }
 
-func (c *client) Attach(ctx context.Context, req shim.AttachRequest, stdout, stderr *os.File) (*os.File, error) {
+func (c *client) Attach(ctx context.Context, req shim.AttachRequest, stdout, stderr *os.File) (shim.Attachment, error) {
 	var files []*os.File
 	if req.Stdout = stdout != nil; req.Stdout {
 		files = append(files, stdout)
@@ -174,13 +176,53 @@ func (c *client) Attach(ctx context.Context, req shim.AttachRequest, stdout, std
 	if req.Stderr = stderr != nil; req.Stderr {
 		files = append(files, stderr)
 	}
-	got, err := c.call(ctx, shim.MethodAttach, req, nil, files...)
-	if err != nil || len(got) == 0 {
-		return nil, err
+	endR, endW, err := os.Pipe()
+	if err != nil {
+		return shim.Attachment{}, err
 	}
-	closeAll(got[1:])
-	return got[0], nil
+	req.End = true
+	got, err := c.call(ctx, shim.MethodAttach, req, nil, append(files, endW)...)
+	_ = endW.Close()
+	if err != nil {
+		_ = endR.Close()
+		return shim.Attachment{}, err
+	}
+	a := shim.Attachment{End: readEnd(endR, c.gone)}
+	if len(got) > 0 {
+		a.Stdin = got[0]
+		closeAll(got[1:])
+	}
+	return a, nil
 }
+
+// maxAttachEnd bounds what is read of an attachment's end, in bytes: two numbers.
+const maxAttachEnd = 1 << 10
+
+// readEnd reads how an attachment ended, until the connection to the shim ends.
+func readEnd(r *os.File, gone <-chan struct{}) <-chan shim.AttachEnd {
+	ch, done := make(chan shim.AttachEnd, 1), make(chan struct{})
+	go func() {
+		select {
+		case <-gone:
+			_ = r.SetReadDeadline(time.Now().Add(endGrace))
+		case <-done:
+		}
+	}()
+	go func() {
+		defer close(ch)
+		defer close(done)
+		defer r.Close()
+		var end shim.AttachEnd
+		if json.NewDecoder(io.LimitReader(r, maxAttachEnd)).Decode(&end) == nil {
+			ch <- end
+		}
+	}()
+	return ch
+}
+
+// endGrace is how long the end of an attachment is waited for after the connection to the shim has ended. The shim's
+// last words are in the pipe by then.
+const endGrace = time.Second
 
 func (c *client) Signal(ctx context.Context, req shim.SignalRequest) error {
 	return c.do(ctx, shim.MethodSignal, req, nil)
@@ -188,6 +230,10 @@ func (c *client) Signal(ctx context.Context, req shim.SignalRequest) error {
 
 func (c *client) ReopenLog(ctx context.Context, container string) error {
 	return c.do(ctx, shim.MethodReopen, shim.ContainerRef{Container: container}, nil)
+}
+
+func (c *client) LimitLogs(ctx context.Context, limits shim.LogLimits) error {
+	return c.do(ctx, shim.MethodLimitLogs, limits, nil)
 }
 
 func (c *client) Forget(ctx context.Context, container string) error {

@@ -31,6 +31,7 @@ type container struct {
 	mu       sync.Mutex
 	exit     *shim.Exit
 	attached [2][]*os.File
+	written  [2]int64
 	once     bool // stdin was handed out
 	execs    map[string]*process
 }
@@ -160,6 +161,7 @@ func (k *container) finish(p *pod, exit shim.Exit) {
 func (k *container) tee(stream int, b []byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.written[stream] += int64(len(b))
 	var stay []*os.File
 	for _, f := range k.attached[stream] {
 		if _, err := f.Write(b); err != nil {
@@ -201,6 +203,9 @@ func (c *conn) ReopenLog(_ context.Context, id string) error {
 	}
 	return k.log.reopen()
 }
+
+// LimitLogs does nothing: scripts write little.
+func (c *conn) LimitLogs(context.Context, shim.LogLimits) error { return nil }
 
 func (c *conn) Forget(_ context.Context, id string) error {
 	return c.locked(func(p *pod) error {

@@ -32,31 +32,37 @@ func duplicate(f *os.File) (*os.File, error) {
 	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
-func (c *conn) Attach(_ context.Context, req shim.AttachRequest, stdout, stderr *os.File) (*os.File, error) {
+func (c *conn) Attach(_ context.Context, req shim.AttachRequest, stdout, stderr *os.File) (shim.Attachment, error) {
 	k, err := c.find(req.Container)
 	if err != nil {
-		return nil, err
+		return shim.Attachment{}, err
 	}
 	if !k.running() {
-		return nil, fmt.Errorf("container %s does not run", req.Container)
+		return shim.Attachment{}, fmt.Errorf("container %s does not run", req.Container)
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	var end shim.AttachEnd
 	for i, f := range []*os.File{stdout, stderr} {
 		if f == nil || i == 1 && k.req.TTY {
 			continue
 		}
 		copied, err := duplicate(f)
 		if err != nil {
-			return nil, err
+			return shim.Attachment{}, err
 		}
 		k.attached[i] = append(k.attached[i], copied)
+		end.Before += k.written[i]
 	}
+	ch := make(chan shim.AttachEnd, 1)
+	ch <- end // the fake never lets go of a client, so this is known now
+	close(ch)
 	if !req.Stdin || !k.req.Stdin || k.once {
-		return nil, nil
+		return shim.Attachment{End: ch}, nil
 	}
 	k.once = k.req.StdinOnce && !k.req.TTY
-	return k.openStdin()
+	stdin, err := k.openStdin()
+	return shim.Attachment{Stdin: stdin, End: ch}, err
 }
 
 // openStdin makes a way to the script's stdin; for a terminal one whose size can be set.

@@ -76,7 +76,10 @@ func (s *server) begin(c *container) {
 
 // launch has the container made with its streams in place.
 func (s *server) launch(c *container) (<-chan shim.Exit, error) {
-	streams, child, err := openStreams(c.req)
+	s.mu.Lock()
+	limits := s.logs
+	s.mu.Unlock()
+	streams, child, err := openStreams(c.req, limits)
 	if err != nil {
 		return nil, err
 	}
@@ -192,6 +195,19 @@ func (s *server) reopen(req shim.ContainerRef) (any, error) {
 		return nil, err
 	}
 	return nil, c.io.log.reopen()
+}
+
+// limitLogs sets the limits of the logs of the containers that run and of those to come.
+func (s *server) limitLogs(limits shim.LogLimits) (any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.logs = limits
+	for _, c := range s.containers {
+		if c.started() {
+			c.io.log.limit(limits)
+		}
+	}
+	return nil, nil
 }
 
 func (s *server) forget(req shim.ContainerRef) (any, error) {

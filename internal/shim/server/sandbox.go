@@ -35,7 +35,7 @@ func (s *server) start(req shim.StartRequest) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the pause process of sandbox %s: %w", req.Spec.ID, err)
 	}
-	s.sandbox, s.programs = sb, req
+	s.sandbox, s.programs, s.logs = sb, req, req.Spec.Logs
 	gone := make(chan struct{})
 	sb.exit = gone
 	go s.awaitPause(exited, gone)

@@ -28,6 +28,7 @@ type server struct {
 	containers map[string]*container
 	programs   shim.StartRequest // the paths of the other programs
 	stopping   bool
+	logs       shim.LogLimits
 }
 
 func newServer() *server {
@@ -170,6 +171,9 @@ func (s *server) handle(conn *shim.Conn, fr *shim.Frame, files []*os.File) (any,
 		return body, nil, err
 	case shim.MethodReopen:
 		body, err := with(fr, s.reopen)
+		return body, nil, err
+	case shim.MethodLimitLogs:
+		body, err := with(fr, s.limitLogs)
 		return body, nil, err
 	case shim.MethodForget:
 		body, err := with(fr, s.forget)

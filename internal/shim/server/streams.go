@@ -29,8 +29,12 @@ type output struct {
 	from *os.File
 	line *lineWriter
 
+	credit time.Duration // how long the pump may wait for attached clients; the pump's own
+
 	mu       sync.Mutex
-	attached []*os.File
+	attached []*client
+	written  int64 // bytes so far
+	over     bool  // there is no more
 }
 
 // childStreams are the container's ends.
@@ -56,7 +60,7 @@ func (c *childStreams) close() {
 }
 
 // openStreams opens the log and makes the pipes, or the socket that the terminal will come over.
-func openStreams(req shim.RunRequest) (_ *streams, _ *childStreams, err error) {
+func openStreams(req shim.RunRequest, limits shim.LogLimits) (_ *streams, _ *childStreams, err error) {
 	st, child := &streams{req: req}, &childStreams{}
 	defer func() {
 		if err != nil {
@@ -64,7 +68,7 @@ func openStreams(req shim.RunRequest) (_ *streams, _ *childStreams, err error) {
 			st.close()
 		}
 	}()
-	if st.log, err = openLog(req.LogPath); err != nil {
+	if st.log, err = openLog(req.LogPath, limits); err != nil {
 		return nil, nil, err
 	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
@@ -103,7 +107,7 @@ func socketPair() (a, b *os.File, err error) {
 }
 
 func (s *streams) addOutput(from *os.File, name string) {
-	s.outputs = append(s.outputs, &output{from: from, line: &lineWriter{log: s.log, stream: name}})
+	s.outputs = append(s.outputs, &output{from: from, credit: maxCredit, line: &lineWriter{log: s.log, stream: name}})
 }
 
 // receiveTerminal takes the master of the container's terminal, which libcontainer has sent.
@@ -171,7 +175,7 @@ func (s *streams) close() {
 	}
 	for _, o := range s.outputs {
 		_ = o.from.Close()
-		o.detachAll()
+		o.finish()
 	}
 	if s.log != nil {
 		s.log.close()
@@ -231,49 +235,5 @@ func (o *output) pump() {
 		}
 	}
 	o.line.finish(time.Now())
-	o.detachAll()
-}
-
-// attachTimeout is how long one who is attached may take nothing before it is let go: the container waits as long.
-const attachTimeout = 30 * time.Second
-
-// tee writes to all who are attached and lets go of those who are gone.
-func (o *output) tee(data []byte) {
-	o.mu.Lock()
-	list := o.attached
-	o.mu.Unlock()
-	for _, f := range list {
-		_ = f.SetWriteDeadline(time.Now().Add(attachTimeout))
-		if _, err := f.Write(data); err != nil {
-			o.detach(f)
-		}
-	}
-}
-
-func (o *output) attach(f *os.File) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.attached = append(o.attached[:len(o.attached):len(o.attached)], f)
-}
-
-func (o *output) detach(f *os.File) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	var rest []*os.File
-	for _, a := range o.attached {
-		if a != f {
-			rest = append(rest, a)
-		}
-	}
-	o.attached = rest
-	_ = f.Close()
-}
-
-func (o *output) detachAll() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, f := range o.attached {
-		_ = f.Close()
-	}
-	o.attached = nil
+	o.finish()
 }

@@ -292,12 +292,12 @@ func pipe(t *testing.T) (r, w *os.File) {
 
 func attachStdin(t *testing.T, sh shim.Shim, id string) *os.File {
 	t.Helper()
-	in, err := sh.Attach(t.Context(), shim.AttachRequest{Container: id, Stdin: true}, nil, nil)
-	if err != nil || in == nil {
-		t.Fatalf("attach to stdin: %v, %v", in, err)
+	a, err := sh.Attach(t.Context(), shim.AttachRequest{Container: id, Stdin: true}, nil, nil)
+	if err != nil || a.Stdin == nil {
+		t.Fatalf("attach to stdin: %v, %v", a.Stdin, err)
 	}
-	t.Cleanup(func() { _ = in.Close() })
-	return in
+	t.Cleanup(func() { _ = a.Stdin.Close() })
+	return a.Stdin
 }
 
 func write(t *testing.T, f *os.File, s string) {

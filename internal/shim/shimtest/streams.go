@@ -37,7 +37,7 @@ func stdinOnce(t *testing.T, w World) {
 	run(t, sh, req)
 	in := attachStdin(t, sh, req.ID)
 	write(t, in, "all\n")
-	if again, err := sh.Attach(t.Context(), shim.AttachRequest{Container: req.ID, Stdin: true}, nil, nil); err != nil || again != nil {
+	if again, err := sh.Attach(t.Context(), shim.AttachRequest{Container: req.ID, Stdin: true}, nil, nil); err != nil || again.Stdin != nil {
 		t.Errorf("a second stdin: %v, %v", again, err)
 	}
 	_ = in.Close()
@@ -55,10 +55,11 @@ func terminal(t *testing.T, w World) {
 	req.Stdin, req.TTY = true, true
 	run(t, sh, req)
 	out, outW := pipe(t)
-	tty, err := sh.Attach(t.Context(), shim.AttachRequest{Container: req.ID, Stdin: true}, outW, nil)
+	attached, err := sh.Attach(t.Context(), shim.AttachRequest{Container: req.ID, Stdin: true}, outW, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	tty := attached.Stdin
 	defer tty.Close()
 	if err := unix.IoctlSetWinsize(int(tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 40, Col: 100}); err != nil {
 		t.Errorf("resize: %v", err)
@@ -75,15 +76,21 @@ func attachOutput(t *testing.T, w World) {
 	in := attachStdin(t, sh, req.ID)
 	a, aw := pipe(t)
 	b, bw := pipe(t)
-	for _, f := range []*os.File{aw, bw} {
-		if _, err := sh.Attach(t.Context(), shim.AttachRequest{Container: req.ID}, f, nil); err != nil {
+	attach := func(f *os.File) <-chan shim.AttachEnd {
+		attached, err := sh.Attach(t.Context(), shim.AttachRequest{Container: req.ID}, f, nil)
+		if err != nil {
 			t.Fatal(err)
 		}
 		_ = f.Close()
+		return attached.End
 	}
+	attach(aw)
+	attach(bw)
 	write(t, in, "both\n")
 	expect(t, a, "both\n")
 	expect(t, b, "both\n")
+	c, cw := pipe(t)
+	late := attach(cw)
 	_ = a.Close() // one leaves, the container and the other do not care
 	write(t, in, "one\n")
 	expect(t, b, "one\n")
@@ -94,6 +101,21 @@ func attachOutput(t *testing.T, w World) {
 	_ = b.SetReadDeadline(time.Now().Add(patience))
 	if rest, err := io.ReadAll(b); err != nil || len(rest) > 0 {
 		t.Errorf("after the end: %q, %v", rest, err)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	if rest, err := io.ReadAll(c); err != nil || string(rest) != "one\n" {
+		t.Errorf("who came late got %q, %v", rest, err)
+	}
+	select {
+	case end := <-late:
+		if want := (shim.AttachEnd{Before: int64(len("both\n"))}); end != want {
+			t.Errorf("the late one's end is %+v, want %+v", end, want)
+		}
+	case <-time.After(patience):
+		t.Error("the end of an attachment is not told")
+	}
+	if _, err := sh.Attach(t.Context(), shim.AttachRequest{Container: req.ID}, os.Stderr, nil); err == nil {
+		t.Error("attached to a container that has ended")
 	}
 }
 
