@@ -22,8 +22,14 @@ import (
 	"podium.dev/podium/internal/node/handler"
 )
 
-// maxBody bounds what is read of an answer, in bytes: hooks do not look at it.
-const maxBody = 10 << 10
+const (
+	// maxBody bounds what is read of an answer, in bytes: hooks do not look at it.
+	maxBody = 10 << 10
+	// maxHeader bounds the header of an answer, in bytes, where Go's own limit is 10 MiB.
+	maxHeader = 1 << 20
+	// maxOutput bounds what of a command's output is in the message, in bytes: as much as of a probe's.
+	maxOutput = 10 << 10
+)
 
 // Runner runs lifecycle handlers.
 type Runner struct {
@@ -69,7 +75,8 @@ func (r *Runner) Run(ctx context.Context, pod *v1.Pod, container *v1.Container, 
 
 func (r *Runner) exec(ctx context.Context, id string, command []string) (string, error) {
 	stdout, stderr, err := r.Runtime.ExecSync(ctx, id, command, 0)
-	return string(append(stdout, stderr...)), err
+	output := append(stdout, stderr...)
+	return string(output[:min(len(output), maxOutput)]), err
 }
 
 func (r *Runner) sleep(ctx context.Context, seconds int64) error {
@@ -102,6 +109,8 @@ func (r *Runner) get(ctx context.Context, pod *v1.Pod, container *v1.Container, 
 		// Certificates of Pods are their own affair, as with HTTPS probes.
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
 		DisableKeepAlives: true,
+
+		MaxResponseHeaderBytes: maxHeader,
 	}
 	err = send(transport, request)
 	if !plainAnswer(err) {

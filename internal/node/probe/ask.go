@@ -21,8 +21,13 @@ import (
 	"podium.dev/podium/internal/node/handler"
 )
 
-// maxAnswer bounds what of an answer is read, in bytes.
-const maxAnswer = 10 << 10
+const (
+	// maxAnswer bounds what of an answer is kept, in bytes: the kubelet's 10 KiB.
+	maxAnswer = 10 << 10
+	// maxHeader bounds the header of an HTTP or gRPC answer, in bytes. Go's own limits are 10 and 16 MiB, for each of
+	// hundreds of probes at a time.
+	maxHeader = 1 << 20
+)
 
 // attempts is how often a probe is tried that could not be carried out.
 const attempts = 3
@@ -50,8 +55,11 @@ type answer struct {
 }
 
 func failure(format string, args ...any) answer {
-	return answer{result: failed, text: fmt.Sprintf(format, args...)}
+	return answer{result: failed, text: cut(fmt.Sprintf(format, args...))}
 }
+
+// cut keeps the beginning of a text, which may hold what the container likes.
+func cut(text string) string { return text[:min(len(text), maxAnswer)] }
 
 // asker asks containers.
 type asker struct {
@@ -67,6 +75,8 @@ func newAsker(runtime internalapi.RuntimeService) asker {
 			// Each probe is a connection of its own: an old one may well be to what no longer answers new ones.
 			DisableKeepAlives:  true,
 			DisableCompression: true,
+
+			MaxResponseHeaderBytes: maxHeader,
 		}
 	}
 	a := asker{runtime: runtime, http: transport(), plain2: transport()}
@@ -108,8 +118,7 @@ func (a asker) once(ctx context.Context, spec *v1.Probe, c *v1.Container, t Targ
 // exec runs a command in the container; the runtime kills it at the timeout.
 func (a asker) exec(ctx context.Context, action *v1.ExecAction, c *v1.Container, t Target, timeout time.Duration) answer {
 	stdout, stderr, err := a.runtime.ExecSync(ctx, t.ID, expandStatic(action.Command, c.Env), timeout)
-	output := append(stdout, stderr...)
-	text := string(output[:min(len(output), maxAnswer)])
+	text := cut(string(append(stdout, stderr...)))
 	var exit exec.ExitError
 	switch {
 	case err == nil:

@@ -36,6 +36,8 @@ func health(ctx context.Context, action *v1.GRPCAction, t Target, timeout time.D
 	conn, err := grpc.NewClient("passthrough:///"+address,
 		grpc.WithUserAgent(userAgent),
 		grpc.WithTransportCredentials(security),
+		grpc.WithMaxHeaderListSize(maxHeader),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return handler.Dialer().DialContext(ctx, "tcp", address)
 		}))

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -9,11 +10,15 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/util/flushwriter"
-	"k8s.io/cri-client/pkg/logs"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
+
+	"podium.dev/podium/internal/node/logread"
 )
 
 func (s *Server) containerLogs(w http.ResponseWriter, r *http.Request) {
@@ -37,22 +42,106 @@ func (s *Server) containerLogs(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	status, err := s.c.Runtime.ContainerStatus(r.Context(), id, false)
+	res, err := s.c.Runtime.ContainerStatus(r.Context(), id, false)
 	if err != nil {
 		http.Error(w, fmt.Sprintf("unable to retrieve container logs for %s: %v", id, err), http.StatusBadRequest)
 		return
 	}
-	out := flushwriter.Wrap(w)
-	stdout, stderr, err := streams(o.Stream, out)
+	options, err := readOptions(o, time.Now())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if err := logs.ReadLogs(r.Context(), status.Status.LogPath, id, readOptions(o, time.Now()), s.c.Runtime, stdout, stderr); err != nil && r.Context().Err() == nil {
-		// The header may be out already, so the text is the only way to tell.
-		klog.FromContext(r.Context()).Info("Could not read a container's log", "pod", klog.KObj(pod), "container", container, "err", err)
-		http.Error(w, fmt.Sprintf("failed to read the log of container %q: %v", container, err), http.StatusInternalServerError)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	var ended <-chan struct{}
+	if o.Follow {
+		ended = s.containerEnd(ctx, id)
 	}
+	out := &counted{Writer: flushwriter.Wrap(w)}
+	err = logread.Read(ctx, res.GetStatus().GetLogPath(), options, ended, out)
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	klog.FromContext(ctx).Info("Failed to read a container's log", "pod", klog.KObj(pod), "container", container, "err", err)
+	if out.n > 0 {
+		// The client must not take an error for a line of the log: the connection ends before the answer does.
+		panic(http.ErrAbortHandler)
+	}
+	http.Error(w, fmt.Sprintf("failed to read the log of container %q: %v", container, err), http.StatusInternalServerError)
+}
+
+// counted counts what was written.
+type counted struct {
+	io.Writer
+	n int64
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	n, err := c.Writer.Write(b)
+	c.n += int64(n)
+	return n, err
+}
+
+// recheck is how long the server waits before it asks a runtime again that tells no events: the kubelet looks as often.
+const recheck = time.Second
+
+// containerEnd returns a channel that is closed when the container does not run any more, or is not there any more: it
+// may be removed, with its Pod, as soon as it has ended.
+func (s *Server) containerEnd(ctx context.Context, id string) <-chan struct{} {
+	events, ended := make(chan *runtimeapi.ContainerEventResponse), make(chan struct{})
+	look := make(chan struct{}, 1)
+	poke := func() {
+		select {
+		case look <- struct{}{}:
+		default:
+		}
+	}
+	go func() {
+		for ctx.Err() == nil {
+			_ = s.c.Runtime.GetContainerEvents(ctx, events, func(runtimeapi.RuntimeService_GetContainerEventsClient) { poke() })
+			poke() // some may have been missed
+			timer := time.NewTimer(recheck)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				timer.Stop()
+			}
+		}
+	}()
+	go func() {
+		for {
+			select {
+			case e := <-events:
+				if e.GetContainerId() != id {
+					continue
+				}
+			case <-look:
+			case <-ctx.Done():
+				return
+			}
+			if s.containerEnded(ctx, id) {
+				close(ended)
+				break
+			}
+		}
+		for { // who tells events must not wait until the log is read
+			select {
+			case <-events:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return ended
+}
+
+func (s *Server) containerEnded(ctx context.Context, id string) bool {
+	res, err := s.c.Runtime.ContainerStatus(ctx, id, false)
+	if err != nil {
+		return status.Code(err) == codes.NotFound // else the runtime may be away for a while
+	}
+	return res.GetStatus().GetState() != runtimeapi.ContainerState_CONTAINER_RUNNING
 }
 
 // logOptions reads the options from a request's query, where they have their names of PodLogOptions.
@@ -91,31 +180,27 @@ func logOptions(query url.Values) (o corev1.PodLogOptions, err error) {
 	return o, nil
 }
 
-func streams(which *string, out io.Writer) (stdout, stderr io.Writer, err error) {
-	if which == nil {
-		return out, out, nil
-	}
-	switch *which {
-	case corev1.LogStreamAll:
-		return out, out, nil
-	case corev1.LogStreamStdout:
-		return out, nil, nil
-	case corev1.LogStreamStderr:
-		return nil, out, nil
-	default:
-		return nil, nil, fmt.Errorf("invalid stream type %q", *which)
-	}
-}
-
-func readOptions(o corev1.PodLogOptions, now time.Time) *logs.LogOptions {
-	out := &logs.LogOptions{TailLines: o.TailLines, LimitBytes: o.LimitBytes, Follow: o.Follow, Timestamp: o.Timestamps}
+func readOptions(o corev1.PodLogOptions, now time.Time) (logread.Options, error) {
+	out := logread.Options{TailLines: o.TailLines, LimitBytes: o.LimitBytes, Timestamps: o.Timestamps, Stdout: true, Stderr: true}
 	if o.SinceSeconds != nil {
 		out.Since = now.Add(-time.Duration(*o.SinceSeconds) * time.Second)
 	}
 	if o.SinceTime != nil {
 		out.Since = o.SinceTime.Time
 	}
-	return out
+	if o.Stream == nil {
+		return out, nil
+	}
+	switch *o.Stream {
+	case corev1.LogStreamAll:
+	case corev1.LogStreamStdout:
+		out.Stderr = false
+	case corev1.LogStreamStderr:
+		out.Stdout = false
+	default:
+		return out, fmt.Errorf("stream: %q must be one of %s, %s, %s", *o.Stream, corev1.LogStreamAll, corev1.LogStreamStdout, corev1.LogStreamStderr)
+	}
+	return out, nil
 }
 
 func hasContainer(pod *corev1.Pod, name string) bool {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -8,11 +9,16 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	internalapi "k8s.io/cri-api/pkg/apis"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 func running(string) corev1.ContainerState {
@@ -113,9 +119,66 @@ func TestUnknownPodAndContainer(t *testing.T) {
 func TestReadOptions(t *testing.T) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	since := int64(60)
-	if got := readOptions(corev1.PodLogOptions{SinceSeconds: &since}, now).Since; !got.Equal(now.Add(-time.Minute)) {
-		t.Errorf("got %v", got)
+	if got, err := readOptions(corev1.PodLogOptions{SinceSeconds: &since}, now); err != nil || !got.Since.Equal(now.Add(-time.Minute)) {
+		t.Errorf("got %+v, %v", got, err)
 	}
+	for stream, want := range map[string][2]bool{"All": {true, true}, "Stdout": {true, false}, "Stderr": {false, true}} {
+		if got, err := readOptions(corev1.PodLogOptions{Stream: &stream}, now); err != nil || got.Stdout != want[0] || got.Stderr != want[1] {
+			t.Errorf("%s: %+v, %v", stream, got, err)
+		}
+	}
+	bad := "both"
+	if _, err := readOptions(corev1.PodLogOptions{Stream: &bad}, now); err == nil {
+		t.Error("a stream that there is not was taken")
+	}
+}
+
+// fakeRuntime has one container, and tells events.
+type fakeRuntime struct {
+	internalapi.RuntimeService
+	status func() (*runtimeapi.ContainerStatusResponse, error)
+	events chan *runtimeapi.ContainerEventResponse
+}
+
+func (f *fakeRuntime) ContainerStatus(context.Context, string, bool) (*runtimeapi.ContainerStatusResponse, error) {
+	return f.status()
+}
+
+func (f *fakeRuntime) GetContainerEvents(ctx context.Context, to chan *runtimeapi.ContainerEventResponse, ready func(runtimeapi.RuntimeService_GetContainerEventsClient)) error {
+	ready(nil)
+	for {
+		select {
+		case e := <-f.events:
+			to <- e
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// The Pod is deleted while its log is followed: its container may be removed before anybody has asked how it is, and
+// that is an end like another.
+func TestContainerEndWhenItIsRemoved(t *testing.T) {
+	var removed atomic.Bool
+	f := &fakeRuntime{events: make(chan *runtimeapi.ContainerEventResponse), status: func() (*runtimeapi.ContainerStatusResponse, error) {
+		if removed.Load() {
+			return nil, status.Error(codes.NotFound, "no such container")
+		}
+		return &runtimeapi.ContainerStatusResponse{Status: &runtimeapi.ContainerStatus{State: runtimeapi.ContainerState_CONTAINER_RUNNING}}, nil
+	}}
+	ended := New(Config{Runtime: f}).containerEnd(t.Context(), "c")
+	f.events <- &runtimeapi.ContainerEventResponse{ContainerId: "c"}
+	f.events <- &runtimeapi.ContainerEventResponse{ContainerId: "other"} // so the first was looked into
+	f.events <- &runtimeapi.ContainerEventResponse{ContainerId: "other"}
+	select {
+	case <-ended:
+		t.Fatal("a container that runs has ended")
+	default:
+	}
+	removed.Store(true)
+	f.events <- &runtimeapi.ContainerEventResponse{ContainerId: "c"}
+	<-ended
+	f.events <- &runtimeapi.ContainerEventResponse{ContainerId: "other"} // nobody waits for the reader of the log
 }
 
 func TestLogOptions(t *testing.T) {
