@@ -31,7 +31,7 @@ func (r *Runtime) startStreaming() error {
 	}
 	server := &http.Server{Handler: r.streaming, BaseContext: func(net.Listener) context.Context { return r.ctx }}
 	r.background(func(ctx context.Context) {
-		if err := server.Serve(l); err != nil && ctx.Err() == nil {
+		if err := server.Serve(lingering{l, r.ctx}); err != nil && ctx.Err() == nil {
 			r.log.Error(err, "The server of streams has ended")
 		}
 	})
