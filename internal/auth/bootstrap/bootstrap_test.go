@@ -80,8 +80,8 @@ func TestParseSaysWhere(t *testing.T) {
 		"\tcore pods: get":           "line 1",
 		"clusterrole x\n\tcore pods": "line 2",
 		"thing x":                    "a kind, a name and a role",
-		"thing x y":                  "no kind",
-		"clusterrole x odd":          "neither",
+		"thing x y":                  "unknown kind",
+		"clusterrole x odd":          "is not into: or from:",
 	} {
 		if _, err := parse(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("parse(%q) = %v, want an error with %q", text, err, want)
