@@ -82,6 +82,7 @@ func (c *lingerConn) Close() error {
 	_ = c.Conn.SetReadDeadline(time.Now()) // ends a Read under way
 	go func() {
 		c.reading.Lock() // until that has ended
+		//lint:ignore SA2001 the lock is a wait, and must be free again for a Read that comes late
 		c.reading.Unlock()
 		defer c.Conn.Close()
 		defer context.AfterFunc(c.ctx, func() { _ = c.Conn.Close() })()

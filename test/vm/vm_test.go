@@ -92,7 +92,7 @@ func TestModules(t *testing.T) {
 	if err != nil || !slices.Equal(got, []string{"veth", "llc", "stp", "bridge"}) {
 		t.Errorf("%q, %v", got, err)
 	}
-	if _, err := inOrder([]string{"lost"}, needs, builtin); err == nil || err.Error() != "there is no module none, which lost needs" {
+	if _, err := inOrder([]string{"lost"}, needs, builtin); err == nil || err.Error() != "module none, which lost needs, does not exist" {
 		t.Errorf("a module that is not there: %v", err)
 	}
 	for name, want := range map[string]bool{
