@@ -209,9 +209,9 @@ func (s *Server) configure(cfg Config) error {
 	// The slots of requests are intake's: one class for the control plane, one for all others.
 	c.MaxRequestsInFlight, c.MaxMutatingRequestsInFlight = 0, 0
 	c.BuildHandlerChainFunc = func(handler http.Handler, c *genericapiserver.Config) http.Handler {
-		return genericapiserver.DefaultBuildHandlerChain(intake.Wrap(handler, intake.Config{
+		return intake.WithBodyDeadline(genericapiserver.DefaultBuildHandlerChain(intake.Wrap(handler, intake.Config{
 			Serializer: c.Serializer, LongRunning: c.LongRunningFunc, MaxBody: c.MaxRequestBodyBytes,
-		}), c)
+		}), c))
 	}
 	return s.secure(cfg)
 }

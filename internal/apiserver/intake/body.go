@@ -26,10 +26,9 @@ func (*received) Close() error { return nil }
 
 // receive reads a body within bodyTime, and one byte more than the largest of it: the handler then says that it is too large. What
 // it reads is taken of the holding.
-func receive(w http.ResponseWriter, r *http.Request, largest int64, held *holding) (*received, error) {
-	deadlines := http.NewResponseController(w)
-	// Without a deadline of its own, a body ends with the request's time-out, a minute.
-	bounded := deadlines.SetReadDeadline(time.Now().Add(bodyTime)) == nil
+func receive(r *http.Request, largest int64, held *holding) (*received, error) {
+	deadline := bodyDeadlineOf(r.Context())
+	deadline.set(time.Now().Add(bodyTime))
 	var content []byte
 	for int64(len(content)) <= largest {
 		n := min(chunk, largest+1-int64(len(content)))
@@ -53,10 +52,7 @@ func receive(w http.ResponseWriter, r *http.Request, largest int64, held *holdin
 			return nil, apierrors.NewBadRequest(fmt.Sprintf("read the body of the request: %v", err))
 		}
 	}
-	if bounded {
-		// An error here is one of a connection that is gone, which the handler finds out by itself.
-		_ = deadlines.SetReadDeadline(time.Time{})
-	}
+	deadline.set(time.Time{})
 	_ = r.Body.Close()
 	return &received{content, bytes.NewReader(content)}, nil
 }

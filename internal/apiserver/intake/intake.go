@@ -64,7 +64,7 @@ type filter struct {
 	open, system, others *classOf
 }
 
-// Wrap puts the filter before a handler. It belongs behind the authorization.
+// Wrap puts the filter before a handler. It belongs behind the authorization, and WithBodyDeadline before all.
 func Wrap(handler http.Handler, c Config) http.Handler {
 	slots := func() http.Handler {
 		return genericfilters.WithMaxInFlightLimit(handler, maxReads, maxWrites, c.LongRunning)
@@ -97,7 +97,7 @@ func (f *filter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			f.turnAway(w, r, "requests are being received from this user")
 			return
 		}
-		body, err := receive(w, r, f.MaxBody, held)
+		body, err := receive(r, f.MaxBody, held)
 		c.pending.give(name, 1)
 		if err == nil {
 			err = Judge(r.Header.Get("Content-Type"), body.bytes)
