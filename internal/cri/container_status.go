@@ -6,6 +6,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"podium.dev/podium/internal/shim/bundle"
 )
 
 // ContainerStatus says how a container is.
@@ -16,9 +18,11 @@ func (r *Runtime) ContainerStatus(_ context.Context, req *runtimeapi.ContainerSt
 	}
 	out := &runtimeapi.ContainerStatusResponse{Status: r.containerStatus(c)}
 	if req.GetVerbose() {
-		info, err := json.Marshal(map[string]any{
-			"sandboxID": c.SandboxID, "pid": c.get().PID, "cgroup": c.Cgroup, "bundle": r.bundleDir(c.ID),
-		})
+		words := map[string]any{"sandboxID": c.SandboxID, "pid": c.get().PID, "cgroup": c.Cgroup, "bundle": r.bundleDir(c.ID)}
+		if b, err := bundle.Read(r.bundleDir(c.ID)); err == nil { // else it was never made
+			words["runtimeSpec"] = b.Spec // containerd's name for it
+		}
+		info, err := json.Marshal(words)
 		if err != nil {
 			return nil, err
 		}

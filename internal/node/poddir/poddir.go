@@ -41,9 +41,12 @@ func SubPath(p paths.Paths, uid types.UID, volume, container string, index int) 
 	return filepath.Join(SubPaths(p, uid), volume, container, strconv.Itoa(index))
 }
 
+// Containers is the folder of the folders of containers' termination messages.
+func Containers(p paths.Paths, uid types.UID) string { return filepath.Join(Dir(p, uid), "containers") }
+
 // Container is the folder of a container's termination messages.
 func Container(p paths.Paths, uid types.UID, name string) string {
-	return filepath.Join(Dir(p, uid), "containers", name)
+	return filepath.Join(Containers(p, uid), name)
 }
 
 // Hosts is the Pod's /etc/hosts.

@@ -13,8 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
-
-	"podium.dev/podium/internal/node/poddir"
 )
 
 // A count of files is used again for ten seconds, and for longer if it took long: no more than a twentieth of the time
@@ -31,6 +29,10 @@ type measured struct {
 	took  time.Duration
 	use   Use
 	inner []stats.ContainerStats
+	// volumes are what belongs to emptyDirs, by name; use has the rest.
+	volumes map[string]Use
+	// files are the files that the runtime has made for containers, by container; they stay from count to count.
+	files map[string][]string
 }
 
 // fresh reports whether it need not be measured again.
@@ -49,7 +51,7 @@ func (s *Source) measure(p *v1.Pod, key string, how func(m *measured) error) (me
 	if known && m.fresh(now, s.c.VolumePeriod) {
 		return m, nil
 	}
-	m = measured{of: p.UID, at: now}
+	m = measured{of: p.UID, at: now, files: m.files}
 	if err := how(&m); err != nil {
 		return m, err
 	}
@@ -76,7 +78,7 @@ func (s *Source) Forget(keep []*v1.Pod) {
 }
 
 // addStorage adds what the Pod has on disk: its logs, its volumes, and all of it together with its containers' writable
-// layers, which are there already.
+// layers, which are there already, and with what is in none of these (hidden).
 func (s *Source) addStorage(ctx context.Context, p *v1.Pod, room *stats.FsStats, out *stats.PodStats) {
 	log := klog.FromContext(ctx).V(4)
 	dir := s.c.PodLogDir(p)
@@ -101,9 +103,11 @@ func (s *Source) addStorage(ctx context.Context, p *v1.Pod, room *stats.FsStats,
 	if own, err := files(dir, s.c.Clock.Now()); err == nil {
 		add(with(room, own))
 	}
-	if hosts, err := DiskUse(ctx, poddir.Hosts(s.c.Paths, p.UID), s.c.Clock.Now()); err == nil {
-		add(with(room, hosts))
+	hidden, err := s.hidden(ctx, p)
+	if err != nil {
+		log.Info("Cannot measure files outside of layers, logs and volumes", "pod", klog.KObj(p), "err", err)
 	}
+	add(with(room, hidden.use))
 	for i := range p.Spec.Volumes {
 		v := &p.Spec.Volumes[i]
 		fs, err := s.volume(ctx, p, v)
@@ -112,6 +116,10 @@ func (s *Source) addStorage(ctx context.Context, p *v1.Pod, room *stats.FsStats,
 		}
 		if fs == nil {
 			continue
+		}
+		if held, ok := hidden.volumes[v.Name]; ok && fs.UsedBytes != nil && fs.InodesUsed != nil {
+			*fs.UsedBytes += held.Bytes
+			*fs.InodesUsed += held.Inodes
 		}
 		out.VolumeStats = append(out.VolumeStats, stats.VolumeStats{Name: v.Name, FsStats: *fs, PVCRef: claimOf(p, v)})
 		if ephemeral(v) {

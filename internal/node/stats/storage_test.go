@@ -2,6 +2,7 @@ package stats
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	testingclock "k8s.io/utils/clock/testing"
 
+	"podium.dev/podium/internal/cgroup"
 	"podium.dev/podium/internal/paths"
 )
 
@@ -124,6 +126,32 @@ type runtime struct {
 	at    string
 	layer uint64
 	asked int
+	// files are the runtime's own, by where a container has them; info is how often it was asked for them.
+	files map[string]string
+	info  int
+}
+
+func (r *runtime) ListContainers(_ context.Context, f *runtimeapi.ContainerFilter) ([]*runtimeapi.Container, error) {
+	if f.LabelSelector["io.kubernetes.pod.uid"] != "uid" || f.State.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
+		return nil, nil
+	}
+	return []*runtimeapi.Container{{Id: "one"}, {Id: "two"}}, nil
+}
+
+func (r *runtime) ContainerStatus(_ context.Context, _ string, verbose bool) (*runtimeapi.ContainerStatusResponse, error) {
+	r.info++
+	var mounts []map[string]any
+	for at, source := range r.files {
+		mounts = append(mounts, map[string]any{"destination": at, "source": source})
+	}
+	info, err := json.Marshal(map[string]any{"runtimeSpec": map[string]any{"mounts": mounts}})
+	if err != nil || !verbose {
+		return nil, errors.New("only the verbose status has it")
+	}
+	return &runtimeapi.ContainerStatusResponse{
+		Status: &runtimeapi.ContainerStatus{Mounts: []*runtimeapi.Mount{{ContainerPath: "/etc/hosts"}, {ContainerPath: "/data"}}},
+		Info:   map[string]string{"info": string(info)},
+	}, nil
 }
 
 func (r *runtime) ImageFsInfo(context.Context) (*runtimeapi.ImageFsInfoResponse, error) {
@@ -146,15 +174,22 @@ func (r *runtime) ListContainerStats(_ context.Context, f *runtimeapi.ContainerS
 	return []*runtimeapi.ContainerStats{use("runs", &runtimeapi.MemoryUsage{}), use("ended", nil)}, nil
 }
 
-// What a Pod has on disk is its running containers' layers, the logs, its hosts file and the volumes that are its own
-// and not in memory.
+// What a Pod has on disk is its running containers' layers, the logs, the files that are mounted into them one by one and
+// the volumes that are its own and not in memory.
 func TestStorage(t *testing.T) {
 	root := t.TempDir()
-	r := &runtime{at: root, layer: 1 << 20}
+	r := &runtime{at: root, layer: 1 << 20, files: map[string]string{
+		"/etc/resolv.conf": filepath.Join(root, "resolv.conf"), "/etc/hostname": filepath.Join(root, "hostname"),
+		"/data": filepath.Join(root, "theirs"), "/dev/shm": filepath.Join(root, "theirs"),
+	}}
+	none, err := cgroup.New("/podium-test-none")
+	if err != nil {
+		t.Skip(err)
+	}
 	clock := testingclock.NewFakeClock(time.Unix(1_000_000, 0))
 	logs, volumes := filepath.Join(root, "logs"), filepath.Join(root, "volumes")
 	s := New(Config{
-		Paths: paths.Paths{Kubelet: root}, Runtime: r, Images: r, Clock: clock, VolumePeriod: time.Minute,
+		Paths: paths.Paths{Kubelet: root}, Runtime: r, Images: r, Clock: clock, VolumePeriod: time.Minute, Tree: none,
 		PodLogDir: func(*v1.Pod) string { return logs },
 		Volume:    func(_ *v1.Pod, name string) (string, error) { return filepath.Join(volumes, name), nil },
 	})
@@ -172,6 +207,10 @@ func TestStorage(t *testing.T) {
 	grow(t, filepath.Join(logs, "runs", "0.log"), 8<<10)
 	grow(t, filepath.Join(logs, "ended", "0.log"), 1<<20)
 	grow(t, filepath.Join(root, "pods", "uid", "etc-hosts"), 4<<10)
+	grow(t, filepath.Join(root, "pods", "uid", "containers", "runs", "00000000"), 512<<10)
+	grow(t, filepath.Join(root, "resolv.conf"), 512<<10)
+	grow(t, filepath.Join(root, "hostname"), 512<<10)
+	grow(t, filepath.Join(root, "theirs"), 1<<20)
 	for _, name := range []string{"own", "memory", "secret", "map", "host", "claim"} {
 		grow(t, filepath.Join(volumes, name, "file"), 256<<10)
 	}
@@ -192,7 +231,7 @@ func TestStorage(t *testing.T) {
 	if len(seen) != 5 || seen["own"] < 256<<10 || seen["own"] > 512<<10 || seen["host"] != 0 {
 		t.Errorf("volumes: %v", seen)
 	}
-	sum := uint64(1<<20 + 8<<10 + 4<<10 + 2*256<<10)
+	sum := uint64(1<<20 + 8<<10 + 4<<10 + 2*256<<10 + 3*512<<10)
 	if got := *use.EphemeralStorage.UsedBytes; got < sum || got > sum+256<<10 {
 		t.Errorf("together %d, want about %d", got, sum)
 	}
@@ -205,6 +244,9 @@ func TestStorage(t *testing.T) {
 	clock.Step(10 * time.Second)
 	if again, err = s.Storage(t.Context(), p); err != nil || *again.EphemeralStorage.UsedBytes < *use.EphemeralStorage.UsedBytes+1<<20 {
 		t.Errorf("it is not measured again (%v)", err)
+	}
+	if r.info != 2 {
+		t.Errorf("the runtime is asked %d times for the files of two containers", r.info)
 	}
 	s.Forget([]*v1.Pod{p})
 	if len(s.disk) == 0 {
