@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/version"
 	genericapi "k8s.io/apiserver/pkg/endpoints"
 	"k8s.io/apiserver/pkg/endpoints/discovery"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
@@ -24,6 +26,10 @@ var groupPriority = map[string]int{
 	"autoscaling": 17500, "batch": 17400, "certificates.k8s.io": 17300, "networking.k8s.io": 17200, "policy": 17100,
 	"rbac.authorization.k8s.io": 17000, "storage.k8s.io": 16800, "scheduling.k8s.io": 16600, "coordination.k8s.io": 16500, "node.k8s.io": 16300, "discovery.k8s.io": 16200,
 }
+
+// versionPriority is the priority of every version within its group: the names decide, so v2 comes before v1 and
+// v1 before v1beta1.
+const versionPriority = 15
 
 // served is what the server serves: each group version's stores by their path ("pods", "pods/status").
 type served map[schema.GroupVersion]map[string]rest.Storage
@@ -39,17 +45,18 @@ func (s served) add(gv schema.GroupVersion, path string, store rest.Storage) err
 	return nil
 }
 
-// order answers with the group versions in the order of discovery.
+// order returns the group versions in the order of discovery: within a group the preferred version comes first.
 func (s served) order() []schema.GroupVersion {
 	var all []schema.GroupVersion
 	for gv := range s {
 		all = append(all, gv)
 	}
 	slices.SortFunc(all, func(a, b schema.GroupVersion) int {
-		if d := groupPriority[b.Group] - groupPriority[a.Group]; d != 0 {
-			return d
-		}
-		return strings.Compare(a.String(), b.String())
+		return cmp.Or(
+			groupPriority[b.Group]-groupPriority[a.Group],
+			strings.Compare(a.Group, b.Group),
+			version.CompareKubeAwareVersionStrings(b.Version, a.Version),
+		)
 	})
 	return all
 }
@@ -58,28 +65,25 @@ func (s served) order() []schema.GroupVersion {
 // OpenAPI models, which that one builds for every kind at start; here they are built for a kind when an
 // object of it is first written.
 func (s *Server) install(all served) error {
-	for _, gv := range all.order() {
+	order := all.order()
+	for _, gv := range order {
 		resources, err := s.installVersion(gv, all[gv])
 		if err != nil {
 			return fmt.Errorf("serve %s: %w", gv, err)
 		}
-		version := apidiscoveryv2.APIVersionDiscovery{
+		discovered := apidiscoveryv2.APIVersionDiscovery{
 			Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent,
 			Version:   gv.Version,
 			Resources: resources,
 		}
 		if gv.Group == "" {
-			s.generic.AggregatedLegacyDiscoveryGroupManager.AddGroupVersion(gv.Group, version)
+			s.generic.AggregatedLegacyDiscoveryGroupManager.AddGroupVersion(gv.Group, discovered)
 			continue
 		}
-		s.generic.AggregatedDiscoveryGroupManager.AddGroupVersion(gv.Group, version)
-		s.generic.AggregatedDiscoveryGroupManager.SetGroupVersionPriority(metav1.GroupVersion(gv), groupPriority[gv.Group], 15)
-		forDiscovery := metav1.GroupVersionForDiscovery{GroupVersion: gv.String(), Version: gv.Version}
-		group := metav1.APIGroup{
-			Name:             gv.Group,
-			Versions:         []metav1.GroupVersionForDiscovery{forDiscovery},
-			PreferredVersion: forDiscovery,
-		}
+		s.generic.AggregatedDiscoveryGroupManager.AddGroupVersion(gv.Group, discovered)
+		s.generic.AggregatedDiscoveryGroupManager.SetGroupVersionPriority(metav1.GroupVersion(gv), groupPriority[gv.Group], versionPriority)
+	}
+	for _, group := range groupsOf(order) {
 		s.generic.DiscoveryGroupManager.AddGroup(group)
 		s.generic.Handler.GoRestfulContainer.Add(discovery.NewAPIGroupHandler(s.codecs, group).WebService())
 	}
@@ -87,6 +91,25 @@ func (s *Server) install(all served) error {
 	wrapped := aggregated.WrapAggregatedDiscoveryToHandler(legacy, s.generic.AggregatedLegacyDiscoveryGroupManager, s.generic.AggregatedLegacyDiscoveryGroupManager)
 	s.generic.Handler.GoRestfulContainer.Add(wrapped.GenerateWebService(genericapiserver.DefaultLegacyAPIPrefix, metav1.APIVersions{}))
 	return nil
+}
+
+// groupsOf returns the named groups of group versions that are in the order of discovery.
+func groupsOf(order []schema.GroupVersion) []metav1.APIGroup {
+	var groups []metav1.APIGroup
+	for _, gv := range order {
+		v := metav1.GroupVersionForDiscovery{GroupVersion: gv.String(), Version: gv.Version}
+		last := len(groups) - 1
+		switch {
+		case gv.Group == "": // it has no group document
+		case last >= 0 && groups[last].Name == gv.Group:
+			groups[last].Versions = append(groups[last].Versions, v)
+		default:
+			groups = append(groups, metav1.APIGroup{
+				Name: gv.Group, Versions: []metav1.GroupVersionForDiscovery{v}, PreferredVersion: v,
+			})
+		}
+	}
+	return groups
 }
 
 func (s *Server) installVersion(gv schema.GroupVersion, stores map[string]rest.Storage) ([]apidiscoveryv2.APIResourceDiscovery, error) {
@@ -98,7 +121,7 @@ func (s *Server) installVersion(gv schema.GroupVersion, stores map[string]rest.S
 	for resource := range stores {
 		versions[resource] = []string{gv.String()}
 	}
-	version := &genericapi.APIGroupVersion{
+	install := &genericapi.APIGroupVersion{
 		Root:                        path.Clean(root),
 		GroupVersion:                gv,
 		OptionsExternalVersion:      &schema.GroupVersion{Version: "v1"},
@@ -122,6 +145,6 @@ func (s *Server) installVersion(gv schema.GroupVersion, stores map[string]rest.S
 		MinRequestTimeout:          minWatch,
 		MaxRequestBodyBytes:        s.config.MaxRequestBodyBytes,
 	}
-	resources, _, err := version.InstallREST(s.generic.Handler.GoRestfulContainer)
+	resources, _, err := install.InstallREST(s.generic.Handler.GoRestfulContainer)
 	return resources, err
 }

@@ -62,10 +62,7 @@ var groups = []struct {
 func newScheme(kinds []registry.Kind) (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
 	metav1.AddToGroupVersion(s, schema.GroupVersion{Version: "v1"})
-	aliased := map[schema.GroupVersion][]string{
-		// Its scales are served; of HorizontalPodAutoscalers, v2's.
-		autoscalingv1.SchemeGroupVersion: {"HorizontalPodAutoscaler", "HorizontalPodAutoscalerList"},
-	}
+	aliased := map[schema.GroupVersion][]string{} // kinds whose internal type is that of another version
 	for _, k := range kinds {
 		for _, a := range k.Also {
 			gv := a.GVK.GroupVersion()
@@ -132,7 +129,7 @@ func fieldLabels(k registry.Kind) runtime.FieldLabelConversionFunc {
 	}
 }
 
-// addAlias registers the second form of a kind: its Go type stays the internal type of both groups.
+// addAlias registers another form of a kind: the kind's Go type is the internal type of its group too.
 func addAlias(s *runtime.Scheme, k registry.Kind, a registry.Alias) error {
 	internal := schema.GroupVersion{Group: a.GVK.Group, Version: runtime.APIVersionInternal}
 	s.AddKnownTypeWithName(internal.WithKind(a.GVK.Kind), k.New())

@@ -5,12 +5,14 @@
 // description into a Kind, and the API server serves every Kind it is given. This package knows no particular
 // kind.
 //
-// Every kind has exactly one Go type: the versioned type of k8s.io/api is also registered as the internal
-// version, so there is no conversion code.
+// Every kind is stored and handled as one Go type: the versioned type of k8s.io/api is also registered as the
+// internal version, so a kind with one version needs no conversion code. A kind with several versions, or in
+// several groups, names the other ones in Definition.Also and converts them to and from that type.
 package registry
 
 import (
 	"context"
+	"fmt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -98,7 +100,7 @@ type Definition[T Object] struct {
 	// Configure can change the main store, for hooks without a field above (BeginCreate, AfterDelete, …).
 	// Prefer a field above.
 	Configure func(Env) error
-	// Also are further API groups that serve the same stored objects in another form.
+	// Also are the other versions or API groups that serve the same stored objects in another form.
 	Also []Alias
 	// WatchField names one of the Selectable fields, such as "spec.nodeName", that many watches select by.
 	// Events are then dispatched only to the watches that select the object's value of it.
@@ -119,8 +121,9 @@ type SubresourceRules[T Object] struct {
 	ResetFields [][]string
 }
 
-// Alias is a second form of a kind: events are core/v1 and events.k8s.io/v1 over one storage. The kind's own
-// stores serve its requests; objects are converted on the way in and out.
+// Alias is another form of a kind: another version in the same group, as autoscaling/v1 is of autoscaling/v2, or
+// the same data in another group, as events.k8s.io/v1 is of core/v1. The kind's own stores serve its requests;
+// objects are converted on the way in and out.
 type Alias struct {
 	GVK     schema.GroupVersionKind
 	New     func() runtime.Object
@@ -133,6 +136,18 @@ type Alias struct {
 	// FieldLabel returns the kind's name of a field that a fieldSelector names, or an error if there is none.
 	// Nil means that the names are the same.
 	FieldLabel func(label, value string) (string, string, error)
+}
+
+// Conversion adapts a conversion between two Go types to Alias.Convert and Alias.Revert.
+func Conversion[In, Out any](convert func(In, Out) error) func(in, out runtime.Object) error {
+	return func(in, out runtime.Object) error {
+		from, ok := in.(In)
+		to, fits := out.(Out)
+		if !ok || !fits {
+			return fmt.Errorf("cannot convert a %T to a %T", in, out)
+		}
+		return convert(from, to)
+	}
 }
 
 // Table describes how a kind is printed.

@@ -40,7 +40,11 @@ func resetFields[T Object](d Definition[T], paths [][]string) map[fieldpath.APIV
 		}
 		set.Insert(fieldpath.MakePathOrDie(parts...))
 	}
-	return map[fieldpath.APIVersion]*fieldpath.Set{fieldpath.APIVersion(d.GVK.GroupVersion().String()): set}
+	all := map[fieldpath.APIVersion]*fieldpath.Set{fieldpath.APIVersion(d.GVK.GroupVersion().String()): set}
+	for _, a := range d.Also {
+		all[fieldpath.APIVersion(a.GVK.GroupVersion().String())] = set
+	}
+	return all
 }
 
 func (s *strategy[T]) NamespaceScoped() bool                    { return s.d.Namespaced }

@@ -17,24 +17,13 @@ func newer() registry.Alias {
 		GVK:        eventsv1.SchemeGroupVersion.WithKind("Event"),
 		New:        func() runtime.Object { return &eventsv1.Event{} },
 		NewList:    func() runtime.Object { return &eventsv1.EventList{} },
-		Convert:    func(in, out runtime.Object) error { return both(in, out, toNewer) },
-		Revert:     func(in, out runtime.Object) error { return both(in, out, toCore) },
+		Convert:    registry.Conversion(toNewer),
+		Revert:     registry.Conversion(toCore),
 		FieldLabel: fieldLabel,
 	}
 }
 
-// both calls convert if in and out have its types.
-func both[In, Out any](in, out runtime.Object, convert func(In, Out)) error {
-	from, ok := in.(In)
-	to, fits := out.(Out)
-	if !ok || !fits {
-		return fmt.Errorf("cannot convert a %T to a %T", in, out)
-	}
-	convert(from, to)
-	return nil
-}
-
-func toNewer(in *corev1.Event, out *eventsv1.Event) {
+func toNewer(in *corev1.Event, out *eventsv1.Event) error {
 	*out = eventsv1.Event{
 		ObjectMeta:               in.ObjectMeta,
 		EventTime:                in.EventTime,
@@ -54,9 +43,10 @@ func toNewer(in *corev1.Event, out *eventsv1.Event) {
 	if s := in.Series; s != nil {
 		out.Series = &eventsv1.EventSeries{Count: s.Count, LastObservedTime: s.LastObservedTime}
 	}
+	return nil
 }
 
-func toCore(in *eventsv1.Event, out *corev1.Event) {
+func toCore(in *eventsv1.Event, out *corev1.Event) error {
 	*out = corev1.Event{
 		ObjectMeta:          in.ObjectMeta,
 		EventTime:           in.EventTime,
@@ -76,6 +66,7 @@ func toCore(in *eventsv1.Event, out *corev1.Event) {
 	if s := in.Series; s != nil {
 		out.Series = &corev1.EventSeries{Count: s.Count, LastObservedTime: s.LastObservedTime}
 	}
+	return nil
 }
 
 // fieldLabel returns the core/v1 name of a selectable field of events.k8s.io/v1.

@@ -1,11 +1,11 @@
-// Package horizontalpodautoscaler serves autoscaling/v2 horizontalpodautoscalers.
+// Package horizontalpodautoscaler serves horizontalpodautoscalers: autoscaling/v2, which is stored, and its older form
+// autoscaling/v1.
 package horizontalpodautoscaler
 
 import (
 	"fmt"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -35,6 +35,7 @@ func Kind() registry.Kind {
 		Namespaced: true,
 		New:        func() *autoscalingv2.HorizontalPodAutoscaler { return &autoscalingv2.HorizontalPodAutoscaler{} },
 		NewList:    func() runtime.Object { return &autoscalingv2.HorizontalPodAutoscalerList{} },
+		Also:       []registry.Alias{v1()},
 
 		Default:        setDefaults,
 		Prepare:        parts.Prepare,
@@ -59,17 +60,12 @@ const (
 )
 
 func setDefaults(a *autoscalingv2.HorizontalPodAutoscaler) {
+	a.Annotations = withoutCarriers(a.Annotations)
 	if a.Spec.MinReplicas == nil {
 		a.Spec.MinReplicas = new(int32(1))
 	}
 	if len(a.Spec.Metrics) == 0 {
-		a.Spec.Metrics = []autoscalingv2.MetricSpec{{
-			Type: autoscalingv2.ResourceMetricSourceType,
-			Resource: &autoscalingv2.ResourceMetricSource{
-				Name:   corev1.ResourceCPU,
-				Target: autoscalingv2.MetricTarget{Type: autoscalingv2.UtilizationMetricType, AverageUtilization: new(defaultUtilization)},
-			},
-		}}
+		a.Spec.Metrics = []autoscalingv2.MetricSpec{cpuUtilization(defaultUtilization)}
 	}
 	if b := a.Spec.Behavior; b != nil {
 		percent := autoscalingv2.HPAScalingPolicy{Type: autoscalingv2.PercentScalingPolicy, Value: wholePercent, PeriodSeconds: defaultPeriod}
