@@ -308,6 +308,33 @@ func TestOutOfMemory(t *testing.T) {
 	})
 }
 
+// An init container whose child took too much memory has failed, though it ends with code 0: a Pod that is never restarted
+// has failed with it, and says why.
+func TestInitContainerOutOfMemory(t *testing.T) {
+	s := newSpace(t)
+	pod := shellPod("init", "exec sleep 3600")
+	pod.Spec.RestartPolicy = corev1.RestartPolicyNever
+	pod.Spec.InitContainers = []corev1.Container{{
+		Name: "greedy", Image: shellImage, Command: []string{"sh", "-c", "dd if=/dev/zero of=/dev/null bs=64M count=1; exit 0"},
+		Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: mebibytes(16)}},
+	}}
+	s.create(pod)
+	got := s.awaitPhase("init", corev1.PodFailed)
+	want := int32(0)
+	if groupsVersion(t, s.node) == cgroup.V2 {
+		want = 137 // the kernel kills all of the container
+	}
+	if st := got.Status.InitContainerStatuses[0].State.Terminated; st == nil || st.Reason != "OOMKilled" || st.ExitCode != want || got.Status.InitContainerStatuses[0].Ready {
+		s.Errorf("the init container: %s", describe(got))
+	}
+	if st := got.Status.ContainerStatuses[0].State; st.Running != nil || st.Terminated != nil {
+		s.Errorf("the next container was started: %s", describe(got))
+	}
+	if out := s.kubectl("get", "pod", "init", "--no-headers"); !strings.Contains(out, "Init:OOMKilled") {
+		s.Errorf("kubectl get says %q", out)
+	}
+}
+
 // groupsVersion is the machine's version of cgroups.
 func groupsVersion(t *testing.T, n *node) cgroup.Mode {
 	t.Helper()

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -326,6 +327,37 @@ func TestUpStopUpDown(t *testing.T) {
 	}
 	if info, err := os.Stat(n.paths.AdminKubeconfig); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the kubeconfig's mode: %v, %v", info, err)
+	}
+}
+
+// down ends well though the daemon is killed at any moment while it is asked to stop: before, meanwhile and after.
+func TestDownWhileTheDaemonDies(t *testing.T) {
+	t.Parallel()
+	n := ownNode(t)
+	for i, after := range []time.Duration{0, 5 * time.Millisecond, 15 * time.Millisecond, 30 * time.Millisecond, 60 * time.Millisecond, 150 * time.Millisecond} {
+		if i > 0 {
+			if err := n.furnish(); err != nil {
+				t.Fatal(err)
+			}
+			if err := n.up(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		daemon, err := os.FindProcess(n.pid(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		down := command(binary(), "down", "--root", n.paths.Root)
+		var said bytes.Buffer
+		down.Stdout, down.Stderr = &said, &said
+		if err := down.Start(); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(after)
+		_ = daemon.Kill() // it may have stopped already
+		if err := down.Wait(); err != nil {
+			t.Errorf("killed after %v: podium down: %v\n%s", after, err, said.String())
+		}
 	}
 }
 
