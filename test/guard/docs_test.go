@@ -1,6 +1,8 @@
 package guard
 
 import (
+	"go/ast"
+	"go/token"
 	"os"
 	"path"
 	"path/filepath"
@@ -48,4 +50,78 @@ func ends(all []source, names string) bool {
 		}
 	}
 	return false
+}
+
+// namedThing is a constant, or another part of a package, as docs/limits.md has it: `node/stats.maxDepth`.
+var namedThing = regexp.MustCompile("`([a-z0-9]+(?:/[a-z0-9]+)*)(?:\\.([a-zA-Z]+))?`")
+
+// The document of limits has each of them where it is: a folder below internal, with a dot and a name that the package has.
+func TestLimitsAreWhereTheDocumentSays(t *testing.T) {
+	_, all := sources(t)
+	has := map[string]map[string]bool{}
+	for _, s := range all {
+		if s.forTests() || !strings.HasPrefix(s.dir(), "internal/") {
+			continue
+		}
+		names := has[s.dir()]
+		if names == nil {
+			names = map[string]bool{}
+			has[s.dir()] = names
+		}
+		for _, d := range s.file.Decls {
+			for _, name := range declared(d) {
+				names[name] = true
+			}
+		}
+	}
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "limits.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(string(text), "\n") {
+		columns := strings.Split(line, " | ")
+		if len(columns) != 4 {
+			continue
+		}
+		for _, m := range namedThing.FindAllStringSubmatch(columns[2], -1) {
+			if m[1]+"."+m[2] == "config.yaml" {
+				continue // a setting
+			}
+			if names, ok := has["internal/"+m[1]]; !ok || m[2] != "" && !names[m[2]] {
+				t.Errorf("docs/limits.md: %s is not there", m[0])
+			}
+		}
+	}
+}
+
+// declared returns the names that a declaration gives its package: of constants, variables, types and functions.
+func declared(d ast.Decl) (names []string) {
+	switch d := d.(type) {
+	case *ast.FuncDecl:
+		names = append(names, d.Name.Name)
+		return append(names, constantsIn(d)...)
+	case *ast.GenDecl:
+		for _, s := range d.Specs {
+			switch s := s.(type) {
+			case *ast.ValueSpec:
+				for _, n := range s.Names {
+					names = append(names, n.Name)
+				}
+			case *ast.TypeSpec:
+				names = append(names, s.Name.Name)
+			}
+		}
+	}
+	return names
+}
+
+// constantsIn returns the names of the constants that a function has for itself.
+func constantsIn(f *ast.FuncDecl) (names []string) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		if d, ok := n.(*ast.GenDecl); ok && d.Tok == token.CONST {
+			names = append(names, declared(d)...)
+		}
+		return true
+	})
+	return names
 }
