@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,7 +51,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// A daemon killed at any moment leaves whole images only, and nothing that a removal does not free.
+// A daemon killed at any moment leaves whole images only, nothing that a removal does not free, and no mount.
 func TestKilledAtAnyMoment(t *testing.T) {
 	s := open(t)
 	empty := contents(t, s)
@@ -69,9 +70,10 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
+	temp := t.TempDir()
 	for range 12 {
 		cmd := exec.Command("/proc/self/exe", dir)
-		cmd.Env = append(os.Environ(), crashRoot+"="+s.cfg.Paths.Root)
+		cmd.Env = append(os.Environ(), crashRoot+"="+s.cfg.Paths.Root, "TMPDIR="+temp)
 		out, err := cmd.StdoutPipe()
 		check(t, err)
 		check(t, cmd.Start())
@@ -81,14 +83,19 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		<-time.After(time.Duration(random.Int64N(int64(80 * time.Millisecond))))
 		check(t, cmd.Process.Kill())
 		_ = cmd.Wait()
+		mounts, err := os.ReadFile("/proc/self/mountinfo")
+		check(t, err)
+		if strings.Contains(string(mounts), temp) {
+			t.Error("a mount is left")
+		}
 
 		s = reopen(t, s.cfg)
 		all, err := s.List(t.Context())
 		check(t, err)
 		for _, img := range all {
-			mounts, err := s.Rootfs(t.Context(), img, "check", false)
+			rootfs, err := s.Rootfs(t.Context(), img, "check", false)
 			check(t, err)
-			if got := readInside(t, mounts, "hello"); len(got) != 200<<10 {
+			if got := readInside(t, rootfs, "hello"); len(got) != 200<<10 {
 				t.Errorf("image %s has a file of %d bytes", img.ID, len(got))
 			}
 			check(t, s.RemoveRootfs(t.Context(), "check"))

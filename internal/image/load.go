@@ -13,11 +13,11 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/images/archive"
-	"github.com/containerd/containerd/v2/pkg/archive/compression"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"podium.dev/podium/internal/image/layer"
 	"podium.dev/podium/internal/safeopen"
 )
 
@@ -42,7 +42,7 @@ func (s *Service) load(ctx context.Context, r io.Reader, repository string) (img
 		return nil, err
 	}
 	defer func() { done(err != nil) }()
-	plain, err := compression.DecompressStream(r)
+	plain, err := layer.Decompress(r)
 	if err != nil {
 		return nil, badArchive(err)
 	}

@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
-	"github.com/containerd/containerd/v2/core/diff"
-	"github.com/containerd/containerd/v2/core/diff/apply"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/metadata"
@@ -54,7 +52,6 @@ type Service struct {
 	snapshots snapshots.Snapshotter
 	images    images.Store
 	leases    leases.Manager
-	applier   diff.Applier
 	platform  platforms.MatchComparer
 
 	index    index
@@ -121,7 +118,6 @@ func (s *Service) open(root string) error {
 	}
 	s.content, s.snapshots = s.db.ContentStore(), s.db.Snapshotter(snapshotterName)
 	s.images, s.leases = metadata.NewImageStore(s.db), metadata.NewLeaseManager(s.db)
-	s.applier = apply.NewFileSystemApplier(s.content)
 	return nil
 }
 

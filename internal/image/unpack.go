@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/containerd/containerd/v2/core/diff"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/metadata/boltutil"
 	"github.com/containerd/containerd/v2/core/unpack"
@@ -40,9 +39,7 @@ func (s *Service) bring(ctx context.Context, target ocispec.Descriptor, fetch im
 		unpack.WithUnpackPlatform(unpack.Platform{
 			SnapshotterKey: snapshotterName,
 			Snapshotter:    s.snapshots,
-			Applier:        s.applier,
-			// Before a layer is committed its files are on disk: the commit is, and must not outlive them.
-			ApplyOpts: []diff.ApplyOpt{diff.WithSyncFs(true)},
+			Applier:        applier{blobs: s.content},
 		}),
 		unpack.WithLimiter(limiter),
 		unpack.WithDuplicationSuppressor(&s.transfer),
