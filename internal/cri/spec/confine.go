@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/containerd/containerd/v2/contrib/apparmor"
@@ -77,8 +78,8 @@ func (b *builder) appArmor() error {
 		return err
 	}
 	if !b.host.AppArmor {
-		if p.GetProfileType() == runtimeapi.SecurityProfile_Localhost {
-			return errors.New("apparmor is not supported")
+		if p != nil && p.GetProfileType() != runtimeapi.SecurityProfile_Unconfined {
+			return errors.New("apparmor is not supported") // as containerd: nobody runs unconfined who asked for a profile
 		}
 		return nil
 	}
@@ -88,18 +89,45 @@ func (b *builder) appArmor() error {
 	case p == nil || p.GetProfileType() == runtimeapi.SecurityProfile_RuntimeDefault:
 		b.spec.Process.ApparmorProfile, err = b.host.DefaultAppArmor()
 	default:
-		b.spec.Process.ApparmorProfile = strings.TrimPrefix(p.GetLocalhostRef(), profilePrefix)
+		name := strings.TrimPrefix(p.GetLocalhostRef(), profilePrefix)
+		loaded, err := b.host.HasAppArmor(name)
+		if err != nil {
+			return fmt.Errorf("look for the AppArmor profile %s: %w", name, err)
+		}
+		if !loaded {
+			return fmt.Errorf("apparmor profile not found %s", name)
+		}
+		b.spec.Process.ApparmorProfile = name
 	}
 	return err
 }
 
-// appArmorEnabled says whether the kernel enforces profiles and the program that loads them is there.
+// appArmorFolder is where the kernel has its profiles.
+const appArmorFolder = "/sys/kernel/security/apparmor"
+
+// appArmorEnabled reports whether the kernel enforces profiles, lets this process see to them, and the program that loads
+// them is there. As for containerd, one inside another container (by the variable that systemd and LXC set) has none.
 func appArmorEnabled() bool {
 	on, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
-	if err != nil || !strings.HasPrefix(string(on), "Y") {
+	if err != nil || !strings.HasPrefix(string(on), "Y") || !exists(appArmorFolder) || os.Getenv("container") != "" {
 		return false
 	}
 	return exists("/sbin/apparmor_parser") || exists("/usr/sbin/apparmor_parser")
+}
+
+// hasAppArmor reports whether the kernel has a profile: the list has lines as «name (enforce)».
+func hasAppArmor(name string) (bool, error) {
+	list, err := os.ReadFile(filepath.Join(appArmorFolder, "profiles"))
+	return listsProfile(string(list), name), err
+}
+
+func listsProfile(list, name string) bool {
+	for line := range strings.Lines(list) {
+		if mode, ok := strings.CutPrefix(line, name+" ("); ok && !strings.Contains(mode, " (") {
+			return true
+		}
+	}
+	return false
 }
 
 func loadAppArmor() (string, error) {

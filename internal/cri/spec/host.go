@@ -45,6 +45,8 @@ type Host struct {
 	DefaultSeccomp func(*specs.Spec) *specs.LinuxSeccomp
 	// DefaultAppArmor loads the default profile and answers with its name.
 	DefaultAppArmor func() (string, error)
+	// HasAppArmor reports whether the kernel has a profile of that name.
+	HasAppArmor func(name string) (bool, error)
 }
 
 // ThisHost looks at the machine.
@@ -65,7 +67,7 @@ func ThisHost(cgroupV2 bool) (Host, error) {
 		MkdirAll:    func(p string) error { return os.MkdirAll(p, 0o755) },
 		Propagation: propagation,
 		Device:      device, Devices: hostDevices, ReadFile: os.ReadFile,
-		DefaultSeccomp: cseccomp.DefaultProfile, DefaultAppArmor: loadAppArmor,
+		DefaultSeccomp: cseccomp.DefaultProfile, DefaultAppArmor: loadAppArmor, HasAppArmor: hasAppArmor,
 	}
 	if cgroupV2 {
 		controllers, _ := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")

@@ -40,6 +40,7 @@ func testHost() Host {
 		ReadFile:        func(string) ([]byte, error) { return []byte(`{"defaultAction":"SCMP_ACT_LOG"}`), nil },
 		DefaultSeccomp:  func(*specs.Spec) *specs.LinuxSeccomp { return &specs.LinuxSeccomp{DefaultAction: specs.ActErrno} },
 		DefaultAppArmor: func() (string, error) { return appArmorProfile, nil },
+		HasAppArmor:     func(name string) (bool, error) { return name != "gone", nil },
 	}
 }
 
@@ -315,7 +316,13 @@ func TestConfine(t *testing.T) {
 		"no seccomp":        {func(s *ctx, h *Host) { h.Seccomp = false; s.Seccomp = &prof{} }, "", appArmorProfile, ""},
 		"no seccomp at all": {func(s *ctx, h *Host) { h.Seccomp = false; s.Seccomp = &prof{ProfileType: localhost} }, "", "", "seccomp is not supported"},
 		"no apparmor":       {func(_ *ctx, h *Host) { h.AppArmor = false }, "", "", ""},
-		"apparmor missing":  {func(s *ctx, h *Host) { h.AppArmor = false; s.Apparmor = &prof{ProfileType: localhost} }, "", "", "apparmor is not supported"},
+		"apparmor default":  {func(s *ctx, h *Host) { h.AppArmor = false; s.Apparmor = &prof{} }, "", "", "apparmor is not supported"},
+		"apparmor free": {func(s *ctx, h *Host) {
+			h.AppArmor = false
+			s.Apparmor = &prof{ProfileType: runtimeapi.SecurityProfile_Unconfined}
+		}, "", "", ""},
+		"apparmor gone":    {func(s *ctx, _ *Host) { s.Apparmor = &prof{ProfileType: localhost, LocalhostRef: "gone"} }, "", "", "apparmor profile not found gone"},
+		"apparmor missing": {func(s *ctx, h *Host) { h.AppArmor = false; s.Apparmor = &prof{ProfileType: localhost} }, "", "", "apparmor is not supported"},
 		"no file": {func(s *ctx, h *Host) {
 			h.ReadFile = func(string) ([]byte, error) { return nil, errors.New("gone") }
 			s.Seccomp = &prof{ProfileType: localhost, LocalhostRef: "/p"}
@@ -462,5 +469,14 @@ func TestDevicesAndResources(t *testing.T) {
 	}
 	if *out.Spec.Process.OOMScoreAdj != 1000 || l.Resources.HugepageLimits[0].Limit != 4 || l.Resources.Unified["memory.high"] != "5" {
 		t.Errorf("oom %d, huge pages %v, unified %v", *out.Spec.Process.OOMScoreAdj, l.Resources.HugepageLimits, l.Resources.Unified)
+	}
+}
+
+func TestListOfAppArmorProfiles(t *testing.T) {
+	const list = "docker-default (enforce)\n/usr/bin/man (complain)\nmy profile (enforce)\nmine (1) (enforce)\n"
+	for name, want := range map[string]bool{"docker-default": true, "/usr/bin/man": true, "my profile": true, "mine (1)": true, "mine": false, "docker": false, "": false} {
+		if got := listsProfile(list, name); got != want {
+			t.Errorf("%q: %v", name, got)
+		}
 	}
 }

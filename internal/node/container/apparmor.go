@@ -3,6 +3,7 @@ package container
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"strings"
 
@@ -12,29 +13,78 @@ import (
 	"podium.dev/podium/internal/node/pod"
 )
 
-// appArmorSwitch is "Y" in a kernel that enforces AppArmor profiles.
-const appArmorSwitch = "/sys/module/apparmor/parameters/enabled"
+// A kernel enforces AppArmor profiles if the switch is "Y" and its folder for them is mounted: runc asks for both, too.
+const (
+	appArmorSwitch = "/sys/module/apparmor/parameters/enabled"
+	appArmorFolder = "/sys/kernel/security/apparmor"
+)
 
-// AdmitAppArmor refuses Pods that ask for an AppArmor profile on a machine whose kernel enforces none: they would run
-// unconfined without anybody being told. The reason and the message are the kubelet's.
+// AdmitAppArmor rejects Pods that ask for an AppArmor profile on a machine whose kernel enforces none: they would run
+// unconfined without anybody being told. The reason, the messages and what counts as asking are the kubelet's.
 func AdmitAppArmor(p *v1.Pod, _ []*v1.Pod) *pod.Verdict {
 	on, err := os.ReadFile(appArmorSwitch)
-	return admitAppArmor(p, err == nil && strings.HasPrefix(string(on), "Y"))
+	_, missing := os.Stat(appArmorFolder)
+	return admitAppArmor(p, err == nil && strings.HasPrefix(string(on), "Y") && missing == nil)
 }
 
 func admitAppArmor(p *v1.Pod, enabled bool) *pod.Verdict {
-	confines := func(c *v1.Container) bool {
-		profile := apparmorOf(p, c)
-		return profile != nil && profile.Type != v1.AppArmorProfileTypeUnconfined
+	if p.Status.Phase != "" && p.Status.Phase != v1.PodPending || !asksForAppArmor(p) {
+		return nil // or it was admitted before
 	}
-	for _, list := range [][]v1.Container{p.Spec.InitContainers, p.Spec.Containers} {
-		for i := range list {
-			if !enabled && confines(&list[i]) {
-				return &pod.Verdict{Reason: "AppArmor", Message: "Cannot enforce AppArmor: AppArmor is not enabled on the host"}
-			}
+	refuse := func(why string) *pod.Verdict {
+		return &pod.Verdict{Reason: "AppArmor", Message: "Cannot enforce AppArmor: " + why}
+	}
+	if !enabled {
+		return refuse("AppArmor is not enabled on the host")
+	}
+	for c := range containers(p) {
+		profile := apparmorOf(p, c)
+		if profile == nil || profile.Type != v1.AppArmorProfileTypeLocalhost {
+			continue
+		}
+		if name := profile.LocalhostProfile; name == nil || strings.TrimSpace(*name) == "" {
+			return refuse(fmt.Sprintf("invalid empty AppArmor profile name: %q", profile))
 		}
 	}
 	return nil
+}
+
+// asksForAppArmor reports whether the Pod, one of its containers or an annotation names a profile other than Unconfined.
+// The Pod's own counts though all of its containers may have another.
+func asksForAppArmor(p *v1.Pod) bool {
+	confines := func(a *v1.AppArmorProfile) bool { return a != nil && a.Type != v1.AppArmorProfileTypeUnconfined }
+	if sc := p.Spec.SecurityContext; sc != nil && confines(sc.AppArmorProfile) {
+		return true
+	}
+	for c := range containers(p) {
+		if c.SecurityContext != nil && confines(c.SecurityContext.AppArmorProfile) {
+			return true
+		}
+	}
+	for key, value := range p.Annotations {
+		if strings.HasPrefix(key, v1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix) && value != v1.DeprecatedAppArmorBetaProfileNameUnconfined {
+			return true
+		}
+	}
+	return false
+}
+
+// containers yields the Pod's containers of all kinds.
+func containers(p *v1.Pod) iter.Seq[*v1.Container] {
+	return func(yield func(*v1.Container) bool) {
+		for _, list := range [][]v1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+			for i := range list {
+				if !yield(&list[i]) {
+					return
+				}
+			}
+		}
+		for i := range p.Spec.EphemeralContainers {
+			if c := v1.Container(p.Spec.EphemeralContainers[i].EphemeralContainerCommon); !yield(&c) {
+				return
+			}
+		}
+	}
 }
 
 // apparmor is a container's profile: its own, its annotation's, or its Pod's; and its older written form,
