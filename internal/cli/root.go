@@ -26,6 +26,7 @@ const (
 	exitPreflight = 3
 	exitRunning   = 4
 	exitStopped   = 5
+	exitMissing   = 6
 )
 
 const exitCodesHelp = `Exit codes:
@@ -34,7 +35,8 @@ const exitCodesHelp = `Exit codes:
   2  the command line is wrong
   3  this machine cannot run a node; nothing was touched
   4  a podium is already running on this root; nothing was changed
-  5  no podium is running on this root`
+  5  no podium is running on this root
+  6  podium why: there is no such object`
 
 // codedError is an error with the exit code of the process.
 type codedError struct {

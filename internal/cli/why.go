@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
@@ -25,8 +26,9 @@ import (
 const whyHelp = `Explains why a Pod does not run, is not ready or does not end, and how to fix it. For a Pod without a
 node it lists which rule of the scheduler refuses each node, and by how much. For a Pod with a node it lists what
 is in the way of its image, volumes, containers, probes and limits. The scheduler's rules are those of the default
-profile, applied to the present state of the cluster. With KIND/NAME it explains why a Deployment, a ReplicaSet or
-another owner has not created its Pods, for example because of a quota.
+profile, applied to the present state of the cluster. With KIND/NAME it explains why a Deployment, a StatefulSet, a
+DaemonSet, a Job, a CronJob or another owner has not created its Pods or goes no further: a quota, a pause, a
+deadline, a Pod that others wait for. Of a PodDisruptionBudget it says what keeps Pods from being evicted.
 
 It reads the API with the rights of the kubeconfig, which is the first of: --kubeconfig, $KUBECONFIG, the node's
 own, kubectl's default. It lists what those rights do not let it read.
@@ -52,10 +54,20 @@ func newWhy(o *options) *cobra.Command {
 			if utilnet.IsConnectionRefused(err) {
 				return fmt.Errorf("%w; is a node running? start one with podium up, or give a kubeconfig with --kubeconfig", err)
 			}
+			if apierrors.IsNotFound(err) {
+				return codedError{err, exitMissing}
+			}
 			if err != nil {
 				return err
 			}
-			return write(cmd.OutOrStdout(), why.Explain(facts), facts.Now)
+			explanation := why.Explain(facts)
+			if err := write(cmd.OutOrStdout(), explanation, facts.Now); err != nil {
+				return err
+			}
+			if explanation.Missing {
+				return codedError{fmt.Errorf("there is no Pod %s in namespace %s", facts.Name, facts.Namespace), exitMissing}
+			}
+			return nil
 		},
 	}
 	cmd.Flags().StringVarP(flags.Namespace, "namespace", "n", "", "the Pod's namespace (default: that of the kubeconfig)")

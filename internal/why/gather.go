@@ -47,7 +47,7 @@ func (r *Reader) about(ctx context.Context, pod *corev1.Pod) *Facts {
 	f := &Facts{Now: r.Clock.Now(), Namespace: pod.Namespace, Name: pod.Name, Pod: pod}
 	f.Events = r.events(ctx, f, pod.Namespace, fields.OneTermEqualSelector("involvedObject.uid", string(pod.UID)))
 	switch {
-	case pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed:
+	case f.over():
 	case pod.Spec.NodeName == "":
 		if len(pod.Spec.SchedulingGates) == 0 {
 			r.cluster(ctx, f)
@@ -245,7 +245,7 @@ func (r *Reader) Owner(ctx context.Context, owner *unstructured.Unstructured) (*
 			adopt(makers, &jobs.Items[i])
 		}
 	}
-	for _, e := range r.events(ctx, f, f.Namespace, fields.OneTermEqualSelector("reason", "FailedCreate")) {
+	for _, e := range r.events(ctx, f, f.Namespace, fields.Everything()) {
 		if makers[e.InvolvedObject.UID] {
 			f.Events = append(f.Events, e)
 		}

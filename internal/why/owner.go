@@ -14,31 +14,35 @@ import (
 func explainOwner(f *Facts) Explanation {
 	o := f.Owner
 	out := Explanation{Kind: o.GetKind(), Namespace: o.GetNamespace(), Name: o.GetName(), Unread: f.Unread}
-	for _, e := range f.events("FailedCreate") {
-		finding := f.refusedPod(&e)
-		if !slices.ContainsFunc(out.Findings, func(o Finding) bool { return o.Message == finding.Message || o.Fix == finding.Fix }) {
-			out.Findings = append(out.Findings, finding)
-		}
-	}
-	if len(out.Findings) == 0 {
-		out.Findings = failureConditions(o)
-	}
+	self := describe(f)
+	live := 0
 	for _, pod := range f.Pods {
+		if !pod.over() && pod.Pod.DeletionTimestamp == nil {
+			live++
+		}
 		if e := explainPod(pod); !e.fine() {
 			out.Pods = append(out.Pods, e)
 		}
 	}
-	wanted, known, _ := unstructured.NestedInt64(o.Object, "spec", "replicas")
-	made := plural(len(f.Pods), "Pod is there", "Pods are there")
+	lacking := self.wanted > live
+	if lacking || self.wanted < 0 && self.verdict == "" {
+		out.Findings = f.refusals()
+	}
+	out.Findings = append(out.Findings, self.findings...)
+	made := plural(live, "Pod is there", "Pods are there")
 	switch {
-	case known && int(wanted) > len(f.Pods) && len(out.Findings) == 0:
-		out.Verdict = fmt.Sprintf("%d wanted, %s, and there is no error: is the controller of this kind running?", wanted, made)
+	case self.verdict != "":
+		out.Verdict = self.verdict
+	case lacking && len(out.Findings) == 0:
+		out.Verdict = fmt.Sprintf("%d wanted, %s, and there is no error: is the controller of this kind running?", self.wanted, made)
 		out.Findings = append(out.Findings, Finding{
 			About: AboutPod, Reason: "NotMade", Message: fmt.Sprintf("there is no event of an attempt to create a Pod for this %s", o.GetKind()),
 			Fix: "a controller for this kind must run against this API server; check that the object is not paused or suspended",
 		})
-	case known && int(wanted) > len(f.Pods):
-		out.Verdict = fmt.Sprintf("%d wanted, %s: the others are refused", wanted, made)
+	case lacking && len(out.Findings) > len(self.findings):
+		out.Verdict = fmt.Sprintf("%d wanted, %s: the others are refused", self.wanted, made)
+	case lacking:
+		out.Verdict = fmt.Sprintf("%d wanted, %s", self.wanted, made)
 	case len(out.Pods) > 0:
 		out.Verdict = fmt.Sprintf("%s, %d with findings", made, len(out.Pods))
 	case len(out.Findings) > 0:
@@ -47,6 +51,26 @@ func explainOwner(f *Facts) Explanation {
 		out.Verdict = made + ": nothing is in the way"
 	}
 	return out
+}
+
+// refusals returns why the owner's Pods were refused, by the events of attempts or by its conditions, each reason once.
+func (f *Facts) refusals() []Finding {
+	var out []Finding
+	for _, e := range f.events("FailedCreate") {
+		finding := f.refusedPod(&e)
+		if !slices.ContainsFunc(out, func(o Finding) bool { return o.Message == finding.Message || o.Fix == finding.Fix }) {
+			out = append(out, finding)
+		}
+	}
+	if len(out) == 0 {
+		return failureConditions(f.Owner)
+	}
+	return out
+}
+
+// over reports whether the Pod has ended.
+func (f *Facts) over() bool {
+	return f.Pod.Status.Phase == corev1.PodSucceeded || f.Pod.Status.Phase == corev1.PodFailed
 }
 
 // fine reports whether there are no findings and the Pod has started.
@@ -142,7 +166,7 @@ func failureConditions(o *unstructured.Unstructured) []Finding {
 
 // explainGone explains, from events, what happened to a Pod that does not exist.
 func explainGone(f *Facts) Explanation {
-	out := Explanation{Kind: "Pod", Namespace: f.Namespace, Name: f.Name, Unread: f.Unread, Verdict: "it does not exist"}
+	out := Explanation{Kind: "Pod", Namespace: f.Namespace, Name: f.Name, Unread: f.Unread, Verdict: "it does not exist", Missing: true}
 	const most = 3
 	for i, e := range f.events() {
 		if i == most {

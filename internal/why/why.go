@@ -26,6 +26,8 @@ const (
 	AboutNode       = "node"
 	AboutSandbox    = "sandbox"
 	AboutPod        = "pod"
+	AboutRollout    = "rollout"
+	AboutJob        = "job"
 )
 
 // Explanation is the result of Explain.
@@ -45,6 +47,8 @@ type Explanation struct {
 	Pods []Explanation `json:"pods,omitempty"`
 	// Unread lists what could not be read and is therefore not considered.
 	Unread []string `json:"unread,omitempty"`
+	// Missing is set if there is no such object.
+	Missing bool `json:"missing,omitempty"`
 }
 
 // Finding is one obstacle.

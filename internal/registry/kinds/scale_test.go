@@ -79,7 +79,7 @@ func TestPodsCostWhatTheyWeigh(t *testing.T) {
 		return after.TotalAlloc - before.TotalAlloc, len(body), said
 	}
 	create(1, growing["containers"](1)) // the types' schemas are made when they are first used
-	const few, many, tooMany = 125, 1000, 8000
+	const few, many, tooMany = 125, 1000, 4000
 	for name, spec := range growing {
 		t.Run(name, func(t *testing.T) {
 			small, _, _ := create(few, spec(few))
@@ -98,6 +98,10 @@ func TestPodsCostWhatTheyWeigh(t *testing.T) {
 		})
 	}
 	cost, size, refused := create(10000, growing["containers"](10000))
+	for range 2 { // the least of three: a request before it that timed out may still be at work
+		again, _, _ := create(10000, growing["containers"](10000))
+		cost = min(cost, again)
+	}
 	if refused.code != http.StatusBadRequest || !strings.Contains(fmt.Sprint(refused.body["message"]), "spec.containers: Too many: 10000: must have at most 256 items") {
 		t.Errorf("10 000 containers: %d %.300v", refused.code, refused.body["message"])
 	}
