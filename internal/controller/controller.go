@@ -33,6 +33,7 @@ import (
 	"podium.dev/podium/internal/controller/job"
 	"podium.dev/podium/internal/controller/namespace"
 	"podium.dev/podium/internal/controller/nodelifecycle"
+	"podium.dev/podium/internal/controller/podautoscaler"
 	"podium.dev/podium/internal/controller/podgc"
 	"podium.dev/podium/internal/controller/replicas"
 	"podium.dev/podium/internal/controller/resourcequota"
@@ -105,11 +106,15 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("run the controllers: %w", err)
 	}
+	scaling, err := podautoscaler.NewClients(cfg.REST)
+	if err != nil {
+		return fmt.Errorf("run the controllers: %w", err)
+	}
 	events := record.NewBroadcaster(record.WithContext(ctx))
 	defer events.Shutdown()
 	events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.CoreV1().Events("")})
 	src := sources.New(client)
-	all := build(cfg, client, meta, src, events)
+	all := build(cfg, client, meta, scaling, src, events)
 	src.Start(ctx)
 	defer src.Wait()
 	var running sync.WaitGroup
@@ -121,7 +126,7 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 // build builds the controllers. The informers that they request are not started yet.
-func build(cfg Config, client kubernetes.Interface, meta metadata.Interface, src *sources.Sources, events record.EventBroadcaster) []runner {
+func build(cfg Config, client kubernetes.Interface, meta metadata.Interface, scaling *podautoscaler.Clients, src *sources.Sources, events record.EventBroadcaster) []runner {
 	threshold := cfg.TerminatedPodThreshold
 	if threshold == 0 {
 		threshold = podgc.DefaultThreshold
@@ -161,6 +166,7 @@ func build(cfg Config, client kubernetes.Interface, meta metadata.Interface, src
 		job.New(client, src, recorder(job.Component), cfg.Clock),
 		cronjob.New(client, src, recorder(cronjob.Component), cfg.Clock),
 		ttlafterfinished.New(client, src, cfg.Clock),
+		podautoscaler.New(client, scaling, src, recorder(podautoscaler.Component), cfg.Clock),
 		tainteviction.New(client, src, recorder(tainteviction.Component), cfg.Clock),
 	}
 }

@@ -67,7 +67,7 @@ func TestControllersMayAct(t *testing.T) {
 		}
 	}
 	for _, loop := range []string{"clusterrole-aggregation-controller", "cronjob-controller", "daemon-set-controller", "deployment-controller", "disruption-controller", "endpoint-controller", "endpointslice-controller",
-		"generic-garbage-collector", "job-controller", "namespace-controller", "node-controller", "pod-garbage-collector", "replicaset-controller",
+		"generic-garbage-collector", "horizontal-pod-autoscaler", "job-controller", "namespace-controller", "node-controller", "pod-garbage-collector", "replicaset-controller",
 		"replication-controller", "resourcequota-controller", "root-ca-cert-publisher", "service-account-controller", "statefulset-controller", "ttl-after-finished-controller"} {
 		if !bound["system:controller:"+loop] {
 			t.Errorf("the %s may not act: there is no role system:controller:%[1]s for it", loop)
