@@ -35,11 +35,11 @@ type entry struct {
 
 // describe reads what there is to know of the image that target leads to on this platform.
 func (s *Service) describe(ctx context.Context, target ocispec.Descriptor) (Image, error) {
-	manifest, err := images.Manifest(ctx, s.content, target, s.platform)
+	manifest, err := images.Manifest(ctx, documents{s.content}, target, s.platform)
 	if err != nil {
 		return Image{}, fmt.Errorf("read the image's manifest: %w", err)
 	}
-	raw, err := content.ReadBlob(ctx, s.content, manifest.Config)
+	raw, err := content.ReadBlob(ctx, documents{s.content}, manifest.Config)
 	if err != nil {
 		return Image{}, fmt.Errorf("read the image's configuration: %w", err)
 	}

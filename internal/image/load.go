@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/images/archive"
 	"github.com/containerd/errdefs"
@@ -48,11 +47,12 @@ func (s *Service) load(ctx context.Context, r io.Reader, repository string) (img
 	}
 	defer plain.Close()
 	// The archive's own names for its parts are told apart from those of others that are read at the same time.
-	root, err := archive.ImportIndex(ctx, &renamed{Store: s.content, prefix: rand.Text() + "-"}, plain)
+	in := &intake{Store: s.roomy(), prefix: rand.Text() + "-"}
+	root, err := archive.ImportIndex(ctx, in, in.reader(plain))
 	if err != nil {
 		return nil, badArchive(err)
 	}
-	manifests, err := images.Children(ctx, s.content, root)
+	manifests, err := images.Children(ctx, documents{s.content}, root)
 	if err != nil {
 		return nil, badArchive(err)
 	}
@@ -170,17 +170,3 @@ func repositoryOf(path string) string {
 
 // archiveEndings are the endings of archives' names, longer ones first.
 var archiveEndings = []string{".tar.gz", ".tar.zst", ".tar.zstd", ".tgz", ".tzst", ".tar"}
-
-// renamed is a content store whose unfinished blobs have names with a prefix.
-type renamed struct {
-	content.Store
-	prefix string
-}
-
-// Writer implements content.Ingester.
-func (r *renamed) Writer(ctx context.Context, opts ...content.WriterOpt) (content.Writer, error) {
-	return r.Store.Writer(ctx, append(opts, func(o *content.WriterOpts) error {
-		o.Ref = r.prefix + o.Ref
-		return nil
-	})...)
-}

@@ -63,7 +63,7 @@ func (s *Service) pull(ctx context.Context, named reference.Named, auth *runtime
 	if err != nil {
 		return Image{}, err
 	}
-	fetch := images.Handlers(remotes.FetchHandler(s.content, meter), meter.arrived(), source)
+	fetch := images.Handlers(remotes.FetchHandler(s.roomy(), meter), meter.arrived(), source)
 	if err := s.bring(ctx, target, fetch, meter.expect); err != nil {
 		return Image{}, err
 	}

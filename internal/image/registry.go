@@ -29,11 +29,12 @@ func (s *Service) resolver(ctx context.Context, auth *runtimeapi.AuthConfig) rem
 		HostDir:     config.HostDirFromRoot(s.cfg.Paths.Registries),
 		Credentials: func(host string) (string, string, error) { return credentials(auth, host) },
 	}
-	if token := auth.GetRegistryToken(); token != "" {
-		options.UpdateClient = func(c *http.Client) error {
+	options.UpdateClient = func(c *http.Client) error {
+		c.Transport = &bounded{next: c.Transport}
+		if token := auth.GetRegistryToken(); token != "" {
 			c.Transport = &bearer{next: c.Transport, token: token, auth: auth}
-			return nil
 		}
+		return nil
 	}
 	return docker.NewResolver(docker.ResolverOptions{
 		Hosts:   config.ConfigureHosts(ctx, options),

@@ -121,6 +121,9 @@ func (s *Service) open(root string) error {
 	return nil
 }
 
+// roomy is the content store for writing.
+func (s *Service) roomy() roomy { return roomy{Store: s.content, dir: s.cfg.Paths.ImageStore} }
+
 // restore reads what there is and drops what was begun and not finished.
 func (s *Service) restore() error {
 	unfinished, err := s.leases.List(s.ctx, `labels."`+workLabel+`"`)

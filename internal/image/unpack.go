@@ -20,7 +20,7 @@ const layersAtOnce = 3
 // layers of this machine's platform. Blobs and layers that are here are left as they are, and one that another
 // transfer is bringing is waited for. seen, which may be nil, is told what each blob leads to.
 func (s *Service) bring(ctx context.Context, target ocispec.Descriptor, fetch images.Handler, seen func(ocispec.Descriptor, []ocispec.Descriptor)) error {
-	children := images.SetChildrenLabels(s.content, images.ChildrenHandler(s.content))
+	children := images.SetChildrenLabels(s.content, boundLayers(images.ChildrenHandler(documents{s.content})))
 	children = images.FilterPlatforms(children, s.platform)
 	children = images.LimitManifests(children, s.platform, 1)
 	follow := images.HandlerFunc(func(ctx context.Context, d ocispec.Descriptor) ([]ocispec.Descriptor, error) {
@@ -30,12 +30,12 @@ func (s *Service) bring(ctx context.Context, target ocispec.Descriptor, fetch im
 		}
 		return found, err
 	})
-	steps := []images.Handler{follow}
+	steps := []images.Handler{boundDocuments(), follow}
 	if fetch != nil {
-		steps = []images.Handler{fetch, follow}
+		steps = []images.Handler{boundDocuments(), fetch, follow}
 	}
 	limiter := semaphore.NewWeighted(layersAtOnce)
-	unpacker, err := unpack.NewUnpacker(ctx, s.content,
+	unpacker, err := unpack.NewUnpacker(ctx, documents{s.content},
 		unpack.WithUnpackPlatform(unpack.Platform{
 			SnapshotterKey: snapshotterName,
 			Snapshotter:    s.snapshots,
