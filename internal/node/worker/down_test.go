@@ -86,3 +86,27 @@ func TestPostStartHookOutlivesTheAgent(t *testing.T) {
 		t.Errorf("marks: %v", left)
 	}
 }
+
+// A postStart handler that the Pod's deletion cuts short has failed, and that is told, as a kubelet does.
+func TestPostStartHookCutByTheDeletion(t *testing.T) {
+	n := newNode(t)
+	n.hooks.run = func(ctx context.Context, _ *v1.Container, _ *v1.LifecycleHandler) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	n.create(newPod(func(p *v1.Pod) {
+		p.Spec.Containers[0].Lifecycle = &v1.Lifecycle{PostStart: &v1.LifecycleHandler{}}
+	}))
+	n.eventually(func() string {
+		if len(n.hooks.list()) == 1 {
+			return ""
+		}
+		return "the hook did not run"
+	})
+	n.delete("web", 10)
+	n.gone("web")
+	n.saw("Warning FailedPostStartHook spec.containers{c}: PostStartHook failed")
+	if got := n.runtime.count("StartContainer c"); got != 1 {
+		t.Errorf("it was started %d times", got)
+	}
+}

@@ -30,11 +30,12 @@ func (w *worker) runPostStart(p *v1.Pod, c *v1.Container, id string) {
 			}
 			w.log().Error(err, "The postStart handler failed", "containerName", c.Name)
 			w.work.Hooks[id] = pod.HookFailed
+			// What the handler said stays out of the event: it may be secret. As with a kubelet, one that the end of the
+			// Pod has cut short has failed.
+			w.eventOf(p, c, v1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed")
 			if ctx.Err() != nil {
 				return
 			}
-			// What the handler said stays out of the event: it may be secret.
-			w.eventOf(p, c, v1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed")
 			w.work.Starts[c.Name] = &pod.Start{Step: w.failed(hookError, words, 0), Hash: pod.Hash(c)}
 		}
 	})
