@@ -30,6 +30,7 @@ func explainPod(f *Facts) Explanation {
 func onNode(f *Facts) []Finding {
 	var out []Finding
 	out = append(out, nodeTrouble(f)...)
+	out = append(out, room(f)...)
 	out = append(out, sources(f)...)
 	out = append(out, claims(f)...)
 	out = append(out, mounts(f)...)
@@ -65,6 +66,20 @@ func nodeTrouble(f *Facts) []Finding {
 		}}
 	}
 	return nil
+}
+
+// room explains what a Pod waits for that its node has not taken in: such a Pod has no start time, and nothing of its
+// status is the node's.
+func room(f *Facts) []Finding {
+	all := f.events("WaitingForRoom")
+	if f.Pod.Status.StartTime != nil || len(all) == 0 {
+		return nil
+	}
+	e := &all[0]
+	return []Finding{{
+		About: AboutNode, Object: f.Pod.Spec.NodeName, Reason: e.Reason, Message: e.Message, Since: seen(e),
+		Fix: "it starts by itself as soon as they have ended; if that takes long, the node's log has what keeps them",
+	}}
 }
 
 // sandbox explains why the Pod has no sandbox.

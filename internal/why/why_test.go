@@ -150,6 +150,11 @@ func TestExplain(t *testing.T) {
 			}), Cluster: &scheduler.Cluster{Nodes: []corev1.Node{ready}}},
 			[]string{`persistentvolumeclaim "disk" not found`, "fix: create the claim"},
 		},
+		"waits for room": {
+			Facts{Node: &ready, Events: []corev1.Event{event("WaitingForRoom", "Waiting until pods that are ending on the node have given up what they hold: shop/old. Node didn't have enough resource: cpu")},
+				Pod: podOf()},
+			[]string{"it has node n and does not start", "node n: WaitingForRoom", "shop/old", "fix: it starts by itself"},
+		},
 		"image not found": {
 			Facts{Node: &ready, Pod: podOf(state(waiting("ImagePullBackOff", `Back-off pulling image "registry.test/web:1": ErrImagePull: registry.test/web:1: not found`)))},
 			[]string{"it has node n and does not start", "image c: ImagePullBackOff", "not found", "fix: the registry has no such image"},

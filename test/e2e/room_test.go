@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -72,6 +74,36 @@ func TestRoomOfForceDeletedPods(t *testing.T) {
 	s.forceDelete("p1")
 	s.awaitRunning("p2")
 	s.noneRejected()
+}
+
+// podium why says what a Pod waits for that its node has not taken in: here a Pod that was deleted by force, whose shim
+// is stopped so that it cannot end.
+func TestWhyAPodWaitsForRoom(t *testing.T) {
+	t.Parallel()
+	n := ownNode(t)
+	s := newSpaceOn(t, n)
+	port := func(name string) *corev1.Pod {
+		p := stubborn(name, "1m")
+		p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80, HostPort: 47114}}
+		return p
+	}
+	s.create(port("old"))
+	shim := pidOf(s, s.awaitRunning("old"), "shim")
+	if err := syscall.Kill(shim, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	goOn := sync.OnceFunc(func() { _ = syscall.Kill(shim, syscall.SIGCONT) })
+	defer goOn()
+	s.forceDelete("old")
+	s.create(port("new"))
+	s.eventually("podium why new", func() error {
+		return s.why("new", "it has node "+n.name()+" and does not start", "WaitingForRoom", s.ns+"/old", "NodePorts", "fix: it starts by itself")
+	})
+	goOn()
+	s.awaitRunning("new")
+	if err := s.why("new", "WaitingForRoom"); err == nil {
+		s.Error("it still says that the Pod waits")
+	}
 }
 
 // noneRejected looks for Pods that the node has rejected.

@@ -83,7 +83,9 @@ type Manager struct {
 	waiting map[string][]input
 	again   map[types.UID]input
 	// held are Pods that wait for room that others are giving up, in the order in which they get it; see room.go.
-	held   []input
+	held []input
+	// timed are those among them of which an event will tell; see room_wait.go.
+	timed  map[types.UID]bool
 	spoken map[string]bool
 	// found is what the runtime had when the daemon came up and no worker has claimed yet.
 	found map[types.UID]*found
@@ -115,6 +117,7 @@ func New(cfg Config) *Manager {
 		waiting: map[string][]input{},
 		again:   map[types.UID]input{},
 		spoken:  map[string]bool{},
+		timed:   map[types.UID]bool{},
 		doubt:   make(chan struct{}, 1),
 	}
 	m.report = newReporter(cfg.Client, cfg.Clock)

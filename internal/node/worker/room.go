@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
-	"k8s.io/klog/v2"
 
 	"podium.dev/podium/internal/node/pod"
 )
@@ -105,7 +104,7 @@ func (m *Manager) judgeLocked(source string, p *v1.Pod, now room, later func() r
 	if v := later().admit(p); v != nil {
 		return false, &refusal{Verdict: v, short: true}
 	}
-	m.logWait(p)
+	m.waitLocked(p)
 	return true, nil
 }
 
@@ -120,11 +119,6 @@ func (r *refusal) verdict() *pod.Verdict {
 		return nil
 	}
 	return r.Verdict
-}
-
-// logWait logs that a Pod waits, for nothing of it is in the API yet.
-func (m *Manager) logWait(p *v1.Pod) {
-	klog.FromContext(m.ctx).V(2).Info("Pod waits for what ending pods still hold", "pod", klog.KObj(p), "podUID", p.UID)
 }
 
 // room is the node's room, nil when nothing is known of the node: Pods are then admitted unseen.

@@ -96,6 +96,22 @@ func TestWaitsForRoomOfDeletedPods(t *testing.T) {
 	}
 }
 
+// A Pod that waits for room for more than a moment says for whose.
+func TestTellsWhatItWaitsFor(t *testing.T) {
+	n := newNode(t, roomyNode)
+	n.runtime.script(func() { n.runtime.deaf["c"] = true })
+	n.create(newPod(named("a1"), asks(v1.ResourceCPU, "1500m")))
+	n.running("a1")
+	n.forceDelete("a1")
+	n.create(newPod(named("a2"), asks(v1.ResourceCPU, "1500m")))
+	n.held(1)
+	n.advance(tellAfter)
+	n.saw("Normal WaitingForRoom: Waiting until pods that are ending on the node have given up what they hold: ns/a1. " +
+		"Node didn't have enough resource: cpu, requested: 1500, used: 1500, capacity: 2000")
+	n.advance(30 * time.Second)
+	n.running("a2")
+}
+
 // A workload whose Pod is deleted by force again and again: every Pod waits for its turn, none is rejected, and those
 // that were deleted before it came leave no trace.
 func TestForcedDeletionsInARow(t *testing.T) {
