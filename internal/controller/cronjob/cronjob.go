@@ -27,10 +27,6 @@ import (
 // Component is the source of the controller's events.
 const Component = "cronjob-controller"
 
-// retryConflict is the pause before a CronJob is looked at again that someone else has just written: the watch is about to
-// bring what was written.
-const retryConflict = 10 * time.Millisecond
-
 // workers is the number of CronJobs that are worked on at a time.
 const workers = 5
 
@@ -80,11 +76,7 @@ func (k *Controller) sync(ctx context.Context, name types.NamespacedName) (time.
 	if err != nil {
 		return 0, nil // gone; the garbage collector removes its Jobs
 	}
-	again, err := k.syncCron(ctx, c)
-	if apierrors.IsConflict(err) {
-		return retryConflict, nil
-	}
-	return again, err
+	return k.syncCron(ctx, c)
 }
 
 func (k *Controller) syncCron(ctx context.Context, c *batchv1.CronJob) (time.Duration, error) {
@@ -105,7 +97,7 @@ func (k *Controller) syncCron(ctx context.Context, c *batchv1.CronJob) (time.Dur
 			return 0, fmt.Errorf("read cron job %s/%s: %w", c.Namespace, c.Name, err)
 		}
 		if err == nil && stored.ResourceVersion != c.ResourceVersion {
-			return retryConflict, nil // the cache is behind
+			return loop.Behind, nil // the cache is behind
 		}
 		r.unexpected()
 	}

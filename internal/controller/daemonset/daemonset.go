@@ -33,10 +33,6 @@ import (
 // Component is the source of the controller's events.
 const Component = "daemonset-controller"
 
-// retryConflict is the pause before a set is looked at again that someone else has just written: the watch is about to
-// bring what was written.
-const retryConflict = 10 * time.Millisecond
-
 // mostAtOnce bounds the Pods that one round creates or deletes.
 const mostAtOnce = 250
 
@@ -153,11 +149,7 @@ func (k *Controller) sync(ctx context.Context, name types.NamespacedName) (time.
 		k.recorder.Event(ds, corev1.EventTypeWarning, "SelectingAll", "This daemon set is selecting all pods. A non-empty selector is required.")
 		return 0, nil
 	}
-	again, err := k.syncSet(ctx, ds)
-	if apierrors.IsConflict(err) {
-		return retryConflict, nil
-	}
-	return again, err
+	return k.syncSet(ctx, ds)
 }
 
 func (k *Controller) syncSet(ctx context.Context, ds *appsv1.DaemonSet) (time.Duration, error) {

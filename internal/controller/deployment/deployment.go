@@ -31,10 +31,6 @@ import (
 // Component is the source of the controller's events.
 const Component = "deployment-controller"
 
-// retryConflict is the pause before a Deployment is looked at again that someone else has just written: the watch is about
-// to bring what was written.
-const retryConflict = 10 * time.Millisecond
-
 // workers is the number of Deployments that are worked on at a time.
 const workers = 5
 
@@ -136,9 +132,6 @@ func (k *Controller) sync(ctx context.Context, name types.NamespacedName) (time.
 		return 0, k.selectsAll(ctx, d)
 	}
 	sets, err := k.claim(ctx, d)
-	if apierrors.IsConflict(err) {
-		return retryConflict, nil
-	}
 	if err != nil {
 		return 0, err
 	}
@@ -150,9 +143,6 @@ func (k *Controller) sync(ctx context.Context, name types.NamespacedName) (time.
 	}
 	r.decide()
 	err = k.write(ctx, d, r)
-	if apierrors.IsConflict(err) {
-		return retryConflict, nil
-	}
 	return r.again, err
 }
 

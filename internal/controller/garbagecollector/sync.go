@@ -16,9 +16,6 @@ import (
 	"k8s.io/client-go/metadata"
 )
 
-// retryConflict is the pause before an object that was written concurrently is looked at again.
-const retryConflict = 10 * time.Millisecond
-
 // errNamespacedOwner marks a reference that can never be valid: a cluster-scoped object cannot have a
 // namespaced owner.
 var errNamespacedOwner = errors.New("a cluster-scoped object refers to a namespaced owner")
@@ -33,8 +30,6 @@ func (c *Collector) sync(ctx context.Context, uid types.UID) (time.Duration, err
 	switch {
 	case err == nil || apierrors.IsNotFound(err) || errors.Is(err, errNamespacedOwner):
 		return 0, nil // the graph will see the deletion soon
-	case apierrors.IsConflict(err):
-		return retryConflict, nil
 	case meta.IsNoMatchError(err):
 		c.discovering.AddAfter(soon, discoverSoon)
 		return 0, err

@@ -30,10 +30,6 @@ import (
 // Component is the source of the controller's events.
 const Component = "job-controller"
 
-// retryConflict is the pause before a Job is looked at again that someone else has just written: the watch is about to
-// bring what was written.
-const retryConflict = 10 * time.Millisecond
-
 // workers is the number of Jobs that are worked on at a time.
 const workers = 5
 
@@ -223,11 +219,7 @@ func (k *Controller) sync(ctx context.Context, name types.NamespacedName) (time.
 		k.recorder.Event(j, corev1.EventTypeWarning, "UnknownCompletionMode", "Skipped Job sync because completion mode is unknown")
 		return 0, nil
 	}
-	again, err := k.syncJob(ctx, j, s)
-	if apierrors.IsConflict(err) {
-		return retryConflict, nil
-	}
-	return again, err
+	return k.syncJob(ctx, j, s)
 }
 
 func (k *Controller) syncJob(ctx context.Context, j *batchv1.Job, s *state) (time.Duration, error) {

@@ -3,9 +3,12 @@ package loop
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	clocktesting "k8s.io/utils/clock/testing"
 )
 
@@ -100,6 +103,23 @@ func TestFailureIsTriedAgainWithGrowingPauses(t *testing.T) {
 			t.Fatalf("tried again after %v, want %v ms", got, int64(pause))
 		}
 		last = at
+	}
+}
+
+// A conflict says that the cache is behind, not that something fails: the pause does not grow.
+func TestConflictIsTriedAgainSoon(t *testing.T) {
+	tries := make(chan struct{})
+	conflict := apierrors.NewConflict(schema.GroupResource{Resource: "pods"}, "a", errors.New("written by someone else"))
+	l, c := start(t, 1, func(context.Context, string) (time.Duration, error) {
+		tries <- struct{}{}
+		return 0, fmt.Errorf("write the status: %w", conflict)
+	})
+	l.Add("a")
+	<-tries
+	for range 10 {
+		awaitTimer(t, c)
+		c.Step(Behind)
+		<-tries
 	}
 }
 

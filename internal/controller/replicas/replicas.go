@@ -149,9 +149,6 @@ func (k *Controller) sync(ctx context.Context, name key) (time.Duration, error) 
 		return 0, fmt.Errorf("list the pods of namespace %s: %w", s.Namespace, err)
 	}
 	mine, err := k.claim(ctx, s, pods)
-	if apierrors.IsConflict(err) {
-		return retryConflict, nil
-	}
 	if err != nil {
 		return 0, err
 	}
@@ -162,17 +159,11 @@ func (k *Controller) sync(ctx context.Context, name key) (time.Duration, error) 
 	st, again := statusOf(s, mine, manageErr, k.clock.Now())
 	if !st.equal(s.status) {
 		if err := s.write(ctx, k.client, st); err != nil && !apierrors.IsNotFound(err) {
-			if apierrors.IsConflict(err) {
-				return retryConflict, manageErr // the watch will show what was written concurrently
-			}
 			manageErr = errors.Join(manageErr, fmt.Errorf("write the status of %s %s/%s: %w", s.kind.Kind, s.Namespace, s.Name, err))
 		}
 	}
 	return again, manageErr
 }
-
-// retryConflict is the pause before a set that was written concurrently is looked at again.
-const retryConflict = 10 * time.Millisecond
 
 // claim adopts Pods that the set selects, releases those that it no longer selects, and returns the Pods that
 // it owns.

@@ -33,10 +33,6 @@ import (
 // Component is the source of the controller's events.
 const Component = "statefulset-controller"
 
-// retryConflict is the pause before a set is looked at again that someone else has just written: the watch is about to
-// bring what was written.
-const retryConflict = 10 * time.Millisecond
-
 // defaultHistoryLimit is spec.revisionHistoryLimit when it is not set.
 const defaultHistoryLimit = 10
 
@@ -118,11 +114,7 @@ func (k *Controller) sync(ctx context.Context, name types.NamespacedName) (time.
 	if err != nil {
 		return 0, nil // gone; the garbage collector removes its Pods
 	}
-	again, err := k.syncSet(ctx, set)
-	if apierrors.IsConflict(err) {
-		return retryConflict, nil
-	}
-	return again, err
+	return k.syncSet(ctx, set)
 }
 
 func (k *Controller) syncSet(ctx context.Context, set *appsv1.StatefulSet) (time.Duration, error) {
