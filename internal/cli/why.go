@@ -28,7 +28,8 @@ node it lists which rule of the scheduler refuses each node, and by how much. Fo
 is in the way of its image, volumes, containers, probes and limits. The scheduler's rules are those of the default
 profile, applied to the present state of the cluster. With KIND/NAME it explains why a Deployment, a StatefulSet, a
 DaemonSet, a Job, a CronJob or another owner has not created its Pods or goes no further: a quota, a pause, a
-deadline, a Pod that others wait for. Of a PodDisruptionBudget it says what keeps Pods from being evicted.
+deadline, a Pod that others wait for. Of a PodDisruptionBudget it says what keeps Pods from being evicted, of a
+HorizontalPodAutoscaler what keeps it from scaling.
 
 It reads the API with the rights of the kubeconfig, which is the first of: --kubeconfig, $KUBECONFIG, the node's
 own, kubectl's default. It lists what those rights do not let it read.

@@ -28,6 +28,7 @@ const (
 	AboutPod        = "pod"
 	AboutRollout    = "rollout"
 	AboutJob        = "job"
+	AboutScaling    = "scaling"
 )
 
 // Explanation is the result of Explain.

@@ -48,6 +48,8 @@ func describe(f *Facts) workload {
 		out = cronJob(f)
 	case "PodDisruptionBudget":
 		out = budget(f)
+	case "HorizontalPodAutoscaler":
+		out = autoscaler(f)
 	}
 	if seen, known, _ := unstructured.NestedInt64(o.Object, "status", "observedGeneration"); known && seen < o.GetGeneration() {
 		out.findings = append(out.findings, Finding{
