@@ -18,6 +18,9 @@ const (
 	bytesPerElement = 32
 	// freeTexts and bytesPerText are the same for texts, which are shorter and mostly are what they seem to be.
 	freeTexts, bytesPerText = 4 * freeElements, bytesPerElement / 2
+	// maxMerged is how many elements the lists of a strategic merge patch have: each is looked for in the object's list from its
+	// beginning. A JSON patch has as many operations at most (k8s.io/apiserver, maxJSONPatchOperations).
+	maxMerged = 10000
 )
 
 // Judge refuses a body, by its content type, that decoding would blow up. What is no valid JSON, YAML or protobuf passes: the
@@ -29,8 +32,14 @@ func Judge(contentType string, body []byte) error {
 		return judgeYAML(body)
 	case strings.Contains(kind, "protobuf"):
 		return judgeProtobuf(body)
+	case strings.Contains(kind, "strategic-merge-patch"):
+		c := countJSON(body)
+		if n := c.elements + c.texts; n > maxMerged {
+			return tooLarge("the lists of a strategic merge patch have at most %d elements, and these have %d; send fewer, or apply or replace the object", maxMerged, n)
+		}
+		return c.judge(len(body))
 	default:
-		return judgeJSON(body)
+		return countJSON(body).judge(len(body))
 	}
 }
 
@@ -52,9 +61,8 @@ func tooLarge(format string, args ...any) error {
 	return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf(format, args...))
 }
 
-// judgeJSON counts the elements of all arrays in one pass over the bytes. It keeps one bit a level.
-func judgeJSON(body []byte) error {
-	var c count
+// countJSON counts the elements of all arrays in one pass over the bytes. It keeps one bit a level.
+func countJSON(body []byte) (c count) {
 	var arrays []bool // of the levels that are open, whether each is an array
 	inArray := func() bool { return len(arrays) > 0 && arrays[len(arrays)-1] }
 	fresh := false // the next value begins an element
@@ -94,5 +102,5 @@ func judgeJSON(body []byte) error {
 			element(false)
 		}
 	}
-	return c.judge(len(body))
+	return c
 }

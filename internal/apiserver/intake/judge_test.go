@@ -15,6 +15,7 @@ const (
 	asJSON     = "application/json"
 	asYAML     = "application/yaml"
 	asApply    = "application/apply-patch+yaml"
+	asMerge    = "application/strategic-merge-patch+json"
 	asProtobuf = "application/vnd.kubernetes.protobuf"
 )
 
@@ -48,9 +49,11 @@ func TestJudge(t *testing.T) {
 		"no JSON":                     {asJSON, "]]}}[[,", ""},
 		"empty objects":               {asJSON, pod(strings.Repeat("{},", 60000) + "{}"), "more than 9722 elements"},
 		"nulls":                       {asJSON, pod(strings.Repeat("null,", 60000) + "null"), "more than 13"},
-		"numbers":                     {"application/strategic-merge-patch+json", pod(strings.Repeat("1,", 60000) + "1"), "elements"},
+		"numbers":                     {asMerge, pod(strings.Repeat("1,", 60000) + "1"), "elements"},
 		"empty texts":                 {"", pod(strings.Repeat(`"",`, 60000) + `""`), "elements"},
 		"nested lists":                {asJSON, strings.Repeat("[", 60000) + strings.Repeat("]", 60000), "elements"},
+		"a merge of many elements":    {asMerge, pod(strings.Repeat(`{"name":"a-long-enough-name"},`, 10000) + "{}"), "at most 10000 elements, and these have 10002"},
+		"a merge of thousands":        {asMerge, pod(strings.Repeat(`{"name":"a-long-enough-name"},`, 9000) + "{}"), ""},
 		"thousands of blocks":         {asJSON, pod(strings.Repeat(`{"ipBlock":{"cidr":"10.0.0.0/24"}},`, 40000) + "{}"), ""},
 		"a long text":                 {asJSON, `{"data":{"a":"` + strings.Repeat("[1,2,3],", 300000) + `"}}`, ""},
 		"aliases of a text":           {asYAML, "a: &a " + text + "\nb: [" + strings.Repeat("*a,", 20000) + "*a]\n", "the aliases of the request's YAML make more than"},

@@ -26,7 +26,7 @@ const (
 // a text of 100 kB are few nodes and 2 GB. What is JSON, as apply patches are that kubectl sends, has no aliases.
 func judgeYAML(body []byte) error {
 	if json.Valid(body) {
-		return judgeJSON(body)
+		return countJSON(body).judge(len(body))
 	}
 	if n := bytes.Count(body, []byte{'\n'}) + bytes.Count(body, []byte{','}); n > freeSeparators+len(body)/bytesPerSeparator {
 		return tooLarge("the request's YAML has %d lines and commas, too many for its %d bytes; send JSON", n, len(body))
