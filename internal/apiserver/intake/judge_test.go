@@ -52,7 +52,7 @@ func TestJudge(t *testing.T) {
 		"numbers":                     {asMerge, pod(strings.Repeat("1,", 60000) + "1"), "elements"},
 		"empty texts":                 {"", pod(strings.Repeat(`"",`, 60000) + `""`), "elements"},
 		"nested lists":                {asJSON, strings.Repeat("[", 60000) + strings.Repeat("]", 60000), "elements"},
-		"a merge of many elements":    {asMerge, pod(strings.Repeat(`{"name":"a-long-enough-name"},`, 10000) + "{}"), "at most 10000 elements, and these have 10002"},
+		"a merge of many elements":    {asMerge, pod(strings.Repeat(`{"name":"a-long-enough-name"},`, 10000) + "{}"), "at most 10000 elements, and these have 10001"},
 		"a merge of thousands":        {asMerge, pod(strings.Repeat(`{"name":"a-long-enough-name"},`, 9000) + "{}"), ""},
 		"thousands of blocks":         {asJSON, pod(strings.Repeat(`{"ipBlock":{"cidr":"10.0.0.0/24"}},`, 40000) + "{}"), ""},
 		"a long text":                 {asJSON, `{"data":{"a":"` + strings.Repeat("[1,2,3],", 300000) + `"}}`, ""},
