@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -41,7 +42,7 @@ type metaObject interface {
 
 // furniture is what every cluster has from the first moment: the namespaces, the Service kubernetes with the
 // server's own address behind it, the system priority classes.
-func furniture(advertise net.IP, port int32, cidr *net.IPNet) []piece {
+func furniture(advertise net.IP, port int32, services netip.Prefix) []piece {
 	var all []piece
 	for _, name := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease} {
 		all = append(all, piece{resource: local.Core("namespaces"), object: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}})
@@ -66,10 +67,10 @@ func furniture(advertise net.IP, port int32, cidr *net.IPNet) []piece {
 			resource: schema.GroupResource{Group: networkingv1.GroupName, Resource: "servicecidrs"},
 			object: &networkingv1.ServiceCIDR{
 				ObjectMeta: metav1.ObjectMeta{Name: kubernetesName},
-				Spec:       networkingv1.ServiceCIDRSpec{CIDRs: []string{cidr.String()}},
+				Spec:       networkingv1.ServiceCIDRSpec{CIDRs: []string{services.String()}},
 			},
 		},
-		piece{resource: local.Core("services"), object: kubernetesService(port, cidr)},
+		piece{resource: local.Core("services"), object: kubernetesService(port, services)},
 	)
 	// An address that only this machine knows is none for Pods, and Endpoints must not have it.
 	if !advertise.IsLoopback() {
@@ -78,7 +79,7 @@ func furniture(advertise net.IP, port int32, cidr *net.IPNet) []piece {
 	return all
 }
 
-func kubernetesService(port int32, cidr *net.IPNet) *corev1.Service {
+func kubernetesService(port int32, services netip.Prefix) *corev1.Service {
 	return &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: kubernetesName, Namespace: metav1.NamespaceDefault,
@@ -86,7 +87,7 @@ func kubernetesService(port int32, cidr *net.IPNet) *corev1.Service {
 		},
 		Spec: corev1.ServiceSpec{
 			Type:            corev1.ServiceTypeClusterIP,
-			ClusterIP:       serviceIP(cidr).String(),
+			ClusterIP:       services.Addr().Next().String(),
 			IPFamilyPolicy:  ptr.To(corev1.IPFamilyPolicySingleStack),
 			SessionAffinity: corev1.ServiceAffinityNone,
 			Ports: []corev1.ServicePort{{

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"sync"
 	"time"
@@ -49,8 +50,8 @@ type Config struct {
 	// Advertise is the address that Pods and nodes reach the server at. Nil: that of Bind, or of the
 	// default route when Bind has none.
 	Advertise net.IP
-	// ServiceCIDR is the range of the Services' addresses; its first is the Service kubernetes.
-	ServiceCIDR *net.IPNet
+	// ServiceRange is the range of the Services' cluster IPs; its first is the Service kubernetes.
+	ServiceRange netip.Prefix
 	// MaxTokenLife is the longest life of a service-account token; 0 is token.DefaultMaxLife.
 	MaxTokenLife time.Duration
 	// SANs are further names and addresses in the server's certificate.
@@ -159,8 +160,8 @@ func (cfg *Config) complete() error {
 	if cfg.MaxTokenLife == 0 {
 		cfg.MaxTokenLife = token.DefaultMaxLife
 	}
-	if cfg.ServiceCIDR == nil {
-		_, cfg.ServiceCIDR, err = net.ParseCIDR("10.96.0.0/16")
+	if !cfg.ServiceRange.IsValid() {
+		cfg.ServiceRange = netip.MustParsePrefix("10.96.0.0/16")
 	}
 	return err
 }
@@ -189,7 +190,7 @@ func (s *Server) configure(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	s.pieces = furniture(cfg.Advertise, int32(port), cfg.ServiceCIDR)
+	s.pieces = furniture(cfg.Advertise, int32(port), cfg.ServiceRange)
 	s.url = "https://" + net.JoinHostPort(reachable(cfg.Bind), strconv.Itoa(port))
 	c.LoopbackClientConfig, err = cfg.PKI.ClientConfig(loopback, s.url)
 	if err != nil {
@@ -235,7 +236,7 @@ func (s *Server) build(cfg Config) (served, error) {
 	if err != nil {
 		return nil, err
 	}
-	env := registry.Env{Lookup: s.store, Tokens: s.security.signer, Nodes: connector, Authorizer: s.security.all}
+	env := registry.Env{Lookup: s.store, ServiceRange: cfg.ServiceRange, Tokens: s.security.signer, Nodes: connector, Authorizer: s.security.all}
 	for _, k := range cfg.Kinds {
 		main, stores, err := k.Storage(env, s.scheme, s.storages)
 		if err != nil {

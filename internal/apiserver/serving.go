@@ -26,7 +26,7 @@ func serving(cfg Config) (*genericapiserver.SecureServingInfo, error) {
 	name := pki.ServerName{
 		Subject: "kube-apiserver",
 		DNS:     slices.Clone(serviceNames),
-		IPs:     []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback, cfg.Advertise, serviceIP(cfg.ServiceCIDR)},
+		IPs:     []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback, cfg.Advertise, cfg.ServiceRange.Addr().Next().AsSlice()},
 	}
 	for _, san := range cfg.SANs {
 		if ip := net.ParseIP(san); ip != nil {
@@ -68,15 +68,4 @@ func (c *servingCert) AddListener(l dynamiccertificates.Listener) { c.cert.OnRen
 func (c *servingCert) CurrentCertKeyContent() (cert, key []byte) {
 	cert, key, _ = c.cert.PEM() // it was made once without an error
 	return cert, key
-}
-
-// serviceIP is the first address of the services' range, that of the Service kubernetes.
-func serviceIP(cidr *net.IPNet) net.IP {
-	ip := slices.Clone(cidr.IP)
-	for i := len(ip) - 1; i >= 0; i-- {
-		if ip[i]++; ip[i] != 0 {
-			break
-		}
-	}
-	return ip
 }

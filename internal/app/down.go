@@ -182,7 +182,7 @@ func purgeFolders(p paths.Paths) error {
 	if err := os.Remove(p.KubeletConfig); err != nil && !errors.Is(err, os.ErrNotExist) {
 		errs = append(errs, err)
 	}
-	for _, dir := range []string{pods, filepath.Join(p.Kubelet, "image_manager"), filepath.Join(p.Kubelet, "hooks"), p.Run, p.Root} {
+	for _, dir := range []string{pods, filepath.Join(p.Kubelet, "image_manager"), filepath.Join(p.Kubelet, "hooks"), filepath.Join(p.Kubelet, "allocations"), p.Run, p.Root} {
 		errs = append(errs, os.RemoveAll(dir))
 	}
 	return errors.Join(errs...)

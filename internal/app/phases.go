@@ -32,10 +32,10 @@ import (
 	"podium.dev/podium/internal/store"
 )
 
-// serviceCIDR is the range of the cluster IPs; its first address is the Service `kubernetes`.
+// serviceRange is the range of the cluster IPs; its first address is the Service `kubernetes`.
 var (
-	serviceCIDR = netip.MustParsePrefix("10.96.0.0/16")
-	serviceIP   = serviceCIDR.Addr().Next()
+	serviceRange = netip.MustParsePrefix("10.96.0.0/16")
+	serviceIP    = serviceRange.Addr().Next()
 )
 
 // defaultNodePort is the kubelet's.
@@ -163,12 +163,8 @@ func (d *daemon) startRuntime(ctx context.Context) (err error) {
 }
 
 func (d *daemon) startAPIServer(ctx context.Context) (err error) {
-	_, services, err := net.ParseCIDR(serviceCIDR.String())
-	if err != nil {
-		return err
-	}
 	d.apiserver, err = apiserver.New(ctx, apiserver.Config{
-		Bind: d.c.Bind, Advertise: d.api.Addr().AsSlice(), ServiceCIDR: services,
+		Bind: d.c.Bind, Advertise: d.api.Addr().AsSlice(), ServiceRange: serviceRange,
 		MaxTokenLife: d.c.MaxTokenLife, PKI: d.pki, Store: d.store, Kinds: kinds.All(),
 	})
 	if err != nil {

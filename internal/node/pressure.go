@@ -34,12 +34,12 @@ func (n *Node) assemblePressure(tree *cgroup.Manager, builder *container.Builder
 			High: int(*c.Kubelet.ImageGCHighThresholdPercent), Low: int(*c.Kubelet.ImageGCLowThresholdPercent),
 			MinAge: c.Kubelet.ImageMinimumGCAge.Duration, MaxAge: c.Kubelet.ImageMaximumGCAge.Duration,
 		},
-		Runtime: c.Runtime, Images: c.Images, Room: n.imageRoom, Recorder: recorder, Node: n.reference(), Clock: c.Clock,
+		Runtime: c.Runtime, Images: c.Images, Room: n.imageRoom, Recorder: recorder, Node: n.reference, Clock: c.Clock,
 	})
 	n.evictions, err = evict.New(evict.Config{
 		Settings: c.Kubelet, Source: evict.Measured{Source: n.stats}, Pods: livePods{n}, Watch: evict.NewWatch(machine, tree),
 		FreeContainers: func(ctx context.Context) error { return n.workers.ForgetEnded(ctx) }, FreeImages: n.images.FreeAll,
-		OnChange: n.reportSoon, Recorder: recorder, Node: n.reference(), Clock: c.Clock,
+		OnChange: n.reportSoon, Recorder: recorder, Node: n.reference, Clock: c.Clock,
 	})
 	return err
 }

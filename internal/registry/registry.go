@@ -13,6 +13,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"net/netip"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -169,6 +170,8 @@ type Env struct {
 	// Lookup returns the main store of another served kind, or nil. It may be called only while a request is
 	// handled, not while the kinds are being installed.
 	Lookup func(schema.GroupResource) *genericregistry.Store
+	// ServiceRange is the range of the Services' cluster IPs. Its first address is that of the Service kubernetes.
+	ServiceRange netip.Prefix
 	// Nodes connects to the servers of the node agents.
 	Nodes NodeConnector
 	// Tokens issues service-account tokens.

@@ -61,7 +61,7 @@ type Config struct {
 	// OnChange is told that the node's conditions have changed.
 	OnChange func()
 	Recorder record.EventRecorder
-	Node     *v1.ObjectReference
+	Node     func() *v1.ObjectReference
 	Clock    clock.WithTicker
 }
 
@@ -264,7 +264,7 @@ func (m *Manager) reclaim(ctx context.Context, pods []*v1.Pod, due []Threshold, 
 	signal := due[0].Signal
 	short := signal.resource()
 	log.Info("The node is short of a resource", "signal", signal, "resource", short)
-	m.c.Recorder.Eventf(m.c.Node, v1.EventTypeWarning, "EvictionThresholdMet", "Attempting to reclaim %s", short)
+	m.c.Recorder.Eventf(m.c.Node(), v1.EventTypeWarning, "EvictionThresholdMet", "Attempting to reclaim %s", short)
 	if m.free(ctx, signal) {
 		log.Info("Got it back without ending a pod", "resource", short)
 		return nil

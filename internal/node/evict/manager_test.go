@@ -122,7 +122,7 @@ func newManager(t *testing.T, m *machine, k *kubeletconfig.KubeletConfiguration)
 	e, err := New(Config{
 		Settings: k, Source: m, Pods: m, FreeContainers: free("containers", 0), FreeImages: free("images", 50),
 		OnChange: func() { m.mu.Lock(); defer m.mu.Unlock(); m.note("changed") },
-		Recorder: events, Node: &v1.ObjectReference{Kind: "Node", Name: "n"}, Clock: clock,
+		Recorder: events, Node: func() *v1.ObjectReference { return &v1.ObjectReference{Kind: "Node", Name: "n"} }, Clock: clock,
 	})
 	if err != nil {
 		t.Fatal(err)

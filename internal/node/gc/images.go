@@ -37,7 +37,7 @@ type Config struct {
 	// Room answers how many bytes the images' file system has, and how many of them are free.
 	Room     func(ctx context.Context) (capacity, available uint64, err error)
 	Recorder record.EventRecorder
-	Node     *v1.ObjectReference
+	Node     func() *v1.ObjectReference
 	Clock    clock.WithTicker
 }
 
@@ -92,7 +92,7 @@ func (g *Images) tell(ctx context.Context, err error, before bool) (failed bool)
 	}
 	klog.FromContext(ctx).Error(err, "Could not free the disk of unused images")
 	if before {
-		g.c.Recorder.Event(g.c.Node, v1.EventTypeWarning, "ImageGCFailed", err.Error())
+		g.c.Recorder.Event(g.c.Node(), v1.EventTypeWarning, "ImageGCFailed", err.Error())
 	}
 	return true
 }
@@ -118,7 +118,7 @@ func (g *Images) Collect(ctx context.Context) error {
 	}
 	if capacity == 0 {
 		err := errors.New("invalid capacity 0 on image filesystem")
-		g.c.Recorder.Event(g.c.Node, v1.EventTypeWarning, "InvalidDiskCapacity", err.Error())
+		g.c.Recorder.Event(g.c.Node(), v1.EventTypeWarning, "InvalidDiskCapacity", err.Error())
 		return err
 	}
 	used, excess := g.c.Policy.excess(capacity, available)
@@ -135,7 +135,7 @@ func (g *Images) Collect(ctx context.Context) error {
 		message := fmt.Sprintf("Insufficient free disk space on the node's image filesystem (%d%% of %s used). "+
 			"Failed to free sufficient space by deleting unused images (freed %d bytes). "+
 			"Investigate disk usage, as it could be used by active images, logs, volumes, or other data.", used, size(capacity), freed)
-		g.c.Recorder.Event(g.c.Node, v1.EventTypeWarning, "FreeDiskSpaceFailed", message)
+		g.c.Recorder.Event(g.c.Node(), v1.EventTypeWarning, "FreeDiskSpaceFailed", message)
 		return errors.New(message)
 	}
 	return nil

@@ -86,7 +86,7 @@ func newStore(available uint64) *store {
 func collector(s *store, p Policy) (*Images, *testingclock.FakeClock, *record.FakeRecorder) {
 	clock, events := testingclock.NewFakeClock(time.Unix(1_000_000, 0)), record.NewFakeRecorder(20)
 	return New(Config{
-		Policy: p, Runtime: s, Images: s, Room: s.room, Recorder: events, Node: &v1.ObjectReference{Kind: "Node", Name: "n"}, Clock: clock,
+		Policy: p, Runtime: s, Images: s, Room: s.room, Recorder: events, Node: func() *v1.ObjectReference { return &v1.ObjectReference{Kind: "Node", Name: "n"} }, Clock: clock,
 	}), clock, events
 }
 

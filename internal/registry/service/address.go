@@ -17,25 +17,24 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 )
 
-// ClusterCIDR is the range of cluster IPs, and KubernetesIP the address in it of the service "kubernetes" in
-// the namespace "default", which is the API server.
-const (
-	ClusterCIDR  = "10.96.0.0/16"
-	KubernetesIP = "10.96.0.1"
-)
-
 // manager is the label value that marks IPAddress objects made here.
 const manager = "ipallocator.k8s.io"
 
-// chosen is the number of addresses at the start of the range that are kept for services that request a
-// particular one, as long as there are others (KEP-3070).
-const chosen = 256
-
-var clusterRange = netip.MustParsePrefix(ClusterCIDR)
+// chosen returns how many addresses at the start of a range of this size are kept for services that request a particular one, as
+// long as there are others: a sixteenth, from 16 to 256 (KEP-3070).
+func chosen(size uint32) uint32 {
+	if size < 16 {
+		return 2
+	}
+	return min(max(size/16, 16), 256)
+}
 
 // addresses allocates cluster IPs: an address is in use if there is an IPAddress of its name.
 type addresses struct {
 	lookup func(schema.GroupResource) *genericregistry.Store
+	// within is the range. Its first address after the network's own is that of the Service "kubernetes" in the namespace
+	// "default", which is the API server.
+	within netip.Prefix
 }
 
 func (a *addresses) store() (*genericregistry.Store, error) {
@@ -65,11 +64,11 @@ func (a *addresses) take(ctx context.Context, s *corev1.Service, asked string, d
 		return "", apierrors.NewInternalError(fmt.Errorf("failed to parse service IP %q", asked))
 	}
 	switch {
-	case (!clusterRange.Contains(ip) || ip == clusterRange.Addr() || ip == last()) && dry:
-		return "", refuse(fmt.Errorf("the provided IP (%v) is not in the valid range. The range of valid IPs is %s", ip, ClusterCIDR))
-	case !clusterRange.Contains(ip) || ip == clusterRange.Addr() || ip == last():
+	case (!a.within.Contains(ip) || ip == a.within.Addr() || ip == a.last()) && dry:
+		return "", refuse(fmt.Errorf("the provided IP (%v) is not in the valid range. The range of valid IPs is %s", ip, a.within))
+	case !a.within.Contains(ip) || ip == a.within.Addr() || ip == a.last():
 		return "", refuse(fmt.Errorf("the provided network does not match the current range"))
-	case asked == KubernetesIP && (s.Namespace != metav1.NamespaceDefault || s.Name != "kubernetes"):
+	case ip == a.nth(1) && (s.Namespace != metav1.NamespaceDefault || s.Name != "kubernetes"):
 		return "", refuse(errTaken)
 	case dry:
 		return asked, nil
@@ -85,14 +84,18 @@ var errTaken = fmt.Errorf("provided IP is already allocated")
 // takeAny tries the addresses from a random one on. The part that is kept for requested addresses comes last.
 func (a *addresses) takeAny(ctx context.Context, store *genericregistry.Store, s *corev1.Service, dry bool) (string, error) {
 	if dry {
-		return clusterRange.Addr().String(), nil
+		return a.within.Addr().String(), nil
 	}
-	size := uint32(1) << (clusterRange.Addr().BitLen() - clusterRange.Bits())
-	for _, part := range [][2]uint32{{chosen, size - 1}, {2, chosen}} { // without the network, KubernetesIP and broadcast addresses
+	size := uint32(1) << (a.within.Addr().BitLen() - a.within.Bits())
+	kept := chosen(size)
+	for _, part := range [][2]uint32{{kept, size - 1}, {2, kept}} { // without the network, the API server and the broadcast address
+		if part[0] >= part[1] {
+			continue
+		}
 		length := part[1] - part[0]
 		start := rand.Uint32N(length)
 		for i := range length {
-			ip := nth(part[0] + (start+i)%length)
+			ip := a.nth(part[0] + (start+i)%length)
 			if _, err := store.Get(ctx, ip.String(), &metav1.GetOptions{ResourceVersion: "0"}); err == nil {
 				continue
 			}
@@ -108,8 +111,8 @@ func (a *addresses) takeAny(ctx context.Context, store *genericregistry.Store, s
 }
 
 // nth returns the n-th address of the range.
-func nth(n uint32) netip.Addr {
-	b := clusterRange.Addr().As4()
+func (a *addresses) nth(n uint32) netip.Addr {
+	b := a.within.Addr().As4()
 	for i := len(b) - 1; n > 0; i-- {
 		b[i] |= byte(n)
 		n >>= 8
@@ -117,8 +120,8 @@ func nth(n uint32) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-func last() netip.Addr {
-	return nth(1<<(clusterRange.Addr().BitLen()-clusterRange.Bits()) - 1)
+func (a *addresses) last() netip.Addr {
+	return a.nth(1<<(a.within.Addr().BitLen()-a.within.Bits()) - 1)
 }
 
 // create creates the IPAddress that allocates ip to the service. It returns errTaken if there is one already.

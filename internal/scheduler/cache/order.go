@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/component-helpers/node/topology"
 )
 
 // order is the order of the nodes. It takes one node of each zone in turn, so that the first hundred nodes
@@ -20,7 +21,7 @@ func newOrder() order {
 
 // set adds a node and reports whether the order changed.
 func (o *order) set(n *corev1.Node) bool {
-	zone := zoneKey(n)
+	zone := topology.GetZoneKey(n)
 	if have, ok := o.zoneOf[n.Name]; ok {
 		if have == zone {
 			return false
@@ -59,22 +60,4 @@ func (o *order) names() []string {
 		}
 	}
 	return out
-}
-
-// zoneKey returns the node's region and zone, or "" if it has neither.
-func zoneKey(n *corev1.Node) string {
-	label := func(names ...string) string {
-		for _, name := range names {
-			if v, ok := n.Labels[name]; ok {
-				return v
-			}
-		}
-		return ""
-	}
-	region := label(corev1.LabelTopologyRegion, corev1.LabelFailureDomainBetaRegion)
-	zone := label(corev1.LabelTopologyZone, corev1.LabelFailureDomainBetaZone)
-	if region == "" && zone == "" {
-		return ""
-	}
-	return region + "/" + zone
 }
