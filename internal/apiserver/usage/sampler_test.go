@@ -50,17 +50,20 @@ func TestSampler(t *testing.T) {
 	if d := w.new.at.Sub(w.old.at); d != shortest || asked() != 1 {
 		t.Errorf("the first window is %v", d)
 	}
-	for _, tc := range []struct{ later, window time.Duration }{
-		{2 * time.Second, 2 * time.Second},
-		{100 * time.Millisecond, 2100 * time.Millisecond},
-		{100 * time.Millisecond, 2200 * time.Millisecond},
-		{100 * time.Millisecond, 2300 * time.Millisecond},
-		{400 * time.Millisecond, 500 * time.Millisecond},
-		{30 * time.Second, 30 * time.Second},
+	for _, tc := range []struct {
+		later, window time.Duration
+		asked         int
+	}{
+		{2 * time.Second, 2 * time.Second, 1},
+		{0, 2 * time.Second, 0}, // the same again
+		{shortest - 1, 2 * time.Second, 0},
+		{1, shortest, 1},
+		{700 * time.Millisecond, 700 * time.Millisecond, 1},
+		{30 * time.Second, 30 * time.Second, 1},
 	} {
 		src.clock.Step(tc.later)
 		w, err := s.window(t.Context(), "n")
-		if d := w.new.at.Sub(w.old.at); err != nil || d != tc.window || asked() != 1 {
+		if d := w.new.at.Sub(w.old.at); err != nil || d != tc.window || asked() != tc.asked {
 			t.Errorf("%v later: a window of %v, want %v (%v)", tc.later, d, tc.window, err)
 		}
 		if u, ok := w.new.node.since(w.old.node); !ok || u.nanoCores < 999_999_000 || u.nanoCores > 1_000_001_000 || u.memory != 1<<20 {

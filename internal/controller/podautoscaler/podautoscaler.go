@@ -205,6 +205,8 @@ func (k *Controller) podsOf(r *round, selector string) (selected, bool) {
 		r.cannotCompute(err.Error())
 		return selected{}, false
 	}
+	// In an order, so that a message about one of several Pods stays the same.
+	slices.SortFunc(pods, func(a, b *corev1.Pod) int { return strings.Compare(a.Name, b.Name) })
 	if names := k.claim(nameOf(r.a), parsed, pods); len(names) > 1 {
 		message := fmt.Sprintf("pods by selector %v are controlled by more than one HPA (e.g. %v)", selector, names)
 		r.badSelector("AmbiguousSelector", "AmbiguousSelector", message, message)
