@@ -7,6 +7,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -82,6 +83,20 @@ func TestAutoscalersScaleAnyKindAndTellWhatIsMissing(t *testing.T) {
 		}
 		return fmt.Errorf("no event of it among %d", len(list.Items))
 	})
+
+	// The older version, read by a client of its own.
+	old := client.AutoscalingV1().HorizontalPodAutoscalers(ns)
+	if list, err := old.List(ctx, metav1.ListOptions{}); err != nil || len(list.Items) != 1 || *list.Items[0].Spec.TargetCPUUtilizationPercentage != 80 {
+		t.Errorf("v1: %+v, %v", list, err)
+	}
+	watch, err := old.Watch(ctx, metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watch.Stop()
+	if e := <-watch.ResultChan(); !strings.Contains(e.Object.(*autoscalingv1.HorizontalPodAutoscaler).Annotations["autoscaling.alpha.kubernetes.io/conditions"], "AbleToScale") {
+		t.Errorf("watched as v1: %+v", e)
+	}
 
 	scaler("unknown-kind", "nope.example/v1", "Nope", 1)
 	condition("unknown-kind", `AbleToScale=False FailedGetScale: the HPA controller was unable to get the target's current scale: no matches for kind "Nope" in group "nope.example"`)
