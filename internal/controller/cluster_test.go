@@ -339,13 +339,16 @@ func TestSilentNode(t *testing.T) {
 	if _, err := client.CoreV1().Pods(ns).Patch(ctx, p.Name, types.StrategicMergePatchType, ready, metav1.PatchOptions{}, "status"); err != nil {
 		t.Fatal(err)
 	}
-	alive, stop := context.WithCancel(ctx)
+	alive, end := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	stop := func() { end(); <-ended }
 	defer stop()
-	go func() { // b keeps renewing its lease
+	go func() { // b keeps renewing its lease; a renewal that has begun is not cut
+		defer close(ended)
 		for tick := time.NewTicker(time.Second); alive.Err() == nil; {
 			select {
 			case <-tick.C:
-				setReady(t, alive, client, "silent-b", corev1.ConditionTrue)
+				setReady(t, ctx, client, "silent-b", corev1.ConditionTrue)
 			case <-alive.Done():
 			}
 		}
