@@ -51,10 +51,10 @@ func New(client kubernetes.Interface, src *sources.Sources, recorder record.Even
 		synced: []cache.InformerSynced{crons.Informer().HasSynced, jobs.Informer().HasSynced},
 	}
 	k.loop = loop.New("cronjob", c, workers, k.sync)
-	sources.OnChange(crons.Informer(), func(o metav1.Object) { k.add(o.GetNamespace(), o.GetName()) })
+	sources.OnChange(crons.Informer(), func(o metav1.Object) { k.loop.Add(sources.NameOf(o)) })
 	sources.OnAny(jobs.Informer(), func(o metav1.Object) {
 		if owner := metav1.GetControllerOfNoCopy(o); owner != nil && owner.Kind == kind.Kind {
-			k.add(o.GetNamespace(), owner.Name)
+			k.loop.Add(types.NamespacedName{Namespace: o.GetNamespace(), Name: owner.Name})
 		}
 	})
 	return k
@@ -62,13 +62,7 @@ func New(client kubernetes.Interface, src *sources.Sources, recorder record.Even
 
 // Run works until ctx ends.
 func (k *Controller) Run(ctx context.Context) {
-	if cache.WaitForCacheSync(ctx.Done(), k.synced...) {
-		k.loop.Run(ctx)
-	}
-}
-
-func (k *Controller) add(namespace, name string) {
-	k.loop.Add(types.NamespacedName{Namespace: namespace, Name: name})
+	k.loop.RunSynced(ctx, k.synced...)
 }
 
 func (k *Controller) sync(ctx context.Context, name types.NamespacedName) (time.Duration, error) {

@@ -27,6 +27,7 @@ import (
 	"podium.dev/podium/internal/controller/history"
 	"podium.dev/podium/internal/controller/loop"
 	"podium.dev/podium/internal/controller/podcontrol"
+	"podium.dev/podium/internal/controller/podstatus"
 	"podium.dev/podium/internal/controller/sources"
 )
 
@@ -74,7 +75,7 @@ func New(client kubernetes.Interface, src *sources.Sources, recorder record.Even
 		},
 	}
 	k.loop = loop.New("daemonset", c, workers, k.sync)
-	sources.OnChange(sets.Informer(), func(o metav1.Object) { k.add(o.GetNamespace(), o.GetName()) })
+	sources.OnChange(sets.Informer(), func(o metav1.Object) { k.loop.Add(sources.NameOf(o)) })
 	sources.OnDelete(sets.Informer(), k.forget)
 	sources.OnDiff(pods.Informer(), k.podChanged)
 	sources.OnDiff(nodes.Informer(), k.nodeChanged)
@@ -83,13 +84,7 @@ func New(client kubernetes.Interface, src *sources.Sources, recorder record.Even
 
 // Run works until ctx ends.
 func (k *Controller) Run(ctx context.Context) {
-	if cache.WaitForCacheSync(ctx.Done(), k.synced...) {
-		k.loop.Run(ctx)
-	}
-}
-
-func (k *Controller) add(namespace, name string) {
-	k.loop.Add(types.NamespacedName{Namespace: namespace, Name: name})
+	k.loop.RunSynced(ctx, k.synced...)
 }
 
 func (k *Controller) forget(o metav1.Object) {
@@ -110,7 +105,7 @@ func (k *Controller) podChanged(old, now *corev1.Pod) {
 				if now == nil {
 					k.expect.Gone(owner.UID, p.UID)
 				}
-				k.add(p.Namespace, owner.Name)
+				k.loop.Add(types.NamespacedName{Namespace: p.Namespace, Name: owner.Name})
 			}
 			continue
 		}
@@ -123,8 +118,8 @@ func (k *Controller) podChanged(old, now *corev1.Pod) {
 func (k *Controller) addSelecting(p *corev1.Pod) {
 	sets, _ := k.sets.DaemonSets(p.Namespace).List(labels.Everything()) // the stores do not fail
 	for _, ds := range sets {
-		if s, err := metav1.LabelSelectorAsSelector(ds.Spec.Selector); err == nil && !s.Empty() && s.Matches(labels.Set(p.Labels)) {
-			k.add(ds.Namespace, ds.Name)
+		if podcontrol.Selects(ds.Spec.Selector, p.Labels) {
+			k.loop.Add(sources.NameOf(ds))
 		}
 	}
 }
@@ -136,7 +131,7 @@ func (k *Controller) nodeChanged(old, now *corev1.Node) {
 	}
 	sets, _ := k.sets.List(labels.Everything()) // the stores do not fail
 	for _, ds := range sets {
-		k.add(ds.Namespace, ds.Name)
+		k.loop.Add(sources.NameOf(ds))
 	}
 }
 
@@ -242,7 +237,7 @@ func (k *Controller) view(ds *appsv1.DaemonSet, mine []*corev1.Pod, hash string)
 	}
 	for _, p := range mine {
 		node := target(p)
-		if node == "" || podcontrol.Ended(p) && p.DeletionTimestamp != nil {
+		if node == "" || podstatus.Ended(p) && p.DeletionTimestamp != nil {
 			continue
 		}
 		v.pods[node] = append(v.pods[node], p)

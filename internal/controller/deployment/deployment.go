@@ -25,6 +25,7 @@ import (
 
 	"podium.dev/podium/internal/controller/loop"
 	"podium.dev/podium/internal/controller/podcontrol"
+	"podium.dev/podium/internal/controller/podstatus"
 	"podium.dev/podium/internal/controller/sources"
 )
 
@@ -57,7 +58,7 @@ func New(client kubernetes.Interface, src *sources.Sources, recorder record.Even
 		synced: []cache.InformerSynced{deployments.Informer().HasSynced, replicaSets.Informer().HasSynced, pods.Informer().HasSynced},
 	}
 	k.loop = loop.New("deployment", c, workers, k.sync)
-	sources.OnChange(deployments.Informer(), func(o metav1.Object) { k.add(o.GetNamespace(), o.GetName()) })
+	sources.OnChange(deployments.Informer(), func(o metav1.Object) { k.loop.Add(sources.NameOf(o)) })
 	sources.OnDiff(replicaSets.Informer(), k.replicaSetChanged)
 	sources.OnDelete(pods.Informer(), k.podGone)
 	return k
@@ -65,13 +66,7 @@ func New(client kubernetes.Interface, src *sources.Sources, recorder record.Even
 
 // Run works until ctx ends.
 func (k *Controller) Run(ctx context.Context) {
-	if cache.WaitForCacheSync(ctx.Done(), k.synced...) {
-		k.loop.Run(ctx)
-	}
-}
-
-func (k *Controller) add(namespace, name string) {
-	k.loop.Add(types.NamespacedName{Namespace: namespace, Name: name})
+	k.loop.RunSynced(ctx, k.synced...)
 }
 
 // replicaSetChanged wakes the Deployments that own the ReplicaSet or did before. One that nobody owns wakes every
@@ -83,7 +78,7 @@ func (k *Controller) replicaSetChanged(old, now *appsv1.ReplicaSet) {
 		}
 		if owner := metav1.GetControllerOfNoCopy(rs); owner != nil {
 			if owner.Kind == kind.Kind {
-				k.add(rs.Namespace, owner.Name)
+				k.loop.Add(types.NamespacedName{Namespace: rs.Namespace, Name: owner.Name})
 			}
 			continue
 		}
@@ -99,8 +94,8 @@ func (k *Controller) offer(rs *appsv1.ReplicaSet) {
 	}
 	all, _ := k.deployments.Deployments(rs.Namespace).List(labels.Everything()) // the stores do not fail
 	for _, d := range all {
-		if s, err := metav1.LabelSelectorAsSelector(d.Spec.Selector); err == nil && !s.Empty() && s.Matches(labels.Set(rs.Labels)) {
-			k.add(d.Namespace, d.Name)
+		if podcontrol.Selects(d.Spec.Selector, rs.Labels) {
+			k.loop.Add(sources.NameOf(d))
 		}
 	}
 }
@@ -118,7 +113,7 @@ func (k *Controller) podGone(o metav1.Object) {
 	if up := metav1.GetControllerOfNoCopy(rs); up != nil && up.Kind == kind.Kind {
 		d, err := k.deployments.Deployments(rs.Namespace).Get(up.Name)
 		if err == nil && d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
-			k.add(d.Namespace, d.Name)
+			k.loop.Add(sources.NameOf(d))
 		}
 	}
 }
@@ -191,7 +186,7 @@ func (k *Controller) oldPodsRun(r *rollout) (bool, error) {
 		return false, fmt.Errorf("list the pods of namespace %s: %w", r.d.Namespace, err)
 	}
 	for _, p := range pods {
-		if owner := metav1.GetControllerOfNoCopy(p); owner != nil && old[owner.UID] && !podcontrol.Ended(p) {
+		if owner := metav1.GetControllerOfNoCopy(p); owner != nil && old[owner.UID] && !podstatus.Ended(p) {
 			return true, nil
 		}
 	}

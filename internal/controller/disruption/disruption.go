@@ -54,7 +54,7 @@ func New(client kubernetes.Interface, src *sources.Sources, recorder record.Even
 	}
 	k.loop = loop.New("disruption", c, 2, k.sync)
 	k.stale = loop.New("disruption-stale", c, 1, k.syncStale)
-	sources.OnChange(budgets.Informer(), func(o metav1.Object) { k.loop.Add(nameOf(o)) })
+	sources.OnChange(budgets.Informer(), func(o metav1.Object) { k.loop.Add(sources.NameOf(o)) })
 	sources.OnDiff(pods.Informer(), k.onPodChange)
 	return k
 }
@@ -70,10 +70,6 @@ func (k *Controller) Run(ctx context.Context) {
 	<-done
 }
 
-func nameOf(o metav1.Object) types.NamespacedName {
-	return types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
-}
-
 func (k *Controller) onPodChange(old, now *corev1.Pod) {
 	for _, pod := range []*corev1.Pod{old, now} {
 		if pod == nil {
@@ -82,12 +78,12 @@ func (k *Controller) onPodChange(old, now *corev1.Pod) {
 		budgets, _ := k.budgets.PodDisruptionBudgets(pod.Namespace).List(labels.Everything()) // the informer's store does not fail
 		for _, pdb := range budgets {
 			if sel, err := metav1.LabelSelectorAsSelector(pdb.Spec.Selector); err == nil && sel.Matches(labels.Set(pod.Labels)) {
-				k.loop.Add(nameOf(pdb))
+				k.loop.Add(sources.NameOf(pdb))
 			}
 		}
 	}
 	if now != nil && announced(now) {
-		k.stale.Add(nameOf(now))
+		k.stale.Add(sources.NameOf(now))
 	}
 }
 

@@ -47,30 +47,24 @@ func New(client kubernetes.Interface, src *sources.Sources, c clock.Clock) *Cont
 		synced: []cache.InformerSynced{services.Informer().HasSynced, pods.Informer().HasSynced, nodes.Informer().HasSynced},
 	}
 	k.loop = loop.New("endpoints", c, 4, k.sync)
-	sources.OnAny(services.Informer(), func(o metav1.Object) { k.loop.Add(nameOf(o)) })
+	sources.OnAny(services.Informer(), func(o metav1.Object) { k.loop.Add(sources.NameOf(o)) })
 	sources.OnDiff(pods.Informer(), k.onPodChange)
 	return k
 }
 
 // Run runs the controller until ctx ends.
 func (k *Controller) Run(ctx context.Context) {
-	if cache.WaitForCacheSync(ctx.Done(), k.synced...) {
-		k.loop.Run(ctx)
-	}
+	k.loop.RunSynced(ctx, k.synced...)
 }
 
 // OnRemoved handles the deletion of an object. If this controller maintains the object, it is created again.
 func (k *Controller) OnRemoved(resource schema.GroupResource, o metav1.Object) {
 	switch {
 	case resource == corev1.Resource("endpoints"):
-		k.loop.Add(nameOf(o))
+		k.loop.Add(sources.NameOf(o))
 	case resource == (schema.GroupResource{Group: discoveryv1.GroupName, Resource: "endpointslices"}) && o.GetLabels()[discoveryv1.LabelManagedBy] == sliceController:
 		k.loop.Add(types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetLabels()[discoveryv1.LabelServiceName]})
 	}
-}
-
-func nameOf(o metav1.Object) types.NamespacedName {
-	return types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
 }
 
 // onPodChange queues the Services that select the Pod or did so before.
@@ -85,7 +79,7 @@ func (k *Controller) onPodChange(old, now *corev1.Pod) {
 		services, _ := k.services.Services(pod.Namespace).List(labels.Everything()) // the informer's store does not fail
 		for _, s := range services {
 			if s.Spec.Selector != nil && labels.SelectorFromSet(s.Spec.Selector).Matches(labels.Set(pod.Labels)) {
-				k.loop.Add(nameOf(s))
+				k.loop.Add(sources.NameOf(s))
 			}
 		}
 	}

@@ -91,7 +91,7 @@ func elsewhere(j *batchv1.Job) bool {
 }
 
 func (k *Controller) jobChanged(o metav1.Object) {
-	k.loop.Add(types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()})
+	k.loop.Add(sources.NameOf(o))
 	if j, ok := o.(*batchv1.Job); ok && finished(j) {
 		k.addOrphansOf(j)
 	}
@@ -110,7 +110,7 @@ func (k *Controller) addOrphansOf(job metav1.Object) {
 	pods, _ := k.pods.Pods(job.GetNamespace()).List(labels.Everything()) // the stores do not fail
 	for _, p := range pods {
 		if owner := metav1.GetControllerOfNoCopy(p); owner != nil && owner.UID == job.GetUID() && tracked(p) {
-			k.orphans.Add(types.NamespacedName{Namespace: p.Namespace, Name: p.Name})
+			k.orphans.Add(sources.NameOf(p))
 		}
 	}
 }
@@ -139,7 +139,7 @@ func (k *Controller) podChanged(old, now *corev1.Pod) {
 			k.addSelecting(p)
 		}
 		if tracked(p) && (owner == nil || owner.Kind == kind.Kind && k.jobOf(p) == nil) {
-			k.orphans.Add(types.NamespacedName{Namespace: p.Namespace, Name: p.Name})
+			k.orphans.Add(sources.NameOf(p))
 		}
 	}
 }
@@ -155,8 +155,8 @@ func (k *Controller) forgetReleased(job, pod types.UID) {
 func (k *Controller) addSelecting(p *corev1.Pod) {
 	jobs, _ := k.jobs.Jobs(p.Namespace).List(labels.Everything()) // the stores do not fail
 	for _, j := range jobs {
-		if s, err := metav1.LabelSelectorAsSelector(j.Spec.Selector); err == nil && !s.Empty() && s.Matches(labels.Set(p.Labels)) {
-			k.loop.Add(types.NamespacedName{Namespace: j.Namespace, Name: j.Name})
+		if podcontrol.Selects(j.Spec.Selector, p.Labels) {
+			k.loop.Add(sources.NameOf(j))
 		}
 	}
 }

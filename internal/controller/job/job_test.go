@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"podium.dev/podium/internal/controller/podcontrol"
+	"podium.dev/podium/internal/controller/podstatus"
 )
 
 var start = time.Unix(1_000_000, 0)
@@ -270,7 +271,7 @@ func (c *cluster) round() (died bool) {
 func (c *cluster) live() {
 	for _, uid := range sorted(c.pods) {
 		p := c.pods[uid]
-		if podcontrol.Ended(p) {
+		if podstatus.Ended(p) {
 			continue
 		}
 		switch c.rnd.IntN(4) {
@@ -347,7 +348,7 @@ func TestRandomHistories(t *testing.T) {
 			t.Errorf("seed %d: complete with %d of %d", seed, s.Succeeded, *c.job.Spec.Completions)
 		}
 		for _, p := range c.pods {
-			if !podcontrol.Ended(p) && p.DeletionTimestamp == nil {
+			if !podstatus.Ended(p) && p.DeletionTimestamp == nil {
 				t.Errorf("seed %d: Pod %s is left in phase %s", seed, p.Name, p.Status.Phase)
 			}
 		}

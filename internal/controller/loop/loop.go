@@ -14,6 +14,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 )
@@ -100,6 +101,13 @@ func (l *Loop[K]) Run(ctx context.Context) {
 		if !l.sleep(ctx, wait) {
 			return
 		}
+	}
+}
+
+// RunSynced is Run once the informers that the keys are judged by have read everything, which is when their functions return true.
+func (l *Loop[K]) RunSynced(ctx context.Context, synced ...cache.InformerSynced) {
+	if cache.WaitForCacheSync(ctx.Done(), synced...) {
+		l.Run(ctx)
 	}
 }
 

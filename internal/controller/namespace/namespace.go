@@ -76,9 +76,7 @@ func (k *Controller) Run(ctx context.Context) {
 	for _, name := range system {
 		k.loop.Add(name)
 	}
-	if cache.WaitForCacheSync(ctx.Done(), k.synced...) {
-		k.loop.Run(ctx)
-	}
+	k.loop.RunSynced(ctx, k.synced...)
 }
 
 func (k *Controller) sync(ctx context.Context, name string) (time.Duration, error) {

@@ -77,9 +77,7 @@ func New(client kubernetes.Interface, src *sources.Sources, recorder record.Even
 
 // Run runs the controller until ctx ends.
 func (k *Controller) Run(ctx context.Context) {
-	if cache.WaitForCacheSync(ctx.Done(), k.synced...) {
-		k.loop.Run(ctx)
-	}
+	k.loop.RunSynced(ctx, k.synced...)
 }
 
 func (k *Controller) onNodeChange(old, now *corev1.Node) {

@@ -42,9 +42,7 @@ func New(name string, src *sources.Sources, objects cache.SharedIndexInformer, c
 
 // Run runs the keeper until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
-	if cache.WaitForCacheSync(ctx.Done(), k.synced...) {
-		k.loop.Run(ctx)
-	}
+	k.loop.RunSynced(ctx, k.synced...)
 }
 
 func (k *Keeper) sync(ctx context.Context, namespace string) (time.Duration, error) {

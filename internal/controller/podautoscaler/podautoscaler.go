@@ -82,23 +82,17 @@ func newController(client kubernetes.Interface, src *sources.Sources, recorder r
 	sources.OnDiff(all.Informer(), func(old, now *autoscalingv2.HorizontalPodAutoscaler) {
 		switch {
 		case now == nil:
-			k.loop.Add(nameOf(old))
+			k.loop.Add(sources.NameOf(old))
 		case old == nil || old.UID != now.UID || old.Generation != now.Generation:
-			k.loop.Add(nameOf(now))
+			k.loop.Add(sources.NameOf(now))
 		}
 	})
 	return k
 }
 
-func nameOf(o metav1.Object) types.NamespacedName {
-	return types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
-}
-
 // Run works until ctx ends.
 func (k *Controller) Run(ctx context.Context) {
-	if cache.WaitForCacheSync(ctx.Done(), k.synced...) {
-		k.loop.Run(ctx)
-	}
+	k.loop.RunSynced(ctx, k.synced...)
 }
 
 // untilNext returns the time until the next decision. All autoscalers are due at the same times, so that one look at
@@ -207,7 +201,7 @@ func (k *Controller) podsOf(r *round, selector string) (selected, bool) {
 	}
 	// In an order, so that a message about one of several Pods stays the same.
 	slices.SortFunc(pods, func(a, b *corev1.Pod) int { return strings.Compare(a.Name, b.Name) })
-	if names := k.claim(nameOf(r.a), parsed, pods); len(names) > 1 {
+	if names := k.claim(sources.NameOf(r.a), parsed, pods); len(names) > 1 {
 		message := fmt.Sprintf("pods by selector %v are controlled by more than one HPA (e.g. %v)", selector, names)
 		r.badSelector("AmbiguousSelector", "AmbiguousSelector", message, message)
 		return selected{}, false

@@ -39,6 +39,12 @@ func Claim[T metav1.Object](owner metav1.Object, selector labels.Selector, objec
 	return c
 }
 
+// Selects reports whether the selector selects an object with these labels. One that is empty or not valid selects nothing.
+func Selects(selector *metav1.LabelSelector, with map[string]string) bool {
+	s, err := metav1.LabelSelectorAsSelector(selector)
+	return err == nil && !s.Empty() && s.Matches(labels.Set(with))
+}
+
 // Keeper adopts and releases objects of one kind on behalf of an owner.
 type Keeper[T metav1.Object] struct {
 	Owner metav1.Object

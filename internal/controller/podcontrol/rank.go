@@ -17,12 +17,7 @@ import (
 const DeletionCost = corev1.PodDeletionCost
 
 // Active reports whether the Pod counts as a replica: it has not ended and is not being deleted.
-func Active(p *corev1.Pod) bool { return !Ended(p) && p.DeletionTimestamp == nil }
-
-// Ended reports whether the Pod is in a terminal phase.
-func Ended(p *corev1.Pod) bool {
-	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
-}
+func Active(p *corev1.Pod) bool { return !podstatus.Ended(p) && p.DeletionTimestamp == nil }
 
 // ReadySince returns when the Pod became ready, and whether it is ready.
 func ReadySince(p *corev1.Pod) (time.Time, bool) {

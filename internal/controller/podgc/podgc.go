@@ -67,9 +67,7 @@ func New(client kubernetes.Interface, src *sources.Sources, c clock.Clock, thres
 
 // Run runs the controller until ctx ends.
 func (k *Controller) Run(ctx context.Context) {
-	if cache.WaitForCacheSync(ctx.Done(), k.synced...) {
-		k.loop.Run(ctx)
-	}
+	k.loop.RunSynced(ctx, k.synced...)
 }
 
 func (k *Controller) onPodChange(old, now *corev1.Pod) {
@@ -82,7 +80,7 @@ func (k *Controller) onPodChange(old, now *corev1.Pod) {
 	if now.DeletionTimestamp != nil && (old == nil || old.DeletionTimestamp == nil) {
 		k.loop.Add(key{namespace: now.Namespace, pod: now.Name})
 	}
-	if k.threshold > 0 && ended(now) && (old == nil || !ended(old)) {
+	if k.threshold > 0 && podstatus.Ended(now) && (old == nil || !podstatus.Ended(old)) {
 		k.loop.Add(key{})
 	}
 }
@@ -172,7 +170,7 @@ func (k *Controller) syncEnded(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list pods: %w", err)
 	}
-	pods = slices.DeleteFunc(pods, func(p *corev1.Pod) bool { return !ended(p) })
+	pods = slices.DeleteFunc(pods, func(p *corev1.Pod) bool { return !podstatus.Ended(p) })
 	if len(pods) <= k.threshold {
 		return nil
 	}
@@ -216,11 +214,6 @@ func (k *Controller) remove(ctx context.Context, pod *corev1.Pod) error {
 		return nil
 	}
 	return fmt.Errorf("remove pod %s/%s: %w", pod.Namespace, pod.Name, err)
-}
-
-// ended reports whether no container of the Pod will run again.
-func ended(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 // outOfService reports whether an operator declared the node dead and it is indeed not ready.

@@ -55,9 +55,14 @@ func SetCondition(ctx context.Context, client kubernetes.Interface, pod *corev1.
 	return send(ctx, client, pod, change{Conditions: []corev1.PodCondition{c}})
 }
 
+// Ended reports whether the Pod is in a terminal phase: no container of it runs again.
+func Ended(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
 // Fail writes the phase Failed and the conditions. A Pod that has already ended is left unchanged.
 func Fail(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, now time.Time, conditions ...corev1.PodCondition) error {
-	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+	if Ended(pod) {
 		return nil
 	}
 	for i := range conditions {

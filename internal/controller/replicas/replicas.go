@@ -77,9 +77,7 @@ func New(client kubernetes.Interface, src *sources.Sources, replicaSetEvents, co
 
 // Run runs the controller until ctx ends.
 func (k *Controller) Run(ctx context.Context) {
-	if cache.WaitForCacheSync(ctx.Done(), k.synced...) {
-		k.loop.Run(ctx)
-	}
+	k.loop.RunSynced(ctx, k.synced...)
 }
 
 // onPodChange queues the sets that own the Pod or did so before. A Pod without an owner may be adopted by any

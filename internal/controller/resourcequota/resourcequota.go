@@ -52,7 +52,7 @@ func New(client kubernetes.Interface, meta metadata.Interface, src *sources.Sour
 	k.loop = loop.New("resourcequota", c, 4, k.sync)
 	sources.OnDiff(quotas.Informer(), func(_, now *corev1.ResourceQuota) {
 		if now != nil && (now.Status.Used == nil || !equality.Semantic.DeepEqual(now.Spec.Hard, now.Status.Hard)) {
-			k.loop.Add(types.NamespacedName{Namespace: now.Namespace, Name: now.Name})
+			k.loop.Add(sources.NameOf(now))
 		}
 	})
 	sources.OnDiff(pods.Informer(), func(old, now *corev1.Pod) {
@@ -70,9 +70,7 @@ func New(client kubernetes.Interface, meta metadata.Interface, src *sources.Sour
 
 // Run runs the controller until ctx ends.
 func (k *Controller) Run(ctx context.Context) {
-	if cache.WaitForCacheSync(ctx.Done(), k.synced...) {
-		k.loop.Run(ctx)
-	}
+	k.loop.RunSynced(ctx, k.synced...)
 }
 
 // settle is how long changes are gathered before usage is counted again.

@@ -3,6 +3,7 @@ package sources
 import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -37,6 +38,11 @@ func OnDiff[T any](i cache.SharedIndexInformer, f func(old, now *T)) {
 		UpdateFunc: func(old, o any) { f(as[T](old), as[T](o)) },
 		DeleteFunc: func(o any) { f(as[T](o), nil) },
 	})
+}
+
+// NameOf returns the object's namespace and name, by which the controllers' loops know it.
+func NameOf(o metav1.Object) types.NamespacedName {
+	return types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
 }
 
 func add(i cache.SharedIndexInformer, h cache.ResourceEventHandlerFuncs) {

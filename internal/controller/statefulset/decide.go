@@ -10,6 +10,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"podium.dev/podium/internal/controller/podcontrol"
+	"podium.dev/podium/internal/controller/podstatus"
 )
 
 // verb is what is done to a member.
@@ -154,7 +155,7 @@ func (v *view) partition() int {
 // keep returns what a wanted member needs, and whether the members after it have to wait for it.
 func (v *view) keep(p *corev1.Pod, ordered bool) (actions []action, wait bool) {
 	switch {
-	case podcontrol.Ended(p):
+	case podstatus.Ended(p):
 		// It is made again, whatever its exit code, in the round after it is gone.
 		if p.DeletionTimestamp == nil {
 			actions = []action{{remove, p, v.set}}

@@ -68,7 +68,7 @@ func New(client kubernetes.Interface, src *sources.Sources, recorder record.Even
 		},
 	}
 	k.loop = loop.New("statefulset", c, workers, k.sync)
-	sources.OnChange(sets.Informer(), func(o metav1.Object) { k.add(o.GetNamespace(), o.GetName()) })
+	sources.OnChange(sets.Informer(), func(o metav1.Object) { k.loop.Add(sources.NameOf(o)) })
 	sources.OnDelete(sets.Informer(), func(o metav1.Object) { k.expect.Forget(o.GetUID()) })
 	sources.OnDiff(pods.Informer(), k.podChanged)
 	return k
@@ -76,13 +76,7 @@ func New(client kubernetes.Interface, src *sources.Sources, recorder record.Even
 
 // Run works until ctx ends.
 func (k *Controller) Run(ctx context.Context) {
-	if cache.WaitForCacheSync(ctx.Done(), k.synced...) {
-		k.loop.Run(ctx)
-	}
-}
-
-func (k *Controller) add(namespace, name string) {
-	k.loop.Add(types.NamespacedName{Namespace: namespace, Name: name})
+	k.loop.RunSynced(ctx, k.synced...)
 }
 
 // podChanged wakes the set that owns the Pod or did before, and every set that may adopt it.
@@ -97,13 +91,13 @@ func (k *Controller) podChanged(old, now *corev1.Pod) {
 				if now == nil {
 					k.expect.Gone(owner.UID, p.UID)
 				}
-				k.add(p.Namespace, owner.Name)
+				k.loop.Add(types.NamespacedName{Namespace: p.Namespace, Name: owner.Name})
 			}
 			continue
 		}
 		if m := podName.FindStringSubmatch(p.Name); m != nil && p == now {
 			if _, err := k.sets.StatefulSets(p.Namespace).Get(m[1]); err == nil {
-				k.add(p.Namespace, m[1])
+				k.loop.Add(types.NamespacedName{Namespace: p.Namespace, Name: m[1]})
 			}
 		}
 	}

@@ -67,18 +67,16 @@ func New(client kubernetes.Interface, src *sources.Sources, recorder record.Even
 
 // Run runs the controller until ctx ends.
 func (k *Controller) Run(ctx context.Context) {
-	if cache.WaitForCacheSync(ctx.Done(), k.synced...) {
-		k.loop.Run(ctx)
-	}
+	k.loop.RunSynced(ctx, k.synced...)
 }
 
 func (k *Controller) onPodChange(old, now *corev1.Pod) {
 	switch {
 	case now == nil:
-		k.loop.Add(nameOf(old))
+		k.loop.Add(sources.NameOf(old))
 	case now.Spec.NodeName == "":
 	case old == nil || old.Spec.NodeName != now.Spec.NodeName || !slices.EqualFunc(old.Spec.Tolerations, now.Spec.Tolerations, sameToleration):
-		k.loop.Add(nameOf(now))
+		k.loop.Add(sources.NameOf(now))
 	}
 }
 
@@ -96,7 +94,7 @@ func (k *Controller) onNodeChange(old, now *corev1.Node) {
 	objs, _ := k.byNode.ByIndex(sources.PodsByNode, now.Name) // fails only for an index that does not exist
 	for _, o := range objs {
 		if pod, ok := o.(*corev1.Pod); ok {
-			k.loop.Add(nameOf(pod))
+			k.loop.Add(sources.NameOf(pod))
 		}
 	}
 }
@@ -161,7 +159,7 @@ func (k *Controller) cancel(name types.NamespacedName, pod *corev1.Pod) {
 }
 
 func (k *Controller) evict(ctx context.Context, pod *corev1.Pod) error {
-	name := nameOf(pod)
+	name := sources.NameOf(pod)
 	klog.FromContext(ctx).Info("Deleting pod because of a NoExecute taint", "pod", klog.KObj(pod), "node", pod.Spec.NodeName)
 	k.recorder.Eventf(reference(name, pod), corev1.EventTypeNormal, "TaintManagerEviction", "Marking for deletion Pod %s", name)
 	c := podstatus.Disrupted(pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint")
@@ -175,10 +173,6 @@ func (k *Controller) evict(ctx context.Context, pod *corev1.Pod) error {
 		return nil
 	}
 	return fmt.Errorf("evict pod %s from node %s: %w", name, pod.Spec.NodeName, err)
-}
-
-func nameOf(pod *corev1.Pod) types.NamespacedName {
-	return types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}
 }
 
 func reference(name types.NamespacedName, pod *corev1.Pod) *corev1.ObjectReference {

@@ -36,7 +36,7 @@ func New(client kubernetes.Interface, src *sources.Sources, c clock.Clock) *Cont
 	k.loop = loop.New("ttl-after-finished", c, 2, k.sync)
 	sources.OnChange(jobs.Informer(), func(o metav1.Object) {
 		if j, ok := o.(*batchv1.Job); ok && j.Spec.TTLSecondsAfterFinished != nil {
-			k.loop.Add(types.NamespacedName{Namespace: j.Namespace, Name: j.Name})
+			k.loop.Add(sources.NameOf(j))
 		}
 	})
 	return k
@@ -44,9 +44,7 @@ func New(client kubernetes.Interface, src *sources.Sources, c clock.Clock) *Cont
 
 // Run works until ctx ends.
 func (k *Controller) Run(ctx context.Context) {
-	if cache.WaitForCacheSync(ctx.Done(), k.synced) {
-		k.loop.Run(ctx)
-	}
+	k.loop.RunSynced(ctx, k.synced)
 }
 
 // left returns the time after which the Job is to be deleted, and whether it is to be deleted at all.

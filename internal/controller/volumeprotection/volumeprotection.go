@@ -62,9 +62,7 @@ func New(client kubernetes.Interface, src *sources.Sources, c clock.Clock) *Cont
 
 // Run runs the controller until ctx ends.
 func (k *Controller) Run(ctx context.Context) {
-	if cache.WaitForCacheSync(ctx.Done(), k.synced) {
-		k.loop.Run(ctx)
-	}
+	k.loop.RunSynced(ctx, k.synced)
 }
 
 // OnSeen handles an object of any kind that was found, changed or deleted.
@@ -81,7 +79,7 @@ func (k *Controller) OnSeen(resource schema.GroupResource, o metav1.Object, gone
 		k.note(o.GetNamespace(), o.GetName(), waits)
 	}
 	if waits {
-		k.loop.Add(types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()})
+		k.loop.Add(sources.NameOf(o))
 	}
 }
 
