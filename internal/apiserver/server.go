@@ -43,6 +43,9 @@ const drainTime = 5 * time.Second
 // minWatch is the least time that a watch lives; the server ends each after one to two times as long.
 const minWatch = 30 * time.Minute
 
+// DefaultServiceRange is the range of the Services' cluster IPs when Config names none.
+var DefaultServiceRange = netip.MustParsePrefix("10.96.0.0/16")
+
 // Config says what to serve, where, and to whom.
 type Config struct {
 	// Bind is the HOST:PORT to listen at; port 0 takes a free one.
@@ -161,7 +164,7 @@ func (cfg *Config) complete() error {
 		cfg.MaxTokenLife = token.DefaultMaxLife
 	}
 	if !cfg.ServiceRange.IsValid() {
-		cfg.ServiceRange = netip.MustParsePrefix("10.96.0.0/16")
+		cfg.ServiceRange = DefaultServiceRange
 	}
 	return err
 }

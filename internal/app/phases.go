@@ -32,9 +32,9 @@ import (
 	"podium.dev/podium/internal/store"
 )
 
-// serviceRange is the range of the cluster IPs; its first address is the Service `kubernetes`.
+// The range of the cluster IPs; its first address is the Service `kubernetes`.
 var (
-	serviceRange = netip.MustParsePrefix("10.96.0.0/16")
+	serviceRange = apiserver.DefaultServiceRange
 	serviceIP    = serviceRange.Addr().Next()
 )
 

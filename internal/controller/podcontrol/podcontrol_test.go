@@ -12,47 +12,26 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	clocktesting "k8s.io/utils/clock/testing"
+
+	"podium.dev/podium/internal/controller/podcontrol/podtest"
 )
 
-var now = time.Unix(1_000_000, 0)
-
-func newPod(name string, change ...func(*corev1.Pod)) *corev1.Pod {
-	p := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name), Labels: map[string]string{"app": "x"}, CreationTimestamp: metav1.NewTime(now.Add(-time.Hour))},
-		Spec:       corev1.PodSpec{NodeName: "n1"},
-		Status: corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{
-			Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(now.Add(-time.Hour)),
-		}}},
-	}
-	for _, f := range change {
-		f(p)
-	}
-	return p
-}
-
-func readyFor(d time.Duration) func(*corev1.Pod) {
-	return func(p *corev1.Pod) { p.Status.Conditions[0].LastTransitionTime = metav1.NewTime(now.Add(-d)) }
-}
-
-func unready(p *corev1.Pod)   { p.Status.Conditions[0].Status = corev1.ConditionFalse }
 func pendingP(p *corev1.Pod)  { p.Status.Phase = corev1.PodPending }
 func unplaced(p *corev1.Pod)  { p.Spec.NodeName = "" }
-func endedP(p *corev1.Pod)    { p.Status.Phase = corev1.PodSucceeded }
-func deleted(p *corev1.Pod)   { at := metav1.NewTime(now); p.DeletionTimestamp = &at }
 func cheap(p *corev1.Pod)     { p.Annotations = map[string]string{DeletionCost: "-5"} }
 func otherNode(p *corev1.Pod) { p.Spec.NodeName = "n2" }
 func restarted(p *corev1.Pod) {
 	p.Status.ContainerStatuses = []corev1.ContainerStatus{{RestartCount: 3}}
 }
-func young(p *corev1.Pod) { p.CreationTimestamp = metav1.NewTime(now.Add(-time.Minute)) }
+func young(p *corev1.Pod) { p.CreationTimestamp = metav1.NewTime(podtest.Now.Add(-time.Minute)) }
 
 func TestDispensable(t *testing.T) {
 	pods := []*corev1.Pod{
-		newPod("old"), newPod("young", young), newPod("restarted", restarted), newPod("ready-late", readyFor(time.Minute)),
-		newPod("lonely", otherNode), newPod("cheap", cheap), newPod("unready", unready), newPod("pending", pendingP), newPod("unplaced", pendingP, unplaced),
+		podtest.New("old"), podtest.New("young", young), podtest.New("restarted", restarted), podtest.New("ready-late", podtest.ReadyFor(time.Minute)),
+		podtest.New("lonely", otherNode), podtest.New("cheap", cheap), podtest.New("unready", podtest.Unready), podtest.New("pending", pendingP), podtest.New("unplaced", pendingP, unplaced),
 	}
 	var got []string
-	for _, p := range Dispensable(pods, pods, now) {
+	for _, p := range Dispensable(pods, pods, podtest.Now) {
 		got = append(got, p.Name)
 	}
 	want := []string{"unplaced", "pending", "unready", "cheap", "ready-late", "restarted", "young", "old", "lonely"}
@@ -70,8 +49,8 @@ func TestClaim(t *testing.T) {
 	owner := &metav1.ObjectMeta{Name: "s", UID: "s"}
 	selector := labels.SelectorFromSet(labels.Set{"app": "x"})
 	c := Claim(owner, selector, []*corev1.Pod{
-		newPod("mine", owned("s")), newPod("others", owned("o")), newPod("free"), newPod("stranger", relabeled),
-		newPod("left", owned("s"), relabeled), newPod("free-ended", endedP), newPod("free-going", deleted),
+		podtest.New("mine", owned("s")), podtest.New("others", owned("o")), podtest.New("free"), podtest.New("stranger", relabeled),
+		podtest.New("left", owned("s"), relabeled), podtest.New("free-ended", podtest.Ended), podtest.New("free-going", podtest.Deleted),
 	}, Active)
 	names := func(pods []*corev1.Pod) string {
 		out := ""
@@ -83,20 +62,20 @@ func TestClaim(t *testing.T) {
 	if got := names(c.Mine) + "| " + names(c.Adopt) + "| " + names(c.Release); got != "mine | free | left " {
 		t.Errorf("got %q", got)
 	}
-	if c := Claim(owner, labels.Everything(), []*corev1.Pod{newPod("free")}, Active); len(c.Adopt) > 0 {
+	if c := Claim(owner, labels.Everything(), []*corev1.Pod{podtest.New("free")}, Active); len(c.Adopt) > 0 {
 		t.Error("an empty selector adopts")
 	}
 }
 
 func TestExpectations(t *testing.T) {
-	clock := clocktesting.NewFakePassiveClock(now)
+	clock := clocktesting.NewFakePassiveClock(podtest.Now)
 	e := NewExpectations(clock)
 	e.Created("s", "a")
 	e.Created("s", "b")
 	for _, uid := range []types.UID{"c", "d", "e"} {
 		e.Deleting("s", uid, false)
 	}
-	cached := []*corev1.Pod{newPod("a"), newPod("c"), newPod("d", deleted)}
+	cached := []*corev1.Pod{podtest.New("a"), podtest.New("c"), podtest.New("d", podtest.Deleted)}
 	unseen, going := Settle(e, "s", cached)
 	if unseen != 1 || !going(cached[1]) || going(cached[0]) || going(cached[2]) {
 		t.Errorf("%d unseen, c going %v", unseen, going(cached[1]))
@@ -105,7 +84,7 @@ func TestExpectations(t *testing.T) {
 	if _, going := Settle(e, "s", cached); going(cached[1]) {
 		t.Error("a failed deletion is still expected")
 	}
-	clock.SetTime(now.Add(2 * forgetAfter))
+	clock.SetTime(podtest.Now.Add(2 * forgetAfter))
 	if unseen, _ := Settle(e, "s", cached); unseen != 0 {
 		t.Errorf("%d unseen after the time to wait for them", unseen)
 	}

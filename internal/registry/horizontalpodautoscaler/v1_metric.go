@@ -4,15 +4,11 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/utils/ptr"
 )
 
-// value returns the quantity, or zero if there is none: autoscaling/v1 cannot leave some quantities out.
-func value(q *resource.Quantity) resource.Quantity {
-	if q == nil {
-		return resource.Quantity{}
-	}
-	return *q
-}
+// none is the quantity of what is not set: autoscaling/v1 cannot leave some quantities out.
+var none resource.Quantity
 
 // averaged returns the target of a resource's metric, whose type follows from which of the two values is set.
 func averaged(utilization *int32, average *resource.Quantity) autoscalingv2.MetricTarget {
@@ -30,12 +26,12 @@ func metricToV1(m *autoscalingv2.MetricSpec) autoscalingv1.MetricSpec {
 			Target:       autoscalingv1.CrossVersionObjectReference(s.DescribedObject),
 			MetricName:   s.Metric.Name,
 			Selector:     s.Metric.Selector,
-			TargetValue:  value(s.Target.Value),
+			TargetValue:  ptr.Deref(s.Target.Value, none),
 			AverageValue: s.Target.AverageValue,
 		}
 	}
 	if s := m.Pods; s != nil {
-		out.Pods = &autoscalingv1.PodsMetricSource{MetricName: s.Metric.Name, Selector: s.Metric.Selector, TargetAverageValue: value(s.Target.AverageValue)}
+		out.Pods = &autoscalingv1.PodsMetricSource{MetricName: s.Metric.Name, Selector: s.Metric.Selector, TargetAverageValue: ptr.Deref(s.Target.AverageValue, none)}
 	}
 	if s := m.Resource; s != nil {
 		out.Resource = &autoscalingv1.ResourceMetricSource{
@@ -105,26 +101,26 @@ func currentToV1(m *autoscalingv2.MetricStatus) autoscalingv1.MetricStatus {
 			Target:       autoscalingv1.CrossVersionObjectReference(s.DescribedObject),
 			MetricName:   s.Metric.Name,
 			Selector:     s.Metric.Selector,
-			CurrentValue: value(s.Current.Value),
+			CurrentValue: ptr.Deref(s.Current.Value, none),
 			AverageValue: s.Current.AverageValue,
 		}
 	}
 	if s := m.Pods; s != nil {
-		out.Pods = &autoscalingv1.PodsMetricStatus{MetricName: s.Metric.Name, Selector: s.Metric.Selector, CurrentAverageValue: value(s.Current.AverageValue)}
+		out.Pods = &autoscalingv1.PodsMetricStatus{MetricName: s.Metric.Name, Selector: s.Metric.Selector, CurrentAverageValue: ptr.Deref(s.Current.AverageValue, none)}
 	}
 	if s := m.Resource; s != nil {
 		out.Resource = &autoscalingv1.ResourceMetricStatus{
-			Name: s.Name, CurrentAverageUtilization: s.Current.AverageUtilization, CurrentAverageValue: value(s.Current.AverageValue),
+			Name: s.Name, CurrentAverageUtilization: s.Current.AverageUtilization, CurrentAverageValue: ptr.Deref(s.Current.AverageValue, none),
 		}
 	}
 	if s := m.ContainerResource; s != nil {
 		out.ContainerResource = &autoscalingv1.ContainerResourceMetricStatus{
-			Name: s.Name, Container: s.Container, CurrentAverageUtilization: s.Current.AverageUtilization, CurrentAverageValue: value(s.Current.AverageValue),
+			Name: s.Name, Container: s.Container, CurrentAverageUtilization: s.Current.AverageUtilization, CurrentAverageValue: ptr.Deref(s.Current.AverageValue, none),
 		}
 	}
 	if s := m.External; s != nil {
 		out.External = &autoscalingv1.ExternalMetricStatus{
-			MetricName: s.Metric.Name, MetricSelector: s.Metric.Selector, CurrentValue: value(s.Current.Value), CurrentAverageValue: s.Current.AverageValue,
+			MetricName: s.Metric.Name, MetricSelector: s.Metric.Selector, CurrentValue: ptr.Deref(s.Current.Value, none), CurrentAverageValue: s.Current.AverageValue,
 		}
 	}
 	return out
