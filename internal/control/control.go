@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -232,6 +233,10 @@ func ended(err error) error {
 		if errors.Is(err, gone) {
 			return fmt.Errorf("%w: %w", ErrEnded, err)
 		}
+	}
+	// The connection was closed before anything was sent. net/http does not export this error.
+	if err != nil && strings.HasSuffix(err.Error(), "http: server closed idle connection") {
+		return fmt.Errorf("%w: %w", ErrEnded, err)
 	}
 	return err
 }

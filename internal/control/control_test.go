@@ -68,6 +68,30 @@ func TestDaemonEndsBeforeItAnswers(t *testing.T) {
 	}
 }
 
+// A daemon that drops the connection before it has read anything of the call: net/http then has an error of its own.
+func TestDaemonEndsBeforeItReads(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "c.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.Close()
+		}
+	}()
+	for range 2000 {
+		if err := NewClient(socket).Stop(t.Context()); !errors.Is(err, ErrEnded) {
+			t.Fatalf("stop: %v", err)
+		}
+	}
+}
+
 func TestClientAndServer(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "c.sock")
 	c := NewClient(socket)
