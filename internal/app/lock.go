@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"podium.dev/podium/internal/paths"
+	"podium.dev/podium/internal/pidfd"
 )
 
 // ErrAlreadyRunning is returned when another daemon, or a down, holds the root.
@@ -87,8 +88,8 @@ func awaitEnd(pid int, within time.Duration) bool {
 		return errors.Is(err, unix.ESRCH)
 	}
 	defer unix.Close(fd)
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(within.Milliseconds()))
-	return err == nil && n > 0
+	ended, err := pidfd.Await(fd, within)
+	return err == nil && ended
 }
 
 func (l *lock) release() { l.f.Close() }

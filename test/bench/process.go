@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"podium.dev/podium/internal/pidfd"
 )
 
 // waitExit waits until a process has ended.
@@ -19,7 +21,9 @@ func waitExit(pid int) {
 		return // it has ended
 	}
 	defer unix.Close(fd)
-	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+	for ended := false; !ended && err == nil; {
+		ended, err = pidfd.Await(fd, time.Minute)
+	}
 }
 
 // pss returns the proportional set size of a process in bytes.

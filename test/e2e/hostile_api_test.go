@@ -29,6 +29,8 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"podium.dev/podium/internal/pidfd"
 )
 
 // attacker is a client with the token of a namespace's default service account, as every Pod has it.
@@ -377,8 +379,8 @@ func TestHostileDaemonMemory(t *testing.T) {
 	}
 	defer unix.Close(handle)
 	ended := func() bool {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(handle), Events: unix.POLLIN}}, 0)
-		return err == nil && n > 0
+		gone, err := pidfd.Await(handle, 0)
+		return err == nil && gone
 	}
 	s.eventually("the kernel ends the daemon", func() error {
 		used, err := os.ReadFile(usage)

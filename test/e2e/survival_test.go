@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"podium.dev/podium/internal/pidfd"
 	"podium.dev/podium/test/registry"
 )
 
@@ -58,7 +59,7 @@ func (n *node) kill(t *testing.T) {
 	if err := unix.PidfdSendSignal(handle, unix.SIGKILL, nil, 0); err != nil {
 		t.Fatal(err)
 	}
-	if ended, err := unix.Poll([]unix.PollFd{{Fd: int32(handle), Events: unix.POLLIN}}, int(patience.Milliseconds())); err != nil || ended == 0 {
+	if ended, err := pidfd.Await(handle, patience); err != nil || !ended {
 		t.Fatalf("the daemon outlives SIGKILL (%v)", err)
 	}
 }
