@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -45,10 +46,10 @@ func TestWhy(t *testing.T) {
 		"crash":    {"CrashLoopBackOff", "exit code 3", "next "},
 		"oom":      {"limit c0: OOMKilled", "memory limit of 20Mi", "peak "},
 		"unready":  {"probe c0: Unhealthy", "the last result: not yet"},
-		"nobody":   {"it does not exist"},
 	} {
 		s.eventually("podium why "+name, func() error { return s.why(name, want...) })
 	}
+	s.eventually("podium why nobody", func() error { return s.whyMissing("nobody", "it does not exist") })
 	var e why.Explanation
 	if err := json.Unmarshal([]byte(s.podium("why", "huge", "-n", s.ns, "-o", "json")), &e); err != nil {
 		s.Fatal(err)
@@ -75,7 +76,7 @@ spec:
 	s.eventually("podium why rs/rs", func() error {
 		return s.why("rs/rs", "3 wanted, 1 Pod is there", "quota small: FailedCreate", "exceeded quota: small", "pods: 1 used of 1")
 	})
-	s.eventually("podium why rs-none", func() error { return s.why("rs-none", "it was never created", "exceeded quota: small") })
+	s.eventually("podium why rs-none", func() error { return s.whyMissing("rs-none", "it was never created", "exceeded quota: small") })
 	s.kubectl("delete", "rs", "rs", "--wait=true")
 }
 
@@ -85,6 +86,20 @@ func (s *space) why(what string, want ...string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
+	return says(out, want)
+}
+
+// whyMissing is why for an object that does not exist, which ends with a code of its own.
+func (s *space) whyMissing(what string, want ...string) error {
+	out, err := s.tryPodium("why", what, "-n", s.ns)
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 6 {
+		return fmt.Errorf("want exit code 6, got %v: %s", err, out)
+	}
+	return says(out, want)
+}
+
+func says(out string, want []string) error {
 	for _, part := range want {
 		if !strings.Contains(out, part) {
 			return errors.New("there is no " + part + " in\n" + out)
