@@ -377,7 +377,8 @@ func TestFakeStop(t *testing.T) {
 	_, id := w.run(w.pod("a"), w.container("main", fake.Script{Forever: true, KillAfter: 5 * time.Second}))
 	done := make(chan error, 1)
 	go func() { done <- w.api.StopContainer(t.Context(), id, 30) }()
-	w.eventually("it is dying", w.clock.HasWaiters)
+	// The clock has two waiters then: the grace period's and the process's own.
+	w.eventually("it is dying", func() bool { return w.clock.Waiters() == 2 })
 	w.clock.Step(5 * time.Second)
 	if err := <-done; err != nil {
 		t.Fatal(err)

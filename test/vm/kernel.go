@@ -18,7 +18,7 @@ import (
 var wanted = []string{
 	"virtio_pci", "virtio_blk", "virtio_console",
 	"overlay", "loop", "veth", "bridge", "br_netfilter", "dummy", "ifb", "tun",
-	"nf_tables", "nf_conntrack_netlink", "nft_chain_nat", "nft_nat", "nft_masq", "nft_redir", "nft_ct", "nft_fib_inet", "nft_reject_inet",
+	"nf_tables", "nf_conntrack_netlink", "nft_chain_nat", "nft_nat", "nft_masq", "nft_redir", "nft_ct", "nft_fib_inet", "nft_reject_inet", "nft_meta_bridge",
 	"xfrm_user", "nft_numgen", "nft_hash", "nft_limit", "nft_log", "sch_tbf", "sch_ingress", "cls_u32", "cls_matchall", "act_mirred",
 }
 
