@@ -105,7 +105,7 @@ func TestPodsCostWhatTheyWeigh(t *testing.T) {
 	if refused.code != http.StatusBadRequest || !strings.Contains(fmt.Sprint(refused.body["message"]), "spec.containers: Too many: 10000: must have at most 256 items") {
 		t.Errorf("10 000 containers: %d %.300v", refused.code, refused.body["message"])
 	}
-	if cost > uint64(1500*size) { // as for every other request above; the race detector makes the decoder dear
+	if cost > uint64(refusalFactor*size) {
 		t.Errorf("10 000 containers in %d bytes took %d kB to refuse", size, cost>>10)
 	}
 	patch := bytes.NewBufferString(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},"spec":{` + growing["containers"](10000) + `}}`)
