@@ -5,7 +5,6 @@ package daemonset
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -27,7 +26,6 @@ import (
 	"podium.dev/podium/internal/controller/history"
 	"podium.dev/podium/internal/controller/loop"
 	"podium.dev/podium/internal/controller/podcontrol"
-	"podium.dev/podium/internal/controller/podstatus"
 	"podium.dev/podium/internal/controller/sources"
 )
 
@@ -172,7 +170,8 @@ func (k *Controller) syncSet(ctx context.Context, ds *appsv1.DaemonSet) (time.Du
 	if err != nil {
 		return 0, err
 	}
-	v, err := k.view(ds, mine, current.Labels[appsv1.DefaultDaemonSetUniqueLabelKey])
+	unseen, going := podcontrol.Settle(k.expect, ds.UID, mine)
+	v, err := k.view(ds, podcontrol.MarkGoing(mine, going, k.clock.Now()), current.Labels[appsv1.DefaultDaemonSetUniqueLabelKey])
 	if err != nil {
 		return 0, err
 	}
@@ -180,11 +179,11 @@ func (k *Controller) syncSet(ctx context.Context, ds *appsv1.DaemonSet) (time.Du
 	if collisions > 0 {
 		d.status.CollisionCount = &collisions
 	}
-	if unseen, going := podcontrol.Settle(k.expect, ds.UID, mine); unseen > 0 {
+	if unseen > 0 {
 		// The cache does not show all that was created: nothing is decided on it, and this generation is not done with.
 		d.status.ObservedGeneration = ds.Status.ObservedGeneration
 	} else {
-		err = k.act(ctx, v, d, going)
+		err = k.act(ctx, v, d)
 	}
 	if statusErr := k.writeStatus(ctx, ds, d.status); err == nil {
 		err = statusErr
@@ -229,27 +228,17 @@ func (k *Controller) view(ds *appsv1.DaemonSet, mine []*corev1.Pod, hash string)
 	if err != nil {
 		return nil, fmt.Errorf("list the nodes: %w", err)
 	}
-	v := &view{ds: ds, hash: hash, nodes: nodes, pods: map[string][]*corev1.Pod{}, now: k.clock.Now()}
+	v := &view{ds: ds, hash: hash, nodes: nodes, pods: byNode(mine), now: k.clock.Now()}
 	v.backOff = func(node string) time.Duration {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		return k.failures[ds.UID][node].left(v.now)
 	}
-	for _, p := range mine {
-		node := target(p)
-		if node == "" || podstatus.Ended(p) && p.DeletionTimestamp != nil {
-			continue
-		}
-		v.pods[node] = append(v.pods[node], p)
-	}
-	for _, pods := range v.pods {
-		slices.SortFunc(pods, oldestFirst)
-	}
 	return v, nil
 }
 
 // act deletes and creates what was decided.
-func (k *Controller) act(ctx context.Context, v *view, d decision, going func(*corev1.Pod) bool) error {
+func (k *Controller) act(ctx context.Context, v *view, d decision) error {
 	for _, f := range d.failed {
 		k.tellEnded(v, f)
 	}
@@ -261,9 +250,6 @@ func (k *Controller) act(ctx context.Context, v *view, d decision, going func(*c
 	})
 	remove := d.remove[:min(len(d.remove), mostAtOnce)]
 	removeErr := podcontrol.Each(len(remove), func(i int) error {
-		if going(remove[i]) {
-			return nil
-		}
 		return pods.Delete(ctx, owner, remove[i])
 	})
 	if err == nil {

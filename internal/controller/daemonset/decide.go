@@ -14,6 +14,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"podium.dev/podium/internal/controller/podcontrol"
+	"podium.dev/podium/internal/controller/podstatus"
 )
 
 // view is what one round sees.
@@ -47,6 +48,22 @@ func (d *decision) later(after time.Duration) {
 	if after > 0 && (d.again == 0 || after < d.again) {
 		d.again = after
 	}
+}
+
+// byNode returns the Pods by the node that they are for, as a view has them.
+func byNode(pods []*corev1.Pod) map[string][]*corev1.Pod {
+	out := map[string][]*corev1.Pod{}
+	for _, p := range pods {
+		node := target(p)
+		if node == "" || podstatus.Ended(p) && p.DeletionTimestamp != nil {
+			continue
+		}
+		out[node] = append(out[node], p)
+	}
+	for _, here := range out {
+		slices.SortFunc(here, oldestFirst)
+	}
+	return out
 }
 
 // decide decides which Pods to create and to delete. A roll-out goes on in a round in which nothing else is to do.

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
@@ -105,4 +106,18 @@ func Settle[T metav1.Object](e *Expectations, owner types.UID, cached []T) (unse
 		left[uid] = true
 	}
 	return len(x.created), func(o T) bool { return left[o.GetUID()] }
+}
+
+// MarkGoing returns the Pods, with those whose deletion is under way marked as being deleted although the cache does not
+// show it yet. Who counts Pods must not take one that is already lost for one that serves: it would take down another.
+func MarkGoing(pods []*corev1.Pod, going func(*corev1.Pod) bool, now time.Time) []*corev1.Pod {
+	out := make([]*corev1.Pod, len(pods))
+	for i, p := range pods {
+		if p.DeletionTimestamp == nil && going(p) {
+			p = p.DeepCopy()
+			p.DeletionTimestamp = &metav1.Time{Time: now}
+		}
+		out[i] = p
+	}
+	return out
 }

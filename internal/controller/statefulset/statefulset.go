@@ -127,17 +127,17 @@ func (k *Controller) syncSet(ctx context.Context, set *appsv1.StatefulSet) (time
 	if err != nil {
 		return 0, err
 	}
-	v, err := k.view(ctx, set, pods, revisions)
+	unseen, going := podcontrol.Settle(k.expect, set.UID, pods)
+	v, err := k.view(ctx, set, podcontrol.MarkGoing(pods, going, k.clock.Now()), revisions)
 	if err != nil {
 		return 0, err
 	}
 	d := v.decide()
-	unseen, going := podcontrol.Settle(k.expect, set.UID, pods)
 	if unseen > 0 {
 		// A member that was created is not in the cache yet: the next round is for then.
 		d.phases = nil
 	}
-	err = k.act(ctx, v, d, going)
+	err = k.act(ctx, v, d)
 	if statusErr := k.writeStatus(ctx, set, d.status); err == nil {
 		err = statusErr
 	}
@@ -221,15 +221,11 @@ func at(set *appsv1.StatefulSet, r *appsv1.ControllerRevision) (*appsv1.Stateful
 	return out, nil
 }
 
-// act carries the phases out, until one fails. Pods whose deletion is under way are not deleted again.
-func (k *Controller) act(ctx context.Context, v *view, d decision, going func(*corev1.Pod) bool) error {
+// act carries the phases out, until one fails.
+func (k *Controller) act(ctx context.Context, v *view, d decision) error {
 	for _, phase := range d.phases {
 		_, err := podcontrol.SlowStart(len(phase), func(i int) error {
-			a := phase[i]
-			if a.verb == remove && going(a.pod) {
-				return nil
-			}
-			return k.do(ctx, v, a)
+			return k.do(ctx, v, phase[i])
 		})
 		if err != nil {
 			return err
