@@ -15,14 +15,14 @@ import (
 	admissionmetrics "k8s.io/apiserver/pkg/admission/metrics"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 	"podium.dev/podium/internal/auth/node"
 	"podium.dev/podium/internal/auth/rbac"
 )
 
 // Config is what the plug-ins work with.
 type Config struct {
-	Stores local.Stores
+	Stores apistore.Stores
 	RBAC   *rbac.Authorizer
 	// All decides on what users may do; some plug-ins ask it.
 	All authorizer.UnconditionalAuthorizer
@@ -67,7 +67,7 @@ func Chain(cfg Config) (admission.Interface, error) {
 	return admissionmetrics.WithStepMetrics(admission.NewChainHandler(chain...)), nil
 }
 
-var podsResource = local.Core("pods")
+var podsResource = apistore.Core("pods")
 
 // pod answers with the object as a Pod when the request is for Pods themselves, not for a subresource.
 func pod(a admission.Attributes) (*corev1.Pod, error) {
@@ -82,10 +82,10 @@ func pod(a admission.Attributes) (*corev1.Pod, error) {
 }
 
 // find answers with an object as the cache knows it, or as etcd does when the cache does not know it yet.
-func find[T runtime.Object](ctx context.Context, s local.Stores, r schema.GroupResource, namespace, name string) (T, error) {
-	o, err := local.Get[T](ctx, s, r, namespace, name)
+func find[T runtime.Object](ctx context.Context, s apistore.Stores, r schema.GroupResource, namespace, name string) (T, error) {
+	o, err := apistore.Get[T](ctx, s, r, namespace, name)
 	if apierrors.IsNotFound(err) {
-		o, err = local.GetCurrent[T](ctx, s, r, namespace, name)
+		o, err = apistore.GetCurrent[T](ctx, s, r, namespace, name)
 	}
 	return o, err
 }

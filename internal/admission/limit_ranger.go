@@ -14,7 +14,7 @@ import (
 	"k8s.io/apiserver/pkg/admission"
 	resourcehelper "k8s.io/component-helpers/resource"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 )
 
 const limitRangerAnnotation = "kubernetes.io/limit-ranger"
@@ -22,7 +22,7 @@ const limitRangerAnnotation = "kubernetes.io/limit-ranger"
 // limitRanger fills in resources from the LimitRanges of the namespace, and holds Pods and claims to them.
 type limitRanger struct {
 	*admission.Handler
-	stores local.Stores
+	stores apistore.Stores
 }
 
 var (
@@ -30,7 +30,7 @@ var (
 	_ admission.ValidationInterface = &limitRanger{}
 )
 
-func newLimitRanger(stores local.Stores) *limitRanger {
+func newLimitRanger(stores apistore.Stores) *limitRanger {
 	return &limitRanger{Handler: admission.NewHandler(admission.Create, admission.Update), stores: stores}
 }
 
@@ -67,7 +67,7 @@ func (l *limitRanger) each(ctx context.Context, a admission.Attributes, f func(*
 			return err
 		}
 	}
-	ranges, err := local.ListCurrent[*corev1.LimitRange](ctx, l.stores, local.Core("limitranges"), a.GetNamespace())
+	ranges, err := apistore.ListCurrent[*corev1.LimitRange](ctx, l.stores, apistore.Core("limitranges"), a.GetNamespace())
 	if err != nil {
 		return admission.NewForbidden(a, fmt.Errorf("unable to %s %v at this time because there was an error enforcing limit ranges", a.GetOperation(), a.GetResource()))
 	}
@@ -85,7 +85,7 @@ func limited(a admission.Attributes) bool {
 	switch a.GetResource().GroupResource() {
 	case podsResource:
 		return create && a.GetSubresource() == "" || !create && a.GetSubresource() == "resize"
-	case local.Core("persistentvolumeclaims"):
+	case apistore.Core("persistentvolumeclaims"):
 		return a.GetSubresource() == ""
 	}
 	return false

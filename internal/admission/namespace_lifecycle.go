@@ -15,7 +15,7 @@ import (
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/utils/clock"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 )
 
 // deletedFor is how long a namespace that was deleted is looked up in etcd, and not in a cache that may not
@@ -29,7 +29,7 @@ var immortal = []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.
 // immortal namespaces.
 type namespaceLifecycle struct {
 	*admission.Handler
-	stores local.Stores
+	stores apistore.Stores
 	clock  clock.PassiveClock
 
 	mu      sync.Mutex
@@ -38,7 +38,7 @@ type namespaceLifecycle struct {
 
 var _ admission.MutationInterface = &namespaceLifecycle{}
 
-func newNamespaceLifecycle(stores local.Stores) *namespaceLifecycle {
+func newNamespaceLifecycle(stores apistore.Stores) *namespaceLifecycle {
 	return &namespaceLifecycle{
 		Handler: admission.NewHandler(admission.Create, admission.Update, admission.Delete),
 		stores:  stores, clock: clock.RealClock{}, deleted: map[string]time.Time{},
@@ -86,9 +86,9 @@ func (l *namespaceLifecycle) Admit(ctx context.Context, a admission.Attributes, 
 
 func (l *namespaceLifecycle) namespace(ctx context.Context, name string) (*corev1.Namespace, error) {
 	if l.wasDeleted(name) {
-		return local.GetCurrent[*corev1.Namespace](ctx, l.stores, local.Core("namespaces"), "", name)
+		return apistore.GetCurrent[*corev1.Namespace](ctx, l.stores, apistore.Core("namespaces"), "", name)
 	}
-	return find[*corev1.Namespace](ctx, l.stores, local.Core("namespaces"), "", name)
+	return find[*corev1.Namespace](ctx, l.stores, apistore.Core("namespaces"), "", name)
 }
 
 func (l *namespaceLifecycle) noteDeleted(name string) {

@@ -12,18 +12,18 @@ import (
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/component-helpers/resource"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 )
 
 // podResize refuses resizes that the Pod's node could never grant.
 type podResize struct {
 	*admission.Handler
-	stores local.Stores
+	stores apistore.Stores
 }
 
 var _ admission.ValidationInterface = &podResize{}
 
-func newPodResize(stores local.Stores) *podResize {
+func newPodResize(stores apistore.Stores) *podResize {
 	return &podResize{Handler: admission.NewHandler(admission.Update), stores: stores}
 }
 
@@ -43,7 +43,7 @@ func (r *podResize) Validate(ctx context.Context, a admission.Attributes, _ admi
 	if p.Spec.NodeName == "" || old.Generation == p.Generation {
 		return nil
 	}
-	node, err := local.Get[*corev1.Node](ctx, r.stores, local.Core("nodes"), "", p.Spec.NodeName)
+	node, err := apistore.Get[*corev1.Node](ctx, r.stores, apistore.Core("nodes"), "", p.Spec.NodeName)
 	if apierrors.IsNotFound(err) {
 		return admission.NewForbidden(a, fmt.Errorf("node %q not found", p.Spec.NodeName))
 	}

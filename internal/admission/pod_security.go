@@ -20,7 +20,7 @@ import (
 	"k8s.io/pod-security-admission/metrics"
 	"k8s.io/pod-security-admission/policy"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 )
 
 // podSecurity holds Pods to the Pod Security Standard that their namespace's labels name.
@@ -38,7 +38,7 @@ var recorder = sync.OnceValue(func() *metrics.PrometheusRecorder {
 	return r
 })
 
-func newPodSecurity(stores local.Stores) (*podSecurity, error) {
+func newPodSecurity(stores apistore.Stores) (*podSecurity, error) {
 	config, err := load.LoadFromData(nil) // the defaults: privileged, latest
 	if err != nil {
 		return nil, fmt.Errorf("make the Pod Security configuration: %w", err)
@@ -64,22 +64,22 @@ func newPodSecurity(stores local.Stores) (*podSecurity, error) {
 	return p, nil
 }
 
-type namespaces local.Stores
+type namespaces apistore.Stores
 
 func (n namespaces) GetNamespace(ctx context.Context, name string) (*corev1.Namespace, error) {
-	return find[*corev1.Namespace](ctx, local.Stores(n), local.Core("namespaces"), "", name)
+	return find[*corev1.Namespace](ctx, apistore.Stores(n), apistore.Core("namespaces"), "", name)
 }
 
-type podLister local.Stores
+type podLister apistore.Stores
 
 func (l podLister) ListPods(ctx context.Context, namespace string) ([]*corev1.Pod, error) {
-	return local.List[*corev1.Pod](ctx, local.Stores(l), podsResource, namespace)
+	return apistore.List[*corev1.Pod](ctx, apistore.Stores(l), podsResource, namespace)
 }
 
 // Validate implements admission.ValidationInterface.
 func (p *podSecurity) Validate(ctx context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
 	r := a.GetResource().GroupResource()
-	if r != podsResource && r != local.Core("namespaces") && !p.delegate.PodSpecExtractor.HasPodSpec(r) {
+	if r != podsResource && r != apistore.Core("namespaces") && !p.delegate.PodSpecExtractor.HasPodSpec(r) {
 		return nil
 	}
 	result := p.delegate.Validate(ctx, securityAttributes{a})

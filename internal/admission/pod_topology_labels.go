@@ -8,18 +8,18 @@ import (
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apiserver/pkg/admission"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 )
 
 // podTopologyLabels tells Pods by labels in which zone and region their node is.
 type podTopologyLabels struct {
 	*admission.Handler
-	stores local.Stores
+	stores apistore.Stores
 }
 
 var _ admission.MutationInterface = &podTopologyLabels{}
 
-func newPodTopologyLabels(stores local.Stores) *podTopologyLabels {
+func newPodTopologyLabels(stores apistore.Stores) *podTopologyLabels {
 	return &podTopologyLabels{Handler: admission.NewHandler(admission.Create), stores: stores}
 }
 
@@ -46,7 +46,7 @@ func (t *podTopologyLabels) Admit(ctx context.Context, a admission.Attributes, _
 	if node == "" || len(path.IsValidPathSegmentName(node)) > 0 { // what is no name is refused later
 		return nil
 	}
-	n, err := local.Get[*corev1.Node](ctx, t.stores, local.Core("nodes"), "", node)
+	n, err := apistore.Get[*corev1.Node](ctx, t.stores, apistore.Core("nodes"), "", node)
 	if err != nil {
 		if apierrors.IsNotFound(err) {
 			return nil

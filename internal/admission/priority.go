@@ -11,7 +11,7 @@ import (
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/utils/ptr"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 )
 
 var priorityClasses = schema.GroupResource{Group: schedulingv1.GroupName, Resource: "priorityclasses"}
@@ -19,7 +19,7 @@ var priorityClasses = schema.GroupResource{Group: schedulingv1.GroupName, Resour
 // priority gives each Pod the number of its priority class, and lets there be one default class only.
 type priority struct {
 	*admission.Handler
-	stores local.Stores
+	stores apistore.Stores
 }
 
 var (
@@ -27,7 +27,7 @@ var (
 	_ admission.ValidationInterface = &priority{}
 )
 
-func newPriority(stores local.Stores) *priority {
+func newPriority(stores apistore.Stores) *priority {
 	return &priority{Handler: admission.NewHandler(admission.Create, admission.Update), stores: stores}
 }
 
@@ -95,7 +95,7 @@ func (s *priority) class(ctx context.Context, a admission.Attributes, name strin
 
 // defaultClass answers with the default class, the lowest when a race has let in several, or nil.
 func (s *priority) defaultClass(ctx context.Context) (class *schedulingv1.PriorityClass, err error) {
-	all, err := local.List[*schedulingv1.PriorityClass](ctx, s.stores, priorityClasses, "")
+	all, err := apistore.List[*schedulingv1.PriorityClass](ctx, s.stores, priorityClasses, "")
 	for _, c := range all {
 		if c.GlobalDefault && (class == nil || class.Value > c.Value) {
 			class = c

@@ -18,7 +18,7 @@ import (
 	resourcehelper "k8s.io/component-helpers/resource"
 	"k8s.io/utils/clock"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 	"podium.dev/podium/internal/controller/resourcequota"
 )
 
@@ -26,23 +26,23 @@ import (
 // status; a controller counts anew what is really there.
 type resourceQuota struct {
 	*admission.Handler
-	stores local.Stores
+	stores apistore.Stores
 	clock  clock.PassiveClock
 }
 
 var _ admission.ValidationInterface = &resourceQuota{}
 
-func newResourceQuota(stores local.Stores) *resourceQuota {
+func newResourceQuota(stores apistore.Stores) *resourceQuota {
 	return &resourceQuota{Handler: admission.NewHandler(admission.Create, admission.Update), stores: stores, clock: clock.RealClock{}}
 }
 
 // Validate implements admission.ValidationInterface.
 func (q *resourceQuota) Validate(ctx context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
 	kind := a.GetResource().GroupResource()
-	if a.GetNamespace() == "" || kind == local.Core("namespaces") || !q.counts(a) {
+	if a.GetNamespace() == "" || kind == apistore.Core("namespaces") || !q.counts(a) {
 		return nil
 	}
-	quotas, err := local.List[*corev1.ResourceQuota](ctx, q.stores, local.Core("resourcequotas"), a.GetNamespace())
+	quotas, err := apistore.List[*corev1.ResourceQuota](ctx, q.stores, apistore.Core("resourcequotas"), a.GetNamespace())
 	if err != nil || len(quotas) == 0 {
 		return err
 	}
@@ -71,14 +71,14 @@ func (q *resourceQuota) Validate(ctx context.Context, a admission.Attributes, _ 
 func (q *resourceQuota) counts(a admission.Attributes) bool {
 	create := a.GetOperation() == admission.Create
 	switch a.GetResource().GroupResource() {
-	case local.Core("events"), schema.GroupResource{Group: eventsv1.GroupName, Resource: "events"}, local.Core("bindings"):
+	case apistore.Core("events"), schema.GroupResource{Group: eventsv1.GroupName, Resource: "events"}, apistore.Core("bindings"):
 		return false
 	case podsResource:
 		if create || a.GetSubresource() != "" {
 			return create && a.GetSubresource() == "" || !create && a.GetSubresource() == "resize"
 		}
 		return scopeChanged(a)
-	case local.Core("services"), local.Core("persistentvolumeclaims"):
+	case apistore.Core("services"), apistore.Core("persistentvolumeclaims"):
 		return a.GetSubresource() == ""
 	}
 	return create && a.GetSubresource() == ""
@@ -104,7 +104,7 @@ func (q *resourceQuota) usage(kind schema.GroupResource, o runtime.Object) corev
 	one := *resource.NewQuantity(1, resource.DecimalSI)
 	used := corev1.ResourceList{corev1.ResourceName("count/" + kind.String()): one}
 	switch kind {
-	case local.Core("secrets"), local.Core("configmaps"), local.Core("replicationcontrollers"), local.Core("resourcequotas"):
+	case apistore.Core("secrets"), apistore.Core("configmaps"), apistore.Core("replicationcontrollers"), apistore.Core("resourcequotas"):
 		used[corev1.ResourceName(kind.Resource)] = one
 	}
 	return used
@@ -116,8 +116,8 @@ func (q *resourceQuota) charge(ctx context.Context, c charge, quota *corev1.Reso
 	if used, err := c.to(quota); err != nil || used == nil {
 		return err
 	}
-	store := q.stores(local.Core("resourcequotas"))
-	ctx = local.Context(ctx, quota.Namespace)
+	store := q.stores(apistore.Core("resourcequotas"))
+	ctx = apistore.Context(ctx, quota.Namespace)
 	key, err := store.KeyFunc(ctx, quota.Name)
 	if err != nil {
 		return err

@@ -12,13 +12,13 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/admission"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 )
 
 // runtimeClass gives Pods what their runtime class costs and where it can run.
 type runtimeClass struct {
 	*admission.Handler
-	stores local.Stores
+	stores apistore.Stores
 }
 
 var (
@@ -26,7 +26,7 @@ var (
 	_ admission.ValidationInterface = &runtimeClass{}
 )
 
-func newRuntimeClass(stores local.Stores) *runtimeClass {
+func newRuntimeClass(stores apistore.Stores) *runtimeClass {
 	return &runtimeClass{Handler: admission.NewHandler(admission.Create), stores: stores}
 }
 

@@ -18,7 +18,7 @@ import (
 	"k8s.io/apiserver/pkg/storage/names"
 	"k8s.io/utils/ptr"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 )
 
 const (
@@ -37,7 +37,7 @@ const (
 // serviceAccount gives each Pod a service account, and its containers the account's token.
 type serviceAccount struct {
 	*admission.Handler
-	stores   local.Stores
+	stores   apistore.Stores
 	generate func(base string) string
 }
 
@@ -46,7 +46,7 @@ var (
 	_ admission.ValidationInterface = &serviceAccount{}
 )
 
-func newServiceAccount(stores local.Stores) *serviceAccount {
+func newServiceAccount(stores apistore.Stores) *serviceAccount {
 	return &serviceAccount{
 		Handler: admission.NewHandler(admission.Create, admission.Update), stores: stores,
 		generate: names.SimpleNameGenerator.GenerateName,
@@ -118,7 +118,7 @@ func (s *serviceAccount) Validate(ctx context.Context, a admission.Attributes, _
 // find answers with a service account. For the default one of a namespace, which a controller makes, it
 // waits a little.
 func (s *serviceAccount) find(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
-	sa, err := find[*corev1.ServiceAccount](ctx, s.stores, local.Core("serviceaccounts"), namespace, name)
+	sa, err := find[*corev1.ServiceAccount](ctx, s.stores, apistore.Core("serviceaccounts"), namespace, name)
 	if !apierrors.IsNotFound(err) {
 		return sa, err
 	}
@@ -127,13 +127,13 @@ func (s *serviceAccount) find(ctx context.Context, namespace, name string) (*cor
 			return sa, nil
 		}
 	}
-	return nil, apierrors.NewNotFound(local.Core("serviceaccount"), name)
+	return nil, apierrors.NewNotFound(apistore.Core("serviceaccount"), name)
 }
 
 func (s *serviceAccount) await(ctx context.Context, namespace, name string) *corev1.ServiceAccount {
 	ctx, cancel := context.WithTimeout(ctx, awaitDefault)
 	defer cancel()
-	w, err := s.stores(local.Core("serviceaccounts")).Watch(local.Context(ctx, namespace), &metainternal.ListOptions{
+	w, err := s.stores(apistore.Core("serviceaccounts")).Watch(apistore.Context(ctx, namespace), &metainternal.ListOptions{
 		FieldSelector: fields.OneTermEqualSelector("metadata.name", name), ResourceVersion: "0",
 	})
 	if err != nil {
@@ -152,7 +152,7 @@ func (s *serviceAccount) await(ctx context.Context, namespace, name string) *cor
 				continue
 			}
 			// The event may hold the object wrapped, so it is read anew.
-			if sa, err := local.Get[*corev1.ServiceAccount](ctx, s.stores, local.Core("serviceaccounts"), namespace, name); err == nil {
+			if sa, err := apistore.Get[*corev1.ServiceAccount](ctx, s.stores, apistore.Core("serviceaccounts"), namespace, name); err == nil {
 				return sa
 			}
 		}

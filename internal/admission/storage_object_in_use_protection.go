@@ -8,7 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/admission"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 )
 
 // The finalizers that the controller of volumes in use takes away again.
@@ -32,11 +32,11 @@ func (storageProtection) Admit(_ context.Context, a admission.Attributes, _ admi
 		return nil
 	}
 	switch a.GetResource().GroupResource() {
-	case local.Core("persistentvolumes"):
+	case apistore.Core("persistentvolumes"):
 		if v, ok := a.GetObject().(*corev1.PersistentVolume); ok {
 			protect(&v.ObjectMeta, volumeProtection)
 		}
-	case local.Core("persistentvolumeclaims"):
+	case apistore.Core("persistentvolumeclaims"):
 		if c, ok := a.GetObject().(*corev1.PersistentVolumeClaim); ok {
 			protect(&c.ObjectMeta, claimProtection)
 		}

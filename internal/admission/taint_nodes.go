@@ -7,7 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apiserver/pkg/admission"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 )
 
 // taintNodes gives each new node the not-ready taint, so that no Pod lands on it before it says it is ready.
@@ -19,7 +19,7 @@ func newTaintNodes() taintNodes { return taintNodes{admission.NewHandler(admissi
 
 // Admit implements admission.MutationInterface.
 func (taintNodes) Admit(_ context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
-	if a.GetResource().GroupResource() != local.Core("nodes") || a.GetSubresource() != "" {
+	if a.GetResource().GroupResource() != apistore.Core("nodes") || a.GetSubresource() != "" {
 		return nil
 	}
 	node, ok := a.GetObject().(*corev1.Node)

@@ -7,7 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/admission"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 )
 
 var claimsResource = schema.GroupResource{Group: "resource.k8s.io", Resource: "resourceclaims"}
@@ -16,12 +16,12 @@ var claimsResource = schema.GroupResource{Group: "resource.k8s.io", Resource: "r
 // not asked.
 type unserved struct {
 	*admission.Handler
-	stores local.Stores
+	stores apistore.Stores
 }
 
 var _ admission.ValidationInterface = unserved{}
 
-func newUnserved(stores local.Stores) unserved {
+func newUnserved(stores apistore.Stores) unserved {
 	return unserved{admission.NewHandler(admission.Create), stores}
 }
 

@@ -21,7 +21,7 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/utils/ptr"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 )
 
 // kubernetesName is the name of the Service, and of what goes with it, by which Pods reach the API server.
@@ -45,7 +45,7 @@ type metaObject interface {
 func furniture(advertise net.IP, port int32, services netip.Prefix) []piece {
 	var all []piece
 	for _, name := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease} {
-		all = append(all, piece{resource: local.Core("namespaces"), object: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}})
+		all = append(all, piece{resource: apistore.Core("namespaces"), object: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}})
 	}
 	classes := schema.GroupResource{Group: schedulingv1.GroupName, Resource: "priorityclasses"}
 	for _, c := range []*schedulingv1.PriorityClass{
@@ -70,7 +70,7 @@ func furniture(advertise net.IP, port int32, services netip.Prefix) []piece {
 				Spec:       networkingv1.ServiceCIDRSpec{CIDRs: []string{services.String()}},
 			},
 		},
-		piece{resource: local.Core("services"), object: kubernetesService(port, services)},
+		piece{resource: apistore.Core("services"), object: kubernetesService(port, services)},
 	)
 	// An address that only this machine knows is none for Pods, and Endpoints must not have it.
 	if !advertise.IsLoopback() {
@@ -103,7 +103,7 @@ func kubernetesEndpoints(advertise net.IP, port int32) piece {
 		Ports:     []corev1.EndpointPort{{Name: "https", Port: port, Protocol: corev1.ProtocolTCP}},
 	}}
 	return piece{
-		resource: local.Core("endpoints"),
+		resource: apistore.Core("endpoints"),
 		object: &corev1.Endpoints{
 			ObjectMeta: metav1.ObjectMeta{
 				Name: kubernetesName, Namespace: metav1.NamespaceDefault,
@@ -172,7 +172,7 @@ func (s *Server) furnish(ctx context.Context, all []piece) error {
 
 func (s *Server) ensure(ctx context.Context, p piece) error {
 	store := s.store(p.resource)
-	ctx = local.Context(ctx, p.object.GetNamespace())
+	ctx = apistore.Context(ctx, p.object.GetNamespace())
 	have, err := store.Get(ctx, p.object.GetName(), &metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		s.scheme.Default(p.object)

@@ -27,10 +27,10 @@ import (
 	"k8s.io/utils/clock"
 
 	"podium.dev/podium/internal/apiserver/intake"
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apiserver/metricsapi"
 	"podium.dev/podium/internal/apiserver/nodes"
 	"podium.dev/podium/internal/apiserver/review"
-	"podium.dev/podium/internal/apiserver/usage"
+	"podium.dev/podium/internal/apistore"
 	"podium.dev/podium/internal/auth/token"
 	"podium.dev/podium/internal/pki"
 	"podium.dev/podium/internal/registry"
@@ -269,10 +269,10 @@ func (s *Server) build(cfg Config) (served, error) {
 			}
 		}
 	}
-	if s.stores[local.Core("nodes")] == nil || s.stores[local.Core("pods")] == nil {
+	if s.stores[apistore.Core("nodes")] == nil || s.stores[apistore.Core("pods")] == nil {
 		return all, nil
 	}
-	for gv, uses := range usage.Storage(usage.Config{Stores: s.store, Nodes: connector, Clock: clock.RealClock{}}) {
+	for gv, uses := range metricsapi.Storage(metricsapi.Config{Stores: s.store, Nodes: connector, Clock: clock.RealClock{}}) {
 		for path, store := range uses {
 			if err := all.add(gv, path, store); err != nil {
 				return nil, err

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"podium.dev/podium/internal/node/inotify"
+	"podium.dev/podium/internal/util/inotify"
 )
 
 // firstWord is how long a static Pod may take to run.

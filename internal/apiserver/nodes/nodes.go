@@ -13,21 +13,21 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 	"podium.dev/podium/internal/pki"
 	"podium.dev/podium/internal/registry"
 )
 
 // Connector knows where the nodes' servers are, and is known to them.
 type Connector struct {
-	stores    local.Stores
+	stores    apistore.Stores
 	transport http.RoundTripper
 }
 
 var _ registry.NodeConnector = &Connector{}
 
 // NewConnector makes a connector that shows the API server's client certificate.
-func NewConnector(stores local.Stores, authority *pki.Authority) (*Connector, error) {
+func NewConnector(stores apistore.Stores, authority *pki.Authority) (*Connector, error) {
 	t, err := authority.Transport(pki.KubeletClient)
 	if err != nil {
 		return nil, fmt.Errorf("make the certificate for the nodes' servers: %w", err)
@@ -37,9 +37,9 @@ func NewConnector(stores local.Stores, authority *pki.Authority) (*Connector, er
 
 // Node implements registry.NodeConnector.
 func (c *Connector) Node(ctx context.Context, name string) (*url.URL, http.RoundTripper, error) {
-	node, err := local.Get[*corev1.Node](ctx, c.stores, local.Core("nodes"), "", name)
+	node, err := apistore.Get[*corev1.Node](ctx, c.stores, apistore.Core("nodes"), "", name)
 	if apierrors.IsNotFound(err) {
-		node, err = local.GetCurrent[*corev1.Node](ctx, c.stores, local.Core("nodes"), "", name)
+		node, err = apistore.GetCurrent[*corev1.Node](ctx, c.stores, apistore.Core("nodes"), "", name)
 	}
 	if err != nil {
 		return nil, nil, err

@@ -10,13 +10,13 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 
-	"podium.dev/podium/internal/registry/proxy"
+	"podium.dev/podium/internal/registry/httpproxy"
 )
 
 // NewProxy makes the store of nodes/proxy: requests go on to the node's server as they are. A node may be named
 // with the port of its server (NAME:10250).
-func NewProxy(c *Connector) *proxy.REST {
-	return proxy.New(&corev1.NodeProxyOptions{}, c.locate)
+func NewProxy(c *Connector) *httpproxy.REST {
+	return httpproxy.New(&corev1.NodeProxyOptions{}, c.locate)
 }
 
 func (c *Connector) locate(ctx context.Context, id string) (*url.URL, http.RoundTripper, error) {

@@ -13,12 +13,12 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/klog/v2"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 )
 
 // RunAggregation updates the rules of aggregated cluster roles each time that changed yields, until ctx ends. A
 // failed write is repeated at the next change; a conflict means that there is one.
-func RunAggregation(ctx context.Context, stores local.Stores, changed <-chan struct{}) {
+func RunAggregation(ctx context.Context, stores apistore.Stores, changed <-chan struct{}) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -31,9 +31,9 @@ func RunAggregation(ctx context.Context, stores local.Stores, changed <-chan str
 	}
 }
 
-func aggregateStored(ctx context.Context, stores local.Stores) error {
+func aggregateStored(ctx context.Context, stores apistore.Stores) error {
 	resource := schema.GroupResource{Group: rbacv1.GroupName, Resource: "clusterroles"}
-	all, err := local.ListCurrent[*rbacv1.ClusterRole](ctx, stores, resource, "")
+	all, err := apistore.ListCurrent[*rbacv1.ClusterRole](ctx, stores, resource, "")
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func aggregateStored(ctx context.Context, stores local.Stores) error {
 			role.ResourceVersion, role.Rules = r.ResourceVersion, rules
 			return role, nil
 		})
-		if _, _, err := stores(resource).Update(local.Context(ctx, ""), r.Name, set, rest.ValidateAllObjectFunc,
+		if _, _, err := stores(resource).Update(apistore.Context(ctx, ""), r.Name, set, rest.ValidateAllObjectFunc,
 			rest.ValidateAllObjectUpdateFunc, false, &metav1.UpdateOptions{}); err != nil && !apierrors.IsNotFound(err) {
 			return err
 		}

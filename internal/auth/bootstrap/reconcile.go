@@ -19,7 +19,7 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/component-helpers/auth/rbac/validation"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 )
 
 // writers is the number of concurrent writes; etcd syncs them to disk together.
@@ -42,7 +42,7 @@ type object interface {
 // Reconcile writes what is missing: objects, and rules, subjects, labels and annotations of existing objects.
 // What users have added stays. Objects with the annotation rbac.authorization.kubernetes.io/autoupdate set to
 // "false" are not changed.
-func (p *Policy) Reconcile(ctx context.Context, stores local.Stores) error {
+func (p *Policy) Reconcile(ctx context.Context, stores apistore.Stores) error {
 	var jobs []func() error
 	jobs = append(jobs, ensureAll(ctx, stores, "clusterroles", p.ClusterRoles, completeClusterRole)...)
 	jobs = append(jobs, ensureAll(ctx, stores, "clusterrolebindings", p.ClusterRoleBindings, completeClusterRoleBinding)...)
@@ -72,7 +72,7 @@ func (p *Policy) Reconcile(ctx context.Context, stores local.Stores) error {
 	return errors.Join(faults...)
 }
 
-func ensureAll[T object](ctx context.Context, stores local.Stores, resource string, all []T, complete func(have, want T) bool) (jobs []func() error) {
+func ensureAll[T object](ctx context.Context, stores apistore.Stores, resource string, all []T, complete func(have, want T) bool) (jobs []func() error) {
 	for _, want := range all {
 		jobs = append(jobs, func() error { return ensure(ctx, stores, resource, want, complete) })
 	}
@@ -80,14 +80,14 @@ func ensureAll[T object](ctx context.Context, stores local.Stores, resource stri
 }
 
 // ensure creates an object or completes the existing one: complete changes have and reports whether it did.
-func ensure[T object](ctx context.Context, stores local.Stores, name string, want T, complete func(have, want T) bool) error {
+func ensure[T object](ctx context.Context, stores apistore.Stores, name string, want T, complete func(have, want T) bool) error {
 	resource := schema.GroupResource{Group: rbacv1.GroupName, Resource: name}
 	store := stores(resource)
 	if store == nil {
 		return fmt.Errorf("%s is not served", resource)
 	}
-	ctx = local.Context(ctx, want.GetNamespace())
-	get := local.Get[T]
+	ctx = apistore.Context(ctx, want.GetNamespace())
+	get := apistore.Get[T]
 	for try := 1; ; try++ {
 		have, err := get(ctx, stores, resource, want.GetNamespace(), want.GetName())
 		switch {
@@ -98,11 +98,11 @@ func ensure[T object](ctx context.Context, stores local.Stores, name string, wan
 				rest.ValidateAllObjectUpdateFunc, false, &metav1.UpdateOptions{})
 		}
 		if ctx.Err() == nil && (apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err)) {
-			get = local.GetCurrent[T] // created concurrently, and the cache does not know yet
+			get = apistore.GetCurrent[T] // created concurrently, and the cache does not know yet
 			continue
 		}
 		if ctx.Err() == nil && try < tries && unavailable(err) {
-			get = local.GetCurrent[T] // the write may have succeeded
+			get = apistore.GetCurrent[T] // the write may have succeeded
 			continue
 		}
 		if err != nil {

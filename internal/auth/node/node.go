@@ -19,7 +19,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 	"podium.dev/podium/internal/auth/rbac"
 )
 
@@ -39,7 +39,7 @@ type Authorizer struct {
 	rules     []rbacv1.PolicyRule
 	relations *relations
 	volumes   *volumes
-	stores    local.Stores
+	stores    apistore.Stores
 }
 
 var (
@@ -54,12 +54,12 @@ func New(rules []rbacv1.PolicyRule) *Authorizer {
 
 // Follow keeps the authorizer in step with the Pods and PersistentVolumes until the context ends. It must be called once, before
 // the first decision.
-func (a *Authorizer) Follow(ctx context.Context, stores local.Stores) error {
+func (a *Authorizer) Follow(ctx context.Context, stores apistore.Stores) error {
 	a.stores = stores
-	if _, err := local.Follow(ctx, stores, local.Core("pods"), a.relations.sink()); err != nil {
+	if _, err := apistore.Follow(ctx, stores, apistore.Core("pods"), a.relations.sink()); err != nil {
 		return fmt.Errorf("follow the Pods of the nodes: %w", err)
 	}
-	if _, err := local.Follow(ctx, stores, local.Core("persistentvolumes"), a.volumes.sink()); err != nil {
+	if _, err := apistore.Follow(ctx, stores, apistore.Core("persistentvolumes"), a.volumes.sink()); err != nil {
 		return fmt.Errorf("follow the PersistentVolumes: %w", err)
 	}
 	return nil
@@ -112,17 +112,17 @@ func (a *Authorizer) decide(ctx context.Context, name string, attrs authorizer.A
 	if attrs.IsResourceRequest() {
 		r := schema.GroupResource{Group: attrs.GetAPIGroup(), Resource: attrs.GetResource()}
 		switch r {
-		case local.Core("secrets"), local.Core("configmaps"):
+		case apistore.Core("secrets"), apistore.Core("configmaps"):
 			return a.read(ctx, name, attrs)
-		case local.Core("serviceaccounts"):
+		case apistore.Core("serviceaccounts"):
 			return a.serviceAccount(ctx, name, attrs)
-		case local.Core("persistentvolumeclaims"):
+		case apistore.Core("persistentvolumeclaims"):
 			return a.claim(ctx, name, attrs)
-		case local.Core("persistentvolumes"):
+		case apistore.Core("persistentvolumes"):
 			return a.get(ctx, name, attrs)
-		case local.Core("nodes"):
+		case apistore.Core("nodes"):
 			return node(name, attrs)
-		case local.Core("pods"):
+		case apistore.Core("pods"):
 			return a.pod(ctx, name, attrs)
 		case schema.GroupResource{Group: "coordination.k8s.io", Resource: "leases"}:
 			return lease(name, attrs)
@@ -159,7 +159,7 @@ func (a *Authorizer) related(ctx context.Context, name string, attrs authorizer.
 
 // claimNow reads the claim of a volume that the authorizer has not heard of yet.
 func (a *Authorizer) claimNow(ctx context.Context, name string) []thing {
-	pv, err := local.Get[*corev1.PersistentVolume](ctx, a.stores, local.Core("persistentvolumes"), "", name)
+	pv, err := apistore.Get[*corev1.PersistentVolume](ctx, a.stores, apistore.Core("persistentvolumes"), "", name)
 	if err != nil {
 		return nil
 	}
@@ -173,11 +173,11 @@ func (a *Authorizer) claimNow(ctx context.Context, name string) []thing {
 // relatedNow looks through the node's Pods themselves: the node may have seen a new Pod a moment before the
 // relations took it in, and asks for what that needs at once.
 func (a *Authorizer) relatedNow(ctx context.Context, name string, t thing) bool {
-	store := a.stores(local.Core("pods"))
+	store := a.stores(apistore.Core("pods"))
 	if store == nil {
 		return false
 	}
-	list, err := store.List(local.Context(ctx, t.namespace), &metainternal.ListOptions{
+	list, err := store.List(apistore.Context(ctx, t.namespace), &metainternal.ListOptions{
 		ResourceVersion: "0",
 		FieldSelector:   fields.OneTermEqualSelector("spec.nodeName", name),
 	})

@@ -5,7 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 )
 
 // thing is an object that a node may have to do with: "secrets", namespace, name.
@@ -36,8 +36,8 @@ func (r *relations) related(node string, t thing) bool {
 	return r.nodes[t][node] > 0
 }
 
-func (r *relations) sink() local.Sink[*corev1.Pod] {
-	return local.Sink[*corev1.Pod]{
+func (r *relations) sink() apistore.Sink[*corev1.Pod] {
+	return apistore.Sink[*corev1.Pod]{
 		Replace: func(all []*corev1.Pod) {
 			r.mu.Lock()
 			defer r.mu.Unlock()

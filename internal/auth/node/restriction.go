@@ -21,13 +21,13 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	kubeletapis "k8s.io/kubelet/pkg/apis"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 )
 
 // Restriction is the admission that keeps nodes from writing what is not theirs.
 type Restriction struct {
 	*admission.Handler
-	stores local.Stores
+	stores apistore.Stores
 	all    authorizer.UnconditionalAuthorizer
 }
 
@@ -35,7 +35,7 @@ var _ admission.MutationInterface = &Restriction{}
 
 // NewRestriction makes the admission. all decides whether a node may ask for tokens for an audience that the
 // Pod itself does not name.
-func NewRestriction(stores local.Stores, all authorizer.UnconditionalAuthorizer) *Restriction {
+func NewRestriction(stores apistore.Stores, all authorizer.UnconditionalAuthorizer) *Restriction {
 	return &Restriction{
 		Handler: admission.NewHandler(admission.Create, admission.Update, admission.Delete), stores: stores, all: all,
 	}
@@ -59,7 +59,7 @@ func (r *Restriction) check(ctx context.Context, name string, a admission.Attrib
 		return fmt.Errorf("could not determine node from user %q", a.GetUserInfo().GetName())
 	}
 	switch a.GetResource().GroupResource() {
-	case local.Core("pods"):
+	case apistore.Core("pods"):
 		switch a.GetSubresource() {
 		case "":
 			return r.pod(ctx, name, a)
@@ -69,13 +69,13 @@ func (r *Restriction) check(ctx context.Context, name string, a admission.Attrib
 			return r.eviction(ctx, name, a)
 		}
 		return fmt.Errorf("unexpected pod subresource %q, only 'status' and 'eviction' are allowed", a.GetSubresource())
-	case local.Core("nodes"):
+	case apistore.Core("nodes"):
 		return ownNode(name, a)
-	case local.Core("serviceaccounts"):
+	case apistore.Core("serviceaccounts"):
 		if a.GetOperation() == admission.Create && a.GetSubresource() == "token" {
 			return r.token(ctx, name, a)
 		}
-	case local.Core("persistentvolumeclaims"):
+	case apistore.Core("persistentvolumeclaims"):
 		return claimStatus(name, a)
 	case schema.GroupResource{Group: coordinationv1.GroupName, Resource: "leases"}:
 		return ownLease(name, a)
@@ -86,10 +86,10 @@ func (r *Restriction) check(ctx context.Context, name string, a admission.Attrib
 func unexpected(o runtime.Object) error { return fmt.Errorf("unexpected type %T", o) }
 
 // find answers with an object as the cache knows it, or as etcd does when the cache does not know it yet.
-func find[T runtime.Object](ctx context.Context, s local.Stores, resource, namespace, name string) (T, error) {
-	o, err := local.Get[T](ctx, s, local.Core(resource), namespace, name)
+func find[T runtime.Object](ctx context.Context, s apistore.Stores, resource, namespace, name string) (T, error) {
+	o, err := apistore.Get[T](ctx, s, apistore.Core(resource), namespace, name)
 	if apierrors.IsNotFound(err) {
-		o, err = local.GetCurrent[T](ctx, s, local.Core(resource), namespace, name)
+		o, err = apistore.GetCurrent[T](ctx, s, apistore.Core(resource), namespace, name)
 	}
 	return o, err
 }

@@ -5,7 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 )
 
 // volumes knows which claim each PersistentVolume is bound to, and which Secrets a node needs to mount it.
@@ -48,8 +48,8 @@ func (v *volumes) claims(t thing) []thing {
 	return nil
 }
 
-func (v *volumes) sink() local.Sink[*corev1.PersistentVolume] {
-	return local.Sink[*corev1.PersistentVolume]{
+func (v *volumes) sink() apistore.Sink[*corev1.PersistentVolume] {
+	return apistore.Sink[*corev1.PersistentVolume]{
 		Replace: func(all []*corev1.PersistentVolume) {
 			v.mu.Lock()
 			defer v.mu.Unlock()

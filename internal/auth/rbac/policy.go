@@ -14,7 +14,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/serviceaccount"
 	"k8s.io/apiserver/pkg/authentication/user"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 	"podium.dev/podium/internal/auth/bootstrap"
 )
 
@@ -227,25 +227,25 @@ func (p *policy) removeBindingLocked(k key) {
 	}
 }
 
-func (p *policy) roles() local.Sink[*rbacv1.Role] {
+func (p *policy) roles() apistore.Sink[*rbacv1.Role] {
 	return sink(&p.mu, held(p.rules, true), p.removeRulesLocked,
 		func(r *rbacv1.Role) key { return key{r.Namespace, r.Name} },
 		func(k key, r *rbacv1.Role) { p.setRulesLocked(k, r.Rules) })
 }
 
-func (p *policy) clusterRoles() local.Sink[*rbacv1.ClusterRole] {
+func (p *policy) clusterRoles() apistore.Sink[*rbacv1.ClusterRole] {
 	return sink(&p.mu, held(p.rules, false), p.removeRulesLocked,
 		func(r *rbacv1.ClusterRole) key { return key{"", r.Name} },
 		func(k key, r *rbacv1.ClusterRole) { p.setRulesLocked(k, r.Rules) })
 }
 
-func (p *policy) roleBindings() local.Sink[*rbacv1.RoleBinding] {
+func (p *policy) roleBindings() apistore.Sink[*rbacv1.RoleBinding] {
 	return sink(&p.mu, held(p.bindings, true), p.removeBindingLocked,
 		func(b *rbacv1.RoleBinding) key { return key{b.Namespace, b.Name} },
 		func(k key, b *rbacv1.RoleBinding) { p.setBindingLocked(&binding{k, b.RoleRef, b.Subjects}) })
 }
 
-func (p *policy) clusterRoleBindings() local.Sink[*rbacv1.ClusterRoleBinding] {
+func (p *policy) clusterRoleBindings() apistore.Sink[*rbacv1.ClusterRoleBinding] {
 	return sink(&p.mu, held(p.bindings, false), p.removeBindingLocked,
 		func(b *rbacv1.ClusterRoleBinding) key { return key{"", b.Name} },
 		func(k key, b *rbacv1.ClusterRoleBinding) { p.setBindingLocked(&binding{k, b.RoleRef, b.Subjects}) })
@@ -264,8 +264,8 @@ func held[V any](m map[key]V, namespaced bool) func() []key {
 }
 
 // sink returns the sink for one of the four kinds.
-func sink[T runtime.Object](mu *sync.RWMutex, held func() []key, remove func(key), keyOf func(T) key, set func(key, T)) local.Sink[T] {
-	return local.Sink[T]{
+func sink[T runtime.Object](mu *sync.RWMutex, held func() []key, remove func(key), keyOf func(T) key, set func(key, T)) apistore.Sink[T] {
+	return apistore.Sink[T]{
 		Replace: func(all []T) {
 			mu.Lock()
 			defer mu.Unlock()

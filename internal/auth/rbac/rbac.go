@@ -15,7 +15,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 	"podium.dev/podium/internal/auth/bootstrap"
 )
 
@@ -40,7 +40,7 @@ func New(policy *bootstrap.Policy) *Authorizer {
 
 // Follow keeps the authorizer up to date with the stores until ctx ends. It must be called once, before the
 // first decision. Decisions wait until everything is known.
-func (a *Authorizer) Follow(ctx context.Context, stores local.Stores) error {
+func (a *Authorizer) Follow(ctx context.Context, stores apistore.Stores) error {
 	fresh, err := isFresh(ctx, stores)
 	if err != nil {
 		return err
@@ -49,19 +49,19 @@ func (a *Authorizer) Follow(ctx context.Context, stores local.Stores) error {
 		a.initial = nil
 	}
 	p := a.policy
-	roles, err := local.Follow(ctx, stores, resource("roles"), p.roles())
+	roles, err := apistore.Follow(ctx, stores, resource("roles"), p.roles())
 	if err != nil {
 		return fmt.Errorf("follow the roles: %w", err)
 	}
-	clusterRoles, err := local.Follow(ctx, stores, resource("clusterroles"), p.clusterRoles())
+	clusterRoles, err := apistore.Follow(ctx, stores, resource("clusterroles"), p.clusterRoles())
 	if err != nil {
 		return fmt.Errorf("follow the cluster roles: %w", err)
 	}
-	bindings, err := local.Follow(ctx, stores, resource("rolebindings"), p.roleBindings())
+	bindings, err := apistore.Follow(ctx, stores, resource("rolebindings"), p.roleBindings())
 	if err != nil {
 		return fmt.Errorf("follow the role bindings: %w", err)
 	}
-	clusterBindings, err := local.Follow(ctx, stores, resource("clusterrolebindings"), p.clusterRoleBindings())
+	clusterBindings, err := apistore.Follow(ctx, stores, resource("clusterrolebindings"), p.clusterRoleBindings())
 	if err != nil {
 		return fmt.Errorf("follow the cluster role bindings: %w", err)
 	}
@@ -70,8 +70,8 @@ func (a *Authorizer) Follow(ctx context.Context, stores local.Stores) error {
 }
 
 // isFresh reports whether no role was ever stored.
-func isFresh(ctx context.Context, stores local.Stores) (bool, error) {
-	all, err := local.ListCurrent[*rbacv1.ClusterRole](ctx, stores, resource("clusterroles"), "")
+func isFresh(ctx context.Context, stores apistore.Stores) (bool, error) {
+	all, err := apistore.ListCurrent[*rbacv1.ClusterRole](ctx, stores, resource("clusterroles"), "")
 	if err != nil {
 		return false, fmt.Errorf("list the cluster roles: %w", err)
 	}

@@ -19,7 +19,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/serviceaccount"
 	"k8s.io/utils/clock"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 )
 
 // leeway is how far clocks may be apart, and how long a token outlives what it is bound to.
@@ -30,7 +30,7 @@ var errInvalidated = errors.New("service account token has been invalidated")
 // Verifier checks tokens: the signature, the times, the audience, and that all it is bound to still lives.
 type Verifier struct {
 	clock  clock.PassiveClock
-	stores local.Stores
+	stores apistore.Stores
 	keys   map[string]*ecdsa.PublicKey
 	parser *jwt.Parser
 }
@@ -38,7 +38,7 @@ type Verifier struct {
 var _ authenticator.Token = &Verifier{}
 
 // NewVerifier makes a verifier that takes tokens signed with one of the keys.
-func NewVerifier(keys []*ecdsa.PrivateKey, stores local.Stores, clock clock.PassiveClock) (*Verifier, error) {
+func NewVerifier(keys []*ecdsa.PrivateKey, stores apistore.Stores, clock clock.PassiveClock) (*Verifier, error) {
 	v := &Verifier{clock: clock, stores: stores, keys: map[string]*ecdsa.PublicKey{}}
 	for _, private := range keys {
 		k, err := newKey(&private.PublicKey)
@@ -172,9 +172,9 @@ func (v *Verifier) gone(o metav1.Object) bool {
 
 // find looks in the cache, and in etcd for what the cache does not know yet.
 func find[T object](ctx context.Context, v *Verifier, resource, namespace string, r *ref) (T, error) {
-	o, err := local.Get[T](ctx, v.stores, local.Core(resource), namespace, r.Name)
+	o, err := apistore.Get[T](ctx, v.stores, apistore.Core(resource), namespace, r.Name)
 	if apierrors.IsNotFound(err) || err == nil && string(o.GetUID()) != r.UID {
-		o, err = local.GetCurrent[T](ctx, v.stores, local.Core(resource), namespace, r.Name)
+		o, err = apistore.GetCurrent[T](ctx, v.stores, apistore.Core(resource), namespace, r.Name)
 	}
 	return o, err
 }

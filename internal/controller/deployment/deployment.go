@@ -23,10 +23,10 @@ import (
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 
-	"podium.dev/podium/internal/controller/loop"
 	"podium.dev/podium/internal/controller/podcontrol"
 	"podium.dev/podium/internal/controller/podstatus"
 	"podium.dev/podium/internal/controller/sources"
+	"podium.dev/podium/internal/util/loop"
 )
 
 // Component is the source of the controller's events.

@@ -24,7 +24,7 @@ import (
 	"k8s.io/utils/clock"
 	"k8s.io/utils/lru"
 
-	"podium.dev/podium/internal/controller/loop"
+	"podium.dev/podium/internal/util/loop"
 )
 
 // Component is the source of the collector's events.

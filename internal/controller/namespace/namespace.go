@@ -24,8 +24,8 @@ import (
 	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/clock"
 
-	"podium.dev/podium/internal/controller/loop"
 	"podium.dev/podium/internal/controller/sources"
+	"podium.dev/podium/internal/util/loop"
 )
 
 // system are the namespaces that every cluster has.

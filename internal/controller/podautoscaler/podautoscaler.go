@@ -26,8 +26,8 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
-	"podium.dev/podium/internal/controller/loop"
 	"podium.dev/podium/internal/controller/sources"
+	"podium.dev/podium/internal/util/loop"
 )
 
 // Component is the source of the controller's events.

@@ -18,9 +18,9 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 
-	"podium.dev/podium/internal/controller/loop"
 	"podium.dev/podium/internal/controller/podcontrol"
 	"podium.dev/podium/internal/controller/sources"
+	"podium.dev/podium/internal/util/loop"
 )
 
 // The sources of the events.

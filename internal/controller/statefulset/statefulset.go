@@ -25,9 +25,9 @@ import (
 	"k8s.io/utils/ptr"
 
 	"podium.dev/podium/internal/controller/history"
-	"podium.dev/podium/internal/controller/loop"
 	"podium.dev/podium/internal/controller/podcontrol"
 	"podium.dev/podium/internal/controller/sources"
+	"podium.dev/podium/internal/util/loop"
 )
 
 // Component is the source of the controller's events.

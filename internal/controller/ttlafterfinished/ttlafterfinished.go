@@ -16,8 +16,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 
-	"podium.dev/podium/internal/controller/loop"
 	"podium.dev/podium/internal/controller/sources"
+	"podium.dev/podium/internal/util/loop"
 )
 
 // Controller deletes Jobs in time.

@@ -22,8 +22,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 
-	"podium.dev/podium/internal/controller/loop"
 	"podium.dev/podium/internal/controller/sources"
+	"podium.dev/podium/internal/util/loop"
 )
 
 // The finalizers, and the resources that have them.

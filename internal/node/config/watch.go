@@ -14,8 +14,8 @@ import (
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 	"k8s.io/utils/clock"
 
-	"podium.dev/podium/internal/node/inotify"
 	"podium.dev/podium/internal/paths"
+	"podium.dev/podium/internal/util/inotify"
 )
 
 // settle is how long changes of the file are gathered before it is read.

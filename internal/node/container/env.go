@@ -11,7 +11,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"podium.dev/podium/internal/node/downward"
-	"podium.dev/podium/internal/node/handler"
+	"podium.dev/podium/internal/node/expand"
 	"podium.dev/podium/internal/node/qos"
 )
 
@@ -66,7 +66,7 @@ func (b *Builder) environment(ctx context.Context, in Input) (*environment, erro
 	}
 	for i := range in.Container.Env {
 		v := &in.Container.Env[i]
-		value, skip, err := handler.Expand(v.Value, known), false, error(nil)
+		value, skip, err := expand.Expand(v.Value, known), false, error(nil)
 		if v.Value == "" && v.ValueFrom != nil {
 			value, skip, err = b.valueFrom(ctx, in, v.ValueFrom)
 		}

@@ -1,13 +1,13 @@
 package container
 
 import (
-	"podium.dev/podium/internal/node/handler"
+	"podium.dev/podium/internal/node/expand"
 )
 
 func expandAll(list []string, lookup func(string) (string, bool)) []string {
 	var out []string
 	for _, s := range list {
-		out = append(out, handler.Expand(s, lookup))
+		out = append(out, expand.Expand(s, lookup))
 	}
 	return out
 }

@@ -12,7 +12,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
-	"podium.dev/podium/internal/node/handler"
+	"podium.dev/podium/internal/node/expand"
 	"podium.dev/podium/internal/node/poddir"
 )
 
@@ -126,7 +126,7 @@ func subPath(vm *v1.VolumeMount, env *environment) (string, error) {
 	sub := vm.SubPath
 	if vm.SubPathExpr != "" {
 		var missing []string
-		sub = handler.Expand(vm.SubPathExpr, func(name string) (string, bool) {
+		sub = expand.Expand(vm.SubPathExpr, func(name string) (string, bool) {
 			value, _ := env.lookup(name)
 			if value == "" && !slices.Contains(missing, name) {
 				missing = append(missing, name)

@@ -1,5 +1,5 @@
-// Package handler speaks to containers as probes and lifecycle hooks have it in common: which port is meant,
-// what an HTTP request looks like, how a connection is opened and closed.
+// Package handler is the part of a container's handlers that probes and lifecycle hooks share: the number of the
+// port, the HTTP request, and how a connection is opened and closed.
 package handler
 
 import (
@@ -17,7 +17,7 @@ import (
 	"k8s.io/component-base/version"
 )
 
-// Port answers with the number of a port that an action names by number, or by its name in the container.
+// Port returns the number of the port that an action gives as a number or as the name of one of the container's ports.
 func Port(param intstr.IntOrString, container *v1.Container) (int, error) {
 	port := param.IntValue()
 	if param.Type == intstr.String {
@@ -38,13 +38,13 @@ func Port(param intstr.IntOrString, container *v1.Container) (int, error) {
 	return port, nil
 }
 
-// UserAgent is what a request with a purpose ("probe", "lifecycle") says it comes from: servers know the
-// probes of a kubelet by it.
+// UserAgent returns the User-Agent header of a request for the purpose "probe" or "lifecycle". Servers recognize
+// the probes of a kubelet by it.
 func UserAgent(purpose string) string {
 	return "kube-" + purpose + "/" + version.DefaultKubeBinaryVersion
 }
 
-// Request is the request of an httpGet action; podIP is where it goes without a host of its own.
+// Request returns the request of an httpGet action. It is sent to podIP unless the action names a host.
 func Request(ctx context.Context, get *v1.HTTPGetAction, container *v1.Container, podIP, purpose string) (*http.Request, error) {
 	port, err := Port(get.Port, container)
 	if err != nil {
@@ -56,7 +56,7 @@ func Request(ctx context.Context, get *v1.HTTPGetAction, container *v1.Container
 	}
 	target, err := url.Parse(get.Path)
 	if err != nil {
-		// A path that is no URL goes as it is: it is the server's to judge.
+		// A path that is not a URL is sent unchanged: the server decides about it.
 		target = &url.URL{Path: get.Path}
 	}
 	target.Scheme = strings.ToLower(string(get.Scheme))
@@ -72,7 +72,7 @@ func Request(ctx context.Context, get *v1.HTTPGetAction, container *v1.Container
 	return request, nil
 }
 
-// setHeaders sets the action's headers. User-Agent and Accept have defaults; an empty Accept is none.
+// setHeaders sets the action's headers. User-Agent and Accept have defaults; an empty Accept removes the header.
 func setHeaders(request *http.Request, list []v1.HTTPHeader, purpose string) {
 	for _, h := range list {
 		request.Header.Add(h.Name, h.Value)
@@ -88,7 +88,8 @@ func setHeaders(request *http.Request, list []v1.HTTPHeader, purpose string) {
 	request.Host = request.Header.Get("Host")
 }
 
-// Dialer opens connections that leave a socket waiting for a second only: probes would use up a host's ports.
+// Dialer returns a dialer whose closed connections linger for one second only, because sockets that wait longer would
+// use up the host's ports when there are many probes.
 func Dialer() *net.Dialer {
 	return &net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
 		var failed error

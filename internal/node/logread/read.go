@@ -13,7 +13,7 @@ import (
 
 	"k8s.io/klog/v2"
 
-	"podium.dev/podium/internal/node/inotify"
+	"podium.dev/podium/internal/util/inotify"
 )
 
 // Options choose a part of a log; they are those of v1.PodLogOptions.

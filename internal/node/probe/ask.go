@@ -18,6 +18,7 @@ import (
 	internalapi "k8s.io/cri-api/pkg/apis"
 	"k8s.io/utils/exec"
 
+	"podium.dev/podium/internal/node/expand"
 	"podium.dev/podium/internal/node/handler"
 )
 
@@ -205,7 +206,7 @@ func expandStatic(command []string, env []v1.EnvVar) []string {
 	}
 	out := make([]string, len(command))
 	for i, arg := range command {
-		out[i] = handler.Expand(arg, func(name string) (string, bool) { value, ok := known[name]; return value, ok })
+		out[i] = expand.Expand(arg, func(name string) (string, bool) { value, ok := known[name]; return value, ok })
 	}
 	return out
 }

@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/klog/v2"
 
-	"podium.dev/podium/internal/node/inotify"
+	"podium.dev/podium/internal/util/inotify"
 )
 
 // settle is how long changes are gathered before the folder is looked at.

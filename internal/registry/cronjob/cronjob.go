@@ -12,12 +12,12 @@ import (
 
 	"podium.dev/podium/internal/registry"
 	"podium.dev/podium/internal/registry/column"
-	"podium.dev/podium/internal/registry/halves"
 	"podium.dev/podium/internal/registry/job"
+	"podium.dev/podium/internal/registry/specstatus"
 	"podium.dev/podium/internal/registry/workload"
 )
 
-var parts = halves.Halves[*batchv1.CronJob, batchv1.CronJobSpec, batchv1.CronJobStatus]{
+var parts = specstatus.Halves[*batchv1.CronJob, batchv1.CronJobSpec, batchv1.CronJobStatus]{
 	Spec:       func(c *batchv1.CronJob) *batchv1.CronJobSpec { return &c.Spec },
 	Status:     func(c *batchv1.CronJob) *batchv1.CronJobStatus { return &c.Status },
 	Generation: true,

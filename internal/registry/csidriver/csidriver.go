@@ -15,7 +15,7 @@ import (
 
 	"podium.dev/podium/internal/registry"
 	"podium.dev/podium/internal/registry/column"
-	"podium.dev/podium/internal/registry/halves"
+	"podium.dev/podium/internal/registry/specstatus"
 	"podium.dev/podium/internal/registry/validate"
 )
 
@@ -31,7 +31,7 @@ func Kind() registry.Kind {
 		ReturnDeleted:           true,
 		Default:                 setDefaults,
 		Validate:                check,
-		PrepareUpdate:           func(_ context.Context, d, old *storagev1.CSIDriver) { halves.Count(d, old, d.Spec, old.Spec) },
+		PrepareUpdate:           func(_ context.Context, d, old *storagev1.CSIDriver) { specstatus.Count(d, old, d.Spec, old.Spec) },
 		ValidateUpdate:          checkUpdate,
 		Warn:                    warn,
 		DenyUnconditionalUpdate: true,

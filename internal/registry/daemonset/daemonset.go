@@ -17,12 +17,12 @@ import (
 
 	"podium.dev/podium/internal/registry"
 	"podium.dev/podium/internal/registry/column"
-	"podium.dev/podium/internal/registry/halves"
 	"podium.dev/podium/internal/registry/pod/spec"
+	"podium.dev/podium/internal/registry/specstatus"
 	"podium.dev/podium/internal/registry/workload"
 )
 
-var parts = halves.Halves[*appsv1.DaemonSet, appsv1.DaemonSetSpec, appsv1.DaemonSetStatus]{
+var parts = specstatus.Halves[*appsv1.DaemonSet, appsv1.DaemonSetSpec, appsv1.DaemonSetStatus]{
 	Spec:       func(d *appsv1.DaemonSet) *appsv1.DaemonSetSpec { return &d.Spec },
 	Status:     func(d *appsv1.DaemonSet) *appsv1.DaemonSetStatus { return &d.Status },
 	Generation: true,

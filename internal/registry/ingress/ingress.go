@@ -15,10 +15,10 @@ import (
 
 	"podium.dev/podium/internal/registry"
 	"podium.dev/podium/internal/registry/column"
-	"podium.dev/podium/internal/registry/halves"
+	"podium.dev/podium/internal/registry/specstatus"
 )
 
-var parts = halves.Halves[*networkingv1.Ingress, networkingv1.IngressSpec, networkingv1.IngressStatus]{
+var parts = specstatus.Halves[*networkingv1.Ingress, networkingv1.IngressSpec, networkingv1.IngressStatus]{
 	Spec:       func(i *networkingv1.Ingress) *networkingv1.IngressSpec { return &i.Spec },
 	Status:     func(i *networkingv1.Ingress) *networkingv1.IngressStatus { return &i.Status },
 	Generation: true,

@@ -13,7 +13,7 @@ import (
 
 	"podium.dev/podium/internal/registry"
 	"podium.dev/podium/internal/registry/column"
-	"podium.dev/podium/internal/registry/halves"
+	"podium.dev/podium/internal/registry/specstatus"
 	"podium.dev/podium/internal/registry/validate"
 )
 
@@ -33,7 +33,7 @@ func Kind() registry.Kind {
 		},
 		Prepare:       func(_ context.Context, c *networkingv1.IngressClass) { c.Generation = 1 },
 		Validate:      check,
-		PrepareUpdate: func(_ context.Context, c, old *networkingv1.IngressClass) { halves.Count(c, old, c.Spec, old.Spec) },
+		PrepareUpdate: func(_ context.Context, c, old *networkingv1.IngressClass) { specstatus.Count(c, old, c.Spec, old.Spec) },
 		ValidateUpdate: func(ctx context.Context, c, old *networkingv1.IngressClass) field.ErrorList {
 			return validate.InOrder(
 				validate.MetaUpdate(&c.ObjectMeta, &old.ObjectMeta),

@@ -18,12 +18,12 @@ import (
 
 	"podium.dev/podium/internal/registry"
 	"podium.dev/podium/internal/registry/column"
-	"podium.dev/podium/internal/registry/halves"
 	"podium.dev/podium/internal/registry/pod/spec"
+	"podium.dev/podium/internal/registry/specstatus"
 	"podium.dev/podium/internal/registry/workload"
 )
 
-var parts = halves.Halves[*batchv1.Job, batchv1.JobSpec, batchv1.JobStatus]{
+var parts = specstatus.Halves[*batchv1.Job, batchv1.JobSpec, batchv1.JobStatus]{
 	Spec:       func(j *batchv1.Job) *batchv1.JobSpec { return &j.Spec },
 	Status:     func(j *batchv1.Job) *batchv1.JobStatus { return &j.Status },
 	Generation: true,

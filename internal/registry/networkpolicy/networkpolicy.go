@@ -13,7 +13,7 @@ import (
 
 	"podium.dev/podium/internal/registry"
 	"podium.dev/podium/internal/registry/column"
-	"podium.dev/podium/internal/registry/halves"
+	"podium.dev/podium/internal/registry/specstatus"
 )
 
 // Kind returns the kind NetworkPolicy.
@@ -27,10 +27,12 @@ func Kind() registry.Kind {
 		New:        func() *networkingv1.NetworkPolicy { return &networkingv1.NetworkPolicy{} },
 		NewList:    func() runtime.Object { return &networkingv1.NetworkPolicyList{} },
 
-		Default:        setDefaults,
-		Prepare:        func(_ context.Context, p *networkingv1.NetworkPolicy) { p.Generation = 1 },
-		Validate:       check,
-		PrepareUpdate:  func(_ context.Context, p, old *networkingv1.NetworkPolicy) { halves.Count(p, old, p.Spec, old.Spec) },
+		Default:  setDefaults,
+		Prepare:  func(_ context.Context, p *networkingv1.NetworkPolicy) { p.Generation = 1 },
+		Validate: check,
+		PrepareUpdate: func(_ context.Context, p, old *networkingv1.NetworkPolicy) {
+			specstatus.Count(p, old, p.Spec, old.Spec)
+		},
 		ValidateUpdate: checkUpdate,
 		Warn: func(_ context.Context, p, _ *networkingv1.NetworkPolicy) (warnings []string) {
 			for block, at := range blocks(&p.Spec) {

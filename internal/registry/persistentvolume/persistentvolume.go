@@ -12,11 +12,11 @@ import (
 
 	"podium.dev/podium/internal/registry"
 	"podium.dev/podium/internal/registry/column"
-	"podium.dev/podium/internal/registry/halves"
+	"podium.dev/podium/internal/registry/specstatus"
 	"podium.dev/podium/internal/registry/validate"
 )
 
-var parts = halves.Halves[*corev1.PersistentVolume, corev1.PersistentVolumeSpec, corev1.PersistentVolumeStatus]{
+var parts = specstatus.Halves[*corev1.PersistentVolume, corev1.PersistentVolumeSpec, corev1.PersistentVolumeStatus]{
 	Spec:   func(v *corev1.PersistentVolume) *corev1.PersistentVolumeSpec { return &v.Spec },
 	Status: func(v *corev1.PersistentVolume) *corev1.PersistentVolumeStatus { return &v.Status },
 }

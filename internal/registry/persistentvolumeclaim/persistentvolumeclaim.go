@@ -13,12 +13,12 @@ import (
 
 	"podium.dev/podium/internal/registry"
 	"podium.dev/podium/internal/registry/column"
-	"podium.dev/podium/internal/registry/halves"
 	"podium.dev/podium/internal/registry/pod/spec"
+	"podium.dev/podium/internal/registry/specstatus"
 	"podium.dev/podium/internal/registry/validate"
 )
 
-var parts = halves.Halves[*corev1.PersistentVolumeClaim, corev1.PersistentVolumeClaimSpec, corev1.PersistentVolumeClaimStatus]{
+var parts = specstatus.Halves[*corev1.PersistentVolumeClaim, corev1.PersistentVolumeClaimSpec, corev1.PersistentVolumeClaimStatus]{
 	Spec:   func(c *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClaimSpec { return &c.Spec },
 	Status: func(c *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClaimStatus { return &c.Status },
 }

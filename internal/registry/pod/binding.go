@@ -19,7 +19,7 @@ import (
 	"k8s.io/apiserver/pkg/util/dryrun"
 	"k8s.io/utils/clock"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 	"podium.dev/podium/internal/registry/pod/spec"
 )
 
@@ -92,7 +92,7 @@ func (r bindingsREST) GetSingularName() string { return "binding" }
 
 // checkBinding answers with every fault of a Binding. Its target is a node, said or unsaid.
 func checkBinding(b *corev1.Binding) field.ErrorList {
-	var l fault.List
+	var l fielderrors.List
 	path := field.NewPath("target")
 	known := b.Target.Kind == "" || b.Target.Kind == "Node"
 	if !known {

@@ -17,7 +17,7 @@ import (
 	genericrest "k8s.io/apiserver/pkg/registry/generic/rest"
 	"k8s.io/apiserver/pkg/registry/rest"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 )
 
 // logREST streams the log of a container from its node.
@@ -79,7 +79,7 @@ func (r *logREST) Get(ctx context.Context, name string, options runtime.Object) 
 // checkLogOptions answers with every fault of the options. To ask for one stream only is a feature that is
 // off by default.
 func checkLogOptions(o *corev1.PodLogOptions) field.ErrorList {
-	var l fault.List
+	var l fielderrors.List
 	if o.TailLines != nil && *o.TailLines < 0 {
 		l.Invalid(field.NewPath("tailLines"), *o.TailLines, "must be greater than or equal to 0")
 	}

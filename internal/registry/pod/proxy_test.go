@@ -11,7 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apiserver/pkg/registry/rest"
 
-	"podium.dev/podium/internal/registry/proxy"
+	"podium.dev/podium/internal/registry/httpproxy"
 )
 
 func podAt(ips ...string) *corev1.Pod {
@@ -84,7 +84,7 @@ func TestProxyPassesOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(&front{storages: map[string]rest.Storage{"proxy": proxy.New(&corev1.PodProxyOptions{}, address{pods: podMap{"p": podAt("10.0.0.7")}, transport: elsewhere{to}}.locate)}})
+	server := httptest.NewServer(&front{storages: map[string]rest.Storage{"proxy": httpproxy.New(&corev1.PodProxyOptions{}, address{pods: podMap{"p": podAt("10.0.0.7")}, transport: elsewhere{to}}.locate)}})
 	defer server.Close()
 	for _, tc := range []struct{ method, path, want string }{
 		{"GET", "/p/proxy/", "GET http://10.0.0.7:8080/"},

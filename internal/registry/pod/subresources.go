@@ -6,8 +6,8 @@ import (
 	"k8s.io/utils/clock"
 
 	"podium.dev/podium/internal/registry"
+	"podium.dev/podium/internal/registry/httpproxy"
 	"podium.dev/podium/internal/registry/pod/change"
-	"podium.dev/podium/internal/registry/proxy"
 )
 
 // subresources are what can be done with a Pod beside changing it and its status.
@@ -28,6 +28,6 @@ func subresources(env registry.Env, d registry.Definition[*corev1.Pod], clock cl
 		"exec":        &execREST{stream},
 		"attach":      &attachREST{stream},
 		"portforward": &portForwardREST{stream},
-		"proxy":       proxy.New(&corev1.PodProxyOptions{}, address{pods: env.Store, transport: proxy.PodTransport()}.locate),
+		"proxy":       httpproxy.New(&corev1.PodProxyOptions{}, address{pods: env.Store, transport: httpproxy.PodTransport()}.locate),
 	}
 }

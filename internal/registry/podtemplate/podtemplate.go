@@ -13,8 +13,8 @@ import (
 
 	"podium.dev/podium/internal/registry"
 	"podium.dev/podium/internal/registry/column"
-	"podium.dev/podium/internal/registry/halves"
 	"podium.dev/podium/internal/registry/pod/spec"
+	"podium.dev/podium/internal/registry/specstatus"
 	"podium.dev/podium/internal/registry/validate"
 	"podium.dev/podium/internal/registry/workload"
 )
@@ -41,7 +41,7 @@ func Kind() registry.Kind {
 		},
 		PrepareUpdate: func(_ context.Context, t, old *corev1.PodTemplate) {
 			spec.PruneTemplate(&t.Template)
-			halves.Count(t, old, t.Template, old.Template)
+			specstatus.Count(t, old, t.Template, old.Template)
 		},
 		ValidateUpdate: func(_ context.Context, t, old *corev1.PodTemplate) field.ErrorList {
 			return append(validate.MetaUpdate(&t.ObjectMeta, &old.ObjectMeta), spec.CheckTemplate(&t.Template, &old.Template, path)...)

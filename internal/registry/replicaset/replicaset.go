@@ -14,13 +14,13 @@ import (
 
 	"podium.dev/podium/internal/registry"
 	"podium.dev/podium/internal/registry/column"
-	"podium.dev/podium/internal/registry/halves"
 	"podium.dev/podium/internal/registry/pod/spec"
+	"podium.dev/podium/internal/registry/specstatus"
 	"podium.dev/podium/internal/registry/validate"
 	"podium.dev/podium/internal/registry/workload"
 )
 
-var parts = halves.Halves[*appsv1.ReplicaSet, appsv1.ReplicaSetSpec, appsv1.ReplicaSetStatus]{
+var parts = specstatus.Halves[*appsv1.ReplicaSet, appsv1.ReplicaSetSpec, appsv1.ReplicaSetStatus]{
 	Spec:       func(r *appsv1.ReplicaSet) *appsv1.ReplicaSetSpec { return &r.Spec },
 	Status:     func(r *appsv1.ReplicaSet) *appsv1.ReplicaSetStatus { return &r.Status },
 	Generation: true,

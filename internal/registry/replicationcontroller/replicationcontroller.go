@@ -17,13 +17,13 @@ import (
 
 	"podium.dev/podium/internal/registry"
 	"podium.dev/podium/internal/registry/column"
-	"podium.dev/podium/internal/registry/halves"
 	"podium.dev/podium/internal/registry/pod/spec"
+	"podium.dev/podium/internal/registry/specstatus"
 	"podium.dev/podium/internal/registry/validate"
 	"podium.dev/podium/internal/registry/workload"
 )
 
-var parts = halves.Halves[*corev1.ReplicationController, corev1.ReplicationControllerSpec, corev1.ReplicationControllerStatus]{
+var parts = specstatus.Halves[*corev1.ReplicationController, corev1.ReplicationControllerSpec, corev1.ReplicationControllerStatus]{
 	Spec:       func(r *corev1.ReplicationController) *corev1.ReplicationControllerSpec { return &r.Spec },
 	Status:     func(r *corev1.ReplicationController) *corev1.ReplicationControllerStatus { return &r.Status },
 	Generation: true,

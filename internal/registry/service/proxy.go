@@ -20,7 +20,7 @@ import (
 	utilproxy "k8s.io/apiserver/pkg/util/proxy"
 
 	"podium.dev/podium/internal/registry"
-	"podium.dev/podium/internal/registry/proxy"
+	"podium.dev/podium/internal/registry/httpproxy"
 )
 
 // backends finds a Pod behind a service.
@@ -30,8 +30,8 @@ type backends struct {
 }
 
 func connect(env registry.Env) (map[string]rest.Storage, error) {
-	b := backends{env: env, transport: proxy.PodTransport()}
-	return map[string]rest.Storage{"proxy": proxy.New(&corev1.ServiceProxyOptions{}, b.locate)}, nil
+	b := backends{env: env, transport: httpproxy.PodTransport()}
+	return map[string]rest.Storage{"proxy": httpproxy.New(&corev1.ServiceProxyOptions{}, b.locate)}, nil
 }
 
 // locate returns the address of a ready Pod of the service. The port is one of the service's ports, by name or

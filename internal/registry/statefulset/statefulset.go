@@ -14,13 +14,13 @@ import (
 
 	"podium.dev/podium/internal/registry"
 	"podium.dev/podium/internal/registry/column"
-	"podium.dev/podium/internal/registry/halves"
 	"podium.dev/podium/internal/registry/persistentvolumeclaim"
 	"podium.dev/podium/internal/registry/pod/spec"
+	"podium.dev/podium/internal/registry/specstatus"
 	"podium.dev/podium/internal/registry/workload"
 )
 
-var parts = halves.Halves[*appsv1.StatefulSet, appsv1.StatefulSetSpec, appsv1.StatefulSetStatus]{
+var parts = specstatus.Halves[*appsv1.StatefulSet, appsv1.StatefulSetSpec, appsv1.StatefulSetStatus]{
 	Spec:       func(s *appsv1.StatefulSet) *appsv1.StatefulSetSpec { return &s.Spec },
 	Status:     func(s *appsv1.StatefulSet) *appsv1.StatefulSetStatus { return &s.Status },
 	Generation: true,

@@ -7,7 +7,7 @@ import (
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 )
 
 // Same requires an unchanged field, with the message of Kubernetes' declared rules, which does not contain the
@@ -28,7 +28,7 @@ func Immutable(now, old any, path *field.Path) field.ErrorList {
 	return field.ErrorList{field.Invalid(path, Shown(now), apivalidation.FieldImmutableErrorMsg)}
 }
 
-// Shown returns a value in the form in which Kubernetes shows it; see fault.GoView.
+// Shown returns a value in the form in which Kubernetes shows it; see fielderrors.GoView.
 func Shown(value any) any {
 	t := reflect.TypeOf(value)
 	for t != nil && (t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice) {
@@ -37,5 +37,5 @@ func Shown(value any) any {
 	if t == nil || t.Kind() != reflect.Struct {
 		return value
 	}
-	return fault.GoView(value)
+	return fielderrors.GoView(value)
 }

@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/diff"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 	"podium.dev/podium/internal/registry/pod/spec"
 	"podium.dev/podium/internal/registry/validate"
 )
@@ -19,7 +19,7 @@ func EphemeralContainers(pod, old *corev1.Pod) field.ErrorList {
 	if isMirror(old) {
 		return field.ErrorList{field.Forbidden(field.NewPath(""), "static pods do not support ephemeral containers")}
 	}
-	var l fault.List
+	var l fielderrors.List
 	lenient := spec.LenienceOf(&old.Spec, &old.ObjectMeta)
 	l.Add(validate.MetaUpdate(&pod.ObjectMeta, &old.ObjectMeta)...)
 	l.Add(spec.Check(pod, lenient)...)
@@ -35,7 +35,7 @@ func EphemeralContainers(pod, old *corev1.Pod) field.ErrorList {
 			l.Forbidden(at, fmt.Sprintf("existing ephemeral containers %q may not be removed\n", was.Name))
 		} else if !apiequality.Semantic.DeepEqual(was, now[was.Name]) {
 			l.Forbidden(at, fmt.Sprintf("existing ephemeral containers %q may not be changed\n%v",
-				was.Name, diff.Diff(fault.GoView(was), fault.GoView(now[was.Name]))))
+				was.Name, diff.Diff(fielderrors.GoView(was), fielderrors.GoView(now[was.Name]))))
 		}
 	}
 	return l.Errors()

@@ -6,7 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"podium.dev/podium/internal/qosclass"
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 	"podium.dev/podium/internal/registry/pod/spec"
 	"podium.dev/podium/internal/registry/validate"
 )
@@ -19,7 +19,7 @@ func Resize(pod, old *corev1.Pod) field.ErrorList {
 	case old.Spec.OS != nil && old.Spec.OS.Name == corev1.Windows:
 		return field.ErrorList{field.Forbidden(field.NewPath(""), "windows pods cannot be resized")}
 	}
-	var l fault.List
+	var l fielderrors.List
 	l.Add(validate.MetaUpdate(&pod.ObjectMeta, &old.ObjectMeta)...)
 	l.Add(spec.Check(pod, spec.LenienceOf(&old.Spec, &old.ObjectMeta))...)
 	if qosclass.Of(old) != qosclass.FromResources(pod) {
@@ -65,7 +65,7 @@ func nodeCanResize(pod *corev1.Pod) bool {
 }
 
 // resizePod judges the Pod's own resources, and puts the old processor and memory back into rest.
-func resizePod(l *fault.List, rest, old *corev1.PodSpec) {
+func resizePod(l *fielderrors.List, rest, old *corev1.PodSpec) {
 	at := specPath.Child("resources")
 	if old.Resources != nil {
 		if rest.Resources == nil {
@@ -95,7 +95,7 @@ func resizePod(l *fault.List, rest, old *corev1.PodSpec) {
 }
 
 // sameContainers wants the containers to be the same ones in the same order. It answers whether they are.
-func sameContainers(l *fault.List, s, old *corev1.PodSpec) bool {
+func sameContainers(l *fielderrors.List, s, old *corev1.PodSpec) bool {
 	before := len(*l)
 	for _, list := range []struct {
 		name     string
@@ -116,7 +116,7 @@ func sameContainers(l *fault.List, s, old *corev1.PodSpec) bool {
 }
 
 // keptResources wants no resource to be taken out altogether.
-func keptResources(l *fault.List, now, was []corev1.Container, at *field.Path) {
+func keptResources(l *fielderrors.List, now, was []corev1.Container, at *field.Path) {
 	for i := range was {
 		path := at.Index(i).Child("resources")
 		if removed(now[i].Resources.Requests, was[i].Resources.Requests) {
@@ -128,7 +128,7 @@ func keptResources(l *fault.List, now, was []corev1.Container, at *field.Path) {
 	}
 }
 
-func resizeContainers(l *fault.List, rest, old *corev1.PodSpec) {
+func resizeContainers(l *fielderrors.List, rest, old *corev1.PodSpec) {
 	for i := range rest.Containers {
 		putBack(&rest.Containers[i].Resources, &old.Containers[i].Resources)
 		if !apiequality.Semantic.DeepEqual(rest.Containers[i], old.Containers[i]) {
@@ -137,7 +137,7 @@ func resizeContainers(l *fault.List, rest, old *corev1.PodSpec) {
 	}
 }
 
-func resizeInitContainers(l *fault.List, rest, old *corev1.PodSpec) {
+func resizeInitContainers(l *fielderrors.List, rest, old *corev1.PodSpec) {
 	for i := range rest.InitContainers {
 		c, at := &rest.InitContainers[i], specPath.Child("initContainers").Index(i)
 		changed := !apiequality.Semantic.DeepEqual(*c, old.InitContainers[i])

@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	netutils "k8s.io/utils/net"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 	"podium.dev/podium/internal/registry/pod/spec"
 	"podium.dev/podium/internal/registry/validate"
 )
@@ -20,7 +20,7 @@ var statusPath = field.NewPath("status")
 
 // Status answers with every fault of an update of a Pod's status.
 func Status(pod, old *corev1.Pod) field.ErrorList {
-	var l fault.List
+	var l fielderrors.List
 	l.Add(validate.MetaUpdate(&pod.ObjectMeta, &old.ObjectMeta)...)
 	annotations(&l, pod, old, spec.LenienceOf(&old.Spec, &old.ObjectMeta))
 	conditions(&l, pod.Status.Conditions)
@@ -54,7 +54,7 @@ func statusLists(s *corev1.PodStatus) []statusList {
 	}
 }
 
-func conditions(l *fault.List, list []corev1.PodCondition) {
+func conditions(l *fielderrors.List, list []corev1.PodCondition) {
 	for i, c := range list {
 		at := statusPath.Child("conditions").Index(i)
 		if c.ObservedGeneration < 0 {
@@ -65,7 +65,7 @@ func conditions(l *fault.List, list []corev1.PodCondition) {
 }
 
 // nominatedNode lets a node be nominated only for a Pod that has none.
-func nominatedNode(l *fault.List, pod, old *corev1.Pod) {
+func nominatedNode(l *fielderrors.List, pod, old *corev1.Pod) {
 	name, at := pod.Status.NominatedNodeName, statusPath.Child("nominatedNodeName")
 	if name == "" || name == old.Status.NominatedNodeName {
 		return
@@ -77,7 +77,7 @@ func nominatedNode(l *fault.List, pod, old *corev1.Pod) {
 }
 
 // transitions refuses that a container which has ended for good is said to run again.
-func transitions(l *fault.List, pod, old *corev1.Pod) {
+func transitions(l *fielderrors.List, pod, old *corev1.Pod) {
 	s := &old.Spec
 	everything := restartsEverything(s)
 	again := func(containers []corev1.Container) func(string, int32) bool {
@@ -102,7 +102,7 @@ func transitions(l *fault.List, pod, old *corev1.Pod) {
 }
 
 // revived tells the containers that had ended, do not end any more, and may not run again.
-func revived(l *fault.List, now, was []corev1.ContainerStatus, may func(name string, exitCode int32) bool, at *field.Path) {
+func revived(l *fielderrors.List, now, was []corev1.ContainerStatus, may func(name string, exitCode int32) bool, at *field.Path) {
 	for i := range was {
 		ended := was[i].State.Terminated
 		if ended == nil {
@@ -173,18 +173,18 @@ func ruleFor(c *corev1.Container, exitCode int32) corev1.ContainerRestartRuleAct
 	return ""
 }
 
-func podIPs(l *fault.List, s, old *corev1.PodStatus) {
+func podIPs(l *fielderrors.List, s, old *corev1.PodStatus) {
 	at := statusPath.Child("podIPs")
-	addresses(l, ipsOf(s.PodIPs), ipsOf(old.PodIPs), fault.GoView(s.PodIPs), at)
+	addresses(l, ipsOf(s.PodIPs), ipsOf(old.PodIPs), fielderrors.GoView(s.PodIPs), at)
 	switch {
 	case (s.PodIP != "") != (len(s.PodIPs) > 0):
-		l.Invalid(at, fault.GoView(s.PodIPs), "podIP and podIPs must either both be set or both be unset")
+		l.Invalid(at, fielderrors.GoView(s.PodIPs), "podIP and podIPs must either both be set or both be unset")
 	case len(s.PodIPs) > 0 && s.PodIP != s.PodIPs[0].IP:
 		l.Invalid(at.Index(0).Child("ip"), s.PodIPs[0].IP, "must be equal to `podIP`")
 	}
 }
 
-func hostIPs(l *fault.List, s, old *corev1.PodStatus) {
+func hostIPs(l *fielderrors.List, s, old *corev1.PodStatus) {
 	if len(s.HostIPs) == 0 {
 		return
 	}
@@ -192,7 +192,7 @@ func hostIPs(l *fault.List, s, old *corev1.PodStatus) {
 	if s.HostIP != s.HostIPs[0].IP {
 		l.Invalid(at.Index(0).Child("ip"), s.HostIPs[0].IP, "must be equal to `hostIP`")
 	}
-	addresses(l, ipsOf(s.HostIPs), ipsOf(old.HostIPs), fault.GoView(s.HostIPs), at)
+	addresses(l, ipsOf(s.HostIPs), ipsOf(old.HostIPs), fielderrors.GoView(s.HostIPs), at)
 }
 
 func ipsOf[T corev1.PodIP | corev1.HostIP](list []T) (ips []string) {
@@ -203,7 +203,7 @@ func ipsOf[T corev1.PodIP | corev1.HostIP](list []T) (ips []string) {
 }
 
 // addresses wants valid addresses, at most one of each family. Invalid ones that were there may stay.
-func addresses(l *fault.List, ips, old []string, shown any, at *field.Path) {
+func addresses(l *fielderrors.List, ips, old []string, shown any, at *field.Path) {
 	for i, ip := range ips {
 		l.Add(validation.IsValidIPForLegacyField(at.Index(i), ip, true, old)...)
 	}
@@ -220,7 +220,7 @@ func addresses(l *fault.List, ips, old []string, shown any, at *field.Path) {
 }
 
 // users judges the users that containers are reported to run as.
-func users(l *fault.List, list []corev1.ContainerStatus, os *corev1.PodOS, at *field.Path) {
+func users(l *fielderrors.List, list []corev1.ContainerStatus, os *corev1.PodOS, at *field.Path) {
 	for i := range list {
 		if list[i].User == nil || list[i].User.Linux == nil {
 			continue

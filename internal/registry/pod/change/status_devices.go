@@ -9,12 +9,12 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 )
 
 // What a Pod's status says of the devices that it claimed.
 
-func claimStatuses(l *fault.List, list []corev1.PodResourceClaimStatus, claims []corev1.PodResourceClaim) {
+func claimStatuses(l *fielderrors.List, list []corev1.PodResourceClaimStatus, claims []corev1.PodResourceClaim) {
 	known, seen := sets.New[string](), sets.New[string]()
 	for i := range claims {
 		known.Insert(claims[i].Name)
@@ -35,7 +35,7 @@ func claimStatuses(l *fault.List, list []corev1.PodResourceClaimStatus, claims [
 }
 
 // extendedClaim judges the claim that was made for the extended resources which containers ask for.
-func extendedClaim(l *fault.List, s *corev1.PodExtendedResourceClaimStatus, pod *corev1.PodSpec) {
+func extendedClaim(l *fielderrors.List, s *corev1.PodExtendedResourceClaimStatus, pod *corev1.PodSpec) {
 	if s == nil {
 		return
 	}
@@ -75,7 +75,7 @@ func extendedClaim(l *fault.List, s *corev1.PodExtendedResourceClaimStatus, pod 
 
 // healthOf judges what is said of the health of the devices that containers were given. Ephemeral containers
 // are given none.
-func healthOf(l *fault.List, pod *corev1.Pod) {
+func healthOf(l *fielderrors.List, pod *corev1.Pod) {
 	s := &pod.Status
 	containersHealth(l, s.ContainerStatuses, pod.Spec.Containers, s, statusPath.Child("containerStatuses"))
 	containersHealth(l, s.InitContainerStatuses, pod.Spec.InitContainers, s, statusPath.Child("initContainerStatuses"))
@@ -86,7 +86,7 @@ func healthOf(l *fault.List, pod *corev1.Pod) {
 	}
 }
 
-func containersHealth(l *fault.List, list []corev1.ContainerStatus, containers []corev1.Container, s *corev1.PodStatus, at *field.Path) {
+func containersHealth(l *fielderrors.List, list []corev1.ContainerStatus, containers []corev1.Container, s *corev1.PodStatus, at *field.Path) {
 	for i := range list {
 		for j := range list[i].AllocatedResourcesStatus {
 			r, path := &list[i].AllocatedResourcesStatus[j], at.Index(i).Child("allocatedResourcesStatus").Index(j)
@@ -104,7 +104,7 @@ func containersHealth(l *fault.List, list []corev1.ContainerStatus, containers [
 const claimPrefix = "claim:"
 
 // givenTo wants a resource to be one that the container asks for, by its name or as claim:CLAIM[/REQUEST].
-func givenTo(l *fault.List, name corev1.ResourceName, c *corev1.Container, extended *corev1.PodExtendedResourceClaimStatus, at *field.Path) {
+func givenTo(l *fielderrors.List, name corev1.ResourceName, c *corev1.Container, extended *corev1.PodExtendedResourceClaimStatus, at *field.Path) {
 	claim, claimed := strings.CutPrefix(string(name), claimPrefix)
 	if !claimed {
 		if _, asked := c.Resources.Requests[name]; !asked {
@@ -143,11 +143,11 @@ func fromExtended(claim string, c *corev1.Container, s *corev1.PodExtendedResour
 	return false
 }
 
-func devicesHealth(l *fault.List, devices []corev1.ResourceHealth, at *field.Path) {
+func devicesHealth(l *fielderrors.List, devices []corev1.ResourceHealth, at *field.Path) {
 	seen := sets.New[corev1.ResourceID]()
 	for i, d := range devices {
 		path := at.Index(i)
-		fault.OneOf(l, path.Child("health"), d.Health,
+		fielderrors.OneOf(l, path.Child("health"), d.Health,
 			corev1.ResourceHealthStatusHealthy, corev1.ResourceHealthStatusUnhealthy, corev1.ResourceHealthStatusUnknown)
 		if d.Message != nil {
 			if *d.Message == "" {

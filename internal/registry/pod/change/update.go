@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 	"podium.dev/podium/internal/registry/pod/spec"
 	"podium.dev/podium/internal/registry/validate"
 )
@@ -33,7 +33,7 @@ const updatable = "`spec.containers[*].image`,`spec.initContainers[*].image`,`sp
 
 // Update answers with every fault of an update of a Pod by its own resource.
 func Update(pod, old *corev1.Pod) field.ErrorList {
-	var l fault.List
+	var l fielderrors.List
 	lenient := spec.LenienceOf(&old.Spec, &old.ObjectMeta)
 	l.Add(validate.MetaUpdate(&pod.ObjectMeta, &old.ObjectMeta)...)
 	l.Add(spec.Check(pod, lenient)...)
@@ -52,14 +52,14 @@ func Update(pod, old *corev1.Pod) field.ErrorList {
 }
 
 // annotations judges changes of annotations that the node acts on: they are set once, when the Pod is made.
-func annotations(l *fault.List, pod, old *corev1.Pod, lenient spec.Lenience) {
-	for _, key := range fault.Keys(old.Annotations) {
+func annotations(l *fielderrors.List, pod, old *corev1.Pod, lenient spec.Lenience) {
+	for _, key := range fielderrors.Keys(old.Annotations) {
 		if value, kept := pod.Annotations[key]; kept && value == old.Annotations[key] {
 			continue
 		}
 		forbidAnnotation(l, key, "may not remove or update AppArmor annotations", "may not remove or update mirror pod annotation")
 	}
-	for _, key := range fault.Keys(pod.Annotations) {
+	for _, key := range fielderrors.Keys(pod.Annotations) {
 		if _, was := old.Annotations[key]; !was {
 			forbidAnnotation(l, key, "may not add AppArmor annotations", "may not add mirror pod annotation")
 		}
@@ -67,7 +67,7 @@ func annotations(l *fault.List, pod, old *corev1.Pod, lenient spec.Lenience) {
 	l.Add(spec.CheckAnnotations(pod.Annotations, &pod.Spec, lenient, annotationsPath)...)
 }
 
-func forbidAnnotation(l *fault.List, key, appArmor, mirror string) {
+func forbidAnnotation(l *fielderrors.List, key, appArmor, mirror string) {
 	switch {
 	case strings.HasPrefix(key, spec.AppArmorAnnotation):
 		l.Forbidden(annotationsPath.Key(key), appArmor)
@@ -78,7 +78,7 @@ func forbidAnnotation(l *fault.List, key, appArmor, mirror string) {
 
 // images judges new images. It answers whether the containers are still as many, without which nothing else
 // can be compared.
-func images(l *fault.List, containers, old []corev1.Container, at *field.Path) bool {
+func images(l *fielderrors.List, containers, old []corev1.Container, at *field.Path) bool {
 	if len(containers) != len(old) {
 		l.Forbidden(at, "pod updates may not add or remove containers")
 		return false
@@ -96,7 +96,7 @@ func images(l *fault.List, containers, old []corev1.Container, at *field.Path) b
 }
 
 // deadline lets the time that a Pod may run be set or made shorter. It answers whether to go on.
-func deadline(l *fault.List, seconds, old *int64) bool {
+func deadline(l *fielderrors.List, seconds, old *int64) bool {
 	at := specPath.Child("activeDeadlineSeconds")
 	switch {
 	case seconds == nil && old != nil:
@@ -113,7 +113,7 @@ func deadline(l *fault.List, seconds, old *int64) bool {
 }
 
 // tolerations lets tolerations be added, and the seconds of those there be changed.
-func tolerations(l *fault.List, list, old []corev1.Toleration, lenient spec.Lenience) {
+func tolerations(l *fielderrors.List, list, old []corev1.Toleration, lenient spec.Lenience) {
 	at := specPath.Child("tolerations")
 	for _, was := range old {
 		kept := slices.ContainsFunc(list, func(t corev1.Toleration) bool {
@@ -129,7 +129,7 @@ func tolerations(l *fault.List, list, old []corev1.Toleration, lenient spec.Leni
 }
 
 // gates lets scheduling gates only be taken away.
-func gates(l *fault.List, list, old []corev1.PodSchedulingGate) {
+func gates(l *fielderrors.List, list, old []corev1.PodSchedulingGate) {
 	for i, gate := range list {
 		if !slices.Contains(old, gate) && !slices.Contains(list[i+1:], gate) {
 			l.Forbidden(specPath.Child("schedulingGates").Index(i).Child("name"),
@@ -139,7 +139,7 @@ func gates(l *fault.List, list, old []corev1.PodSchedulingGate) {
 }
 
 // onlyUpdatable puts back into s what was judged above and compares the rest with the old spec. s is changed.
-func onlyUpdatable(l *fault.List, s, old *corev1.PodSpec) {
+func onlyUpdatable(l *fielderrors.List, s, old *corev1.PodSpec) {
 	for i := range s.Containers {
 		s.Containers[i].Image = old.Containers[i].Image
 	}
@@ -161,13 +161,13 @@ func onlyUpdatable(l *fault.List, s, old *corev1.PodSpec) {
 		narrowed(l, s, old)
 	}
 	if !apiequality.Semantic.DeepEqual(*s, *old) {
-		l.Forbidden(specPath, "pod updates may not change fields other than "+updatable+"\n"+diff.Diff(fault.GoView(old), fault.GoView(s)))
+		l.Forbidden(specPath, "pod updates may not change fields other than "+updatable+"\n"+diff.Diff(fielderrors.GoView(old), fielderrors.GoView(s)))
 	}
 }
 
 // narrowed lets a Pod that is held back by a gate ask for fewer nodes than before, and puts what it asked
 // before into s.
-func narrowed(l *fault.List, s, old *corev1.PodSpec) {
+func narrowed(l *fielderrors.List, s, old *corev1.PodSpec) {
 	if !apiequality.Semantic.DeepEqual(s.NodeSelector, old.NodeSelector) {
 		for key, value := range old.NodeSelector {
 			if now, kept := s.NodeSelector[key]; !kept || now != value {
@@ -200,7 +200,7 @@ func narrowed(l *fault.List, s, old *corev1.PodSpec) {
 
 // narrowedAffinity lets requirements be added to each term, and no terms beside those there: a node may match
 // any of the terms, so one more would let in more nodes.
-func narrowedAffinity(l *fault.List, now, was *corev1.NodeAffinity) {
+func narrowedAffinity(l *fielderrors.List, now, was *corev1.NodeAffinity) {
 	if was == nil || was.RequiredDuringSchedulingIgnoredDuringExecution == nil {
 		return
 	}
@@ -211,12 +211,12 @@ func narrowedAffinity(l *fault.List, now, was *corev1.NodeAffinity) {
 	}
 	at := specPath.Child("affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms")
 	if len(old) > 0 && len(old) != len(terms) {
-		l.Invalid(at, fault.GoView(terms), "no additions/deletions to non-empty NodeSelectorTerms list are allowed")
+		l.Invalid(at, fielderrors.GoView(terms), "no additions/deletions to non-empty NodeSelectorTerms list are allowed")
 		return
 	}
 	for i := range old {
 		if !onlyAdds(&terms[i], &old[i]) {
-			l.Invalid(at.Index(i), fault.GoView(terms[i]), "only additions are allowed (no mutations or deletions)")
+			l.Invalid(at.Index(i), fielderrors.GoView(terms[i]), "only additions are allowed (no mutations or deletions)")
 		}
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 )
 
 func (c *checker) affinity(at *field.Path) {
@@ -57,7 +57,7 @@ func CheckNodeSelector(s *corev1.NodeSelector, at *field.Path) field.ErrorList {
 }
 
 func checkNodeSelector(s *corev1.NodeSelector, anyValue bool, at *field.Path) field.ErrorList {
-	var l fault.List
+	var l fielderrors.List
 	terms := at.Child("nodeSelectorTerms")
 	if len(s.NodeSelectorTerms) == 0 {
 		l.Required(terms, "must have at least one node selector term")
@@ -68,7 +68,7 @@ func checkNodeSelector(s *corev1.NodeSelector, anyValue bool, at *field.Path) fi
 	return l.Errors()
 }
 
-func nodeSelectorTerm(l *fault.List, t *corev1.NodeSelectorTerm, anyValue bool, at *field.Path) {
+func nodeSelectorTerm(l *fielderrors.List, t *corev1.NodeSelectorTerm, anyValue bool, at *field.Path) {
 	for i := range t.MatchExpressions {
 		labelRequirement(l, &t.MatchExpressions[i], anyValue, at.Child("matchExpressions").Index(i))
 	}
@@ -77,7 +77,7 @@ func nodeSelectorTerm(l *fault.List, t *corev1.NodeSelectorTerm, anyValue bool, 
 	}
 }
 
-func labelRequirement(l *fault.List, r *corev1.NodeSelectorRequirement, anyValue bool, at *field.Path) {
+func labelRequirement(l *fielderrors.List, r *corev1.NodeSelectorRequirement, anyValue bool, at *field.Path) {
 	values := at.Child("values")
 	switch r.Operator {
 	case corev1.NodeSelectorOpIn, corev1.NodeSelectorOpNotIn:
@@ -105,7 +105,7 @@ func labelRequirement(l *fault.List, r *corev1.NodeSelectorRequirement, anyValue
 }
 
 // fieldRequirement judges a requirement on a node's field; only its name can be asked for.
-func fieldRequirement(l *fault.List, r *corev1.NodeSelectorRequirement, at *field.Path) {
+func fieldRequirement(l *fielderrors.List, r *corev1.NodeSelectorRequirement, at *field.Path) {
 	switch r.Operator {
 	case corev1.NodeSelectorOpIn, corev1.NodeSelectorOpNotIn:
 		if len(r.Values) != 1 {
@@ -146,7 +146,7 @@ func (c *checker) podAffinityTerm(t *corev1.PodAffinityTerm, at *field.Path) {
 	c.Add(metavalidation.ValidateLabelName(t.TopologyKey, at.Child("topologyKey"))...)
 }
 
-func affinitySelectors(l *fault.List, t *corev1.PodAffinityTerm, anyValue bool, at *field.Path) {
+func affinitySelectors(l *fielderrors.List, t *corev1.PodAffinityTerm, anyValue bool, at *field.Path) {
 	options := metavalidation.LabelSelectorValidationOptions{AllowInvalidLabelValueInSelector: anyValue}
 	l.Add(metavalidation.ValidateLabelSelector(t.LabelSelector, options, at.Child("labelSelector"))...)
 	l.Add(metavalidation.ValidateLabelSelector(t.NamespaceSelector, options, at.Child("namespaceSelector"))...)
@@ -155,7 +155,7 @@ func affinitySelectors(l *fault.List, t *corev1.PodAffinityTerm, anyValue bool, 
 // labelKeys judges the keys whose values are taken from the Pod itself and put into the selector: keys to
 // match and keys not to match. When this runs, the selector already has them; a key that is there twice was
 // also written by the user.
-func labelKeys(l *fault.List, at *field.Path, match, mismatch []string, selector *metav1.LabelSelector) {
+func labelKeys(l *fielderrors.List, at *field.Path, match, mismatch []string, selector *metav1.LabelSelector) {
 	keyNames(l, match, selector, at.Child("matchLabelKeys"))
 	keyNames(l, mismatch, selector, at.Child("mismatchLabelKeys"))
 	if selector != nil {
@@ -179,7 +179,7 @@ func labelKeys(l *fault.List, at *field.Path, match, mismatch []string, selector
 	}
 }
 
-func keyNames(l *fault.List, keys []string, selector *metav1.LabelSelector, at *field.Path) {
+func keyNames(l *fielderrors.List, keys []string, selector *metav1.LabelSelector, at *field.Path) {
 	if len(keys) == 0 {
 		return
 	}

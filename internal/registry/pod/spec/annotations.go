@@ -9,7 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 )
 
 // AppArmorAnnotation is the key of the annotation that named a container's AppArmor profile before there was a
@@ -41,12 +41,12 @@ func (c *checker) annotations(annotations map[string]string, at *field.Path) {
 	if profile, ok := annotations[corev1.SeccompPodAnnotationKey]; ok {
 		c.seccompAnnotation(profile, at.Child(corev1.SeccompPodAnnotationKey))
 	}
-	for _, key := range fault.Keys(annotations) {
+	for _, key := range fielderrors.Keys(annotations) {
 		if strings.HasPrefix(key, corev1.SeccompContainerAnnotationKeyPrefix) {
 			c.seccompAnnotation(annotations[key], at.Child(key))
 		}
 	}
-	for _, key := range fault.Keys(annotations) {
+	for _, key := range fielderrors.Keys(annotations) {
 		if container, ok := strings.CutPrefix(key, AppArmorAnnotation); ok {
 			c.appArmorAnnotation(container, annotations[key], at.Key(key))
 		}

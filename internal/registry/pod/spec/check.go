@@ -12,13 +12,13 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 	"podium.dev/podium/internal/registry/validate"
 )
 
 // checker goes through one spec and collects its faults. Its methods are in one file a concept.
 type checker struct {
-	fault.List
+	fielderrors.List
 	spec    *corev1.PodSpec
 	meta    *metav1.ObjectMeta // of the Pod; nil for a template, which has no name yet
 	lenient Lenience
@@ -45,7 +45,7 @@ func CheckNew(pod *corev1.Pod) field.ErrorList {
 	if faults := bounds(&pod.Spec, path); len(faults) > 0 {
 		return faults
 	}
-	c := &checker{spec: &pod.Spec, List: fault.List(Check(pod, Lenience{}))}
+	c := &checker{spec: &pod.Spec, List: fielderrors.List(Check(pod, Lenience{}))}
 	if len(pod.Spec.EphemeralContainers) > 0 {
 		c.Forbidden(path.Child("ephemeralContainers"), "cannot be set on create")
 	}
@@ -90,9 +90,9 @@ func (c *checker) podSpec(path *field.Path) {
 	c.ephemeralContainers(path.Child("ephemeralContainers"))
 	c.podResources(path.Child("resources"))
 	c.hostNetworkPorts(path.Child("containers"))
-	fault.OneOfRequired(&c.List, path.Child("restartPolicy"), s.RestartPolicy,
+	fielderrors.OneOfRequired(&c.List, path.Child("restartPolicy"), s.RestartPolicy,
 		corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)
-	fault.OneOfRequired(&c.List, path.Child("dnsPolicy"), s.DNSPolicy,
+	fielderrors.OneOfRequired(&c.List, path.Child("dnsPolicy"), s.DNSPolicy,
 		corev1.DNSClusterFirstWithHostNet, corev1.DNSClusterFirst, corev1.DNSDefault, corev1.DNSNone)
 	c.Add(metavalidation.ValidateLabels(s.NodeSelector, path.Child("nodeSelector"))...)
 	c.podSecurity(path.Child("securityContext"))
@@ -190,7 +190,7 @@ func (c *checker) classes(path *field.Path) {
 		c.InvalidEach(path.Child("runtimeClassName"), *s.RuntimeClassName, apivalidation.NameIsDNSSubdomain(*s.RuntimeClassName, false))
 	}
 	if s.PreemptionPolicy != nil {
-		fault.OneOfRequired(&c.List, path.Child("preemptionPolicy"), *s.PreemptionPolicy, corev1.PreemptLowerPriority, corev1.PreemptNever)
+		fielderrors.OneOfRequired(&c.List, path.Child("preemptionPolicy"), *s.PreemptionPolicy, corev1.PreemptLowerPriority, corev1.PreemptNever)
 	}
 	if s.Overhead != nil {
 		c.resources(&corev1.ResourceRequirements{Limits: s.Overhead}, containerResource, nil, path.Child("overhead"))

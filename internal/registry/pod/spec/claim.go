@@ -10,7 +10,7 @@ import (
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 )
 
 // ClaimLenience says what the spec of a stored volume claim may keep in an update. The zero value is for new
@@ -68,7 +68,7 @@ func CheckClaimSpec(s *corev1.PersistentVolumeClaimSpec, lenient ClaimLenience, 
 	}
 	c.className(s.StorageClassName, at.Child("storageClassName"))
 	if s.VolumeMode != nil {
-		fault.OneOf(&c.List, at.Child("volumeMode"), *s.VolumeMode, corev1.PersistentVolumeBlock, corev1.PersistentVolumeFilesystem)
+		fielderrors.OneOf(&c.List, at.Child("volumeMode"), *s.VolumeMode, corev1.PersistentVolumeBlock, corev1.PersistentVolumeFilesystem)
 	}
 	c.dataSources(s, lenient.DataSourceGroup, at)
 	c.className(s.VolumeAttributesClassName, at.Child("volumeAttributesClassName"))
@@ -78,7 +78,7 @@ func CheckClaimSpec(s *corev1.PersistentVolumeClaimSpec, lenient ClaimLenience, 
 func (c *checker) accessModes(modes []corev1.PersistentVolumeAccessMode, at *field.Path) {
 	onePod, others := false, false
 	for _, mode := range modes {
-		known := fault.OneOf(&c.List, at, mode, corev1.ReadOnlyMany, corev1.ReadWriteMany, corev1.ReadWriteOnce, corev1.ReadWriteOncePod)
+		known := fielderrors.OneOf(&c.List, at, mode, corev1.ReadOnlyMany, corev1.ReadWriteMany, corev1.ReadWriteOnce, corev1.ReadWriteOncePod)
 		if mode == corev1.ReadWriteOncePod {
 			onePod = true
 		} else if known {

@@ -9,7 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 )
 
 func (c *checker) containers(at *field.Path) {
@@ -114,7 +114,7 @@ func (c *checker) container(ctr *corev1.Container, at *field.Path) {
 		c.dnsLabel(ctr.Name, at.Child("name"))
 	}
 	c.needs(ctr.Image, at.Child("image"))
-	fault.OneOfRequired(&c.List, at.Child("terminationMessagePolicy"), ctr.TerminationMessagePolicy,
+	fielderrors.OneOfRequired(&c.List, at.Child("terminationMessagePolicy"), ctr.TerminationMessagePolicy,
 		corev1.TerminationMessageReadFile, corev1.TerminationMessageFallbackToLogsOnError)
 	c.ports(ctr.Ports, at.Child("ports"))
 	c.env(ctr.Env, at.Child("env"))
@@ -153,7 +153,7 @@ func (c *checker) notRunning(ctr *corev1.Container, at *field.Path) {
 }
 
 func (c *checker) pullPolicy(p corev1.PullPolicy, at *field.Path) {
-	fault.OneOfRequired(&c.List, at, p, corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)
+	fielderrors.OneOfRequired(&c.List, at, p, corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)
 }
 
 // imagePadding refuses blanks around an image reference. Templates may have them.
@@ -185,7 +185,7 @@ func (c *checker) ports(ports []corev1.ContainerPort, at *field.Path) {
 		if p.HostPort != 0 {
 			c.InvalidEach(path.Child("hostPort"), p.HostPort, validation.IsValidPortNum(int(p.HostPort)))
 		}
-		fault.OneOfRequired(&c.List, path.Child("protocol"), p.Protocol, corev1.ProtocolSCTP, corev1.ProtocolTCP, corev1.ProtocolUDP)
+		fielderrors.OneOfRequired(&c.List, path.Child("protocol"), p.Protocol, corev1.ProtocolSCTP, corev1.ProtocolTCP, corev1.ProtocolUDP)
 	}
 }
 

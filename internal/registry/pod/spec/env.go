@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 )
 
 // The fields of a Pod that its containers may see: in a file of a volume and in a variable.
@@ -97,7 +97,7 @@ func (c *checker) fieldRef(ref *corev1.ObjectFieldSelector, allowed []string, at
 	case subscripted:
 		c.qualifiedName(key, at)
 	default:
-		fault.OneOf(&c.List, at.Child("fieldPath"), name, allowed...)
+		fielderrors.OneOf(&c.List, at.Child("fieldPath"), name, allowed...)
 	}
 }
 
@@ -133,7 +133,7 @@ func (c *checker) resourceFieldRef(ref *corev1.ResourceFieldSelector, at *field.
 	case ref.Resource == "":
 		c.Required(at.Child("resource"), "")
 	case !hugePages:
-		fault.OneOf(&c.List, at.Child("resource"), ref.Resource, containerFields...)
+		fielderrors.OneOf(&c.List, at.Child("resource"), ref.Resource, containerFields...)
 	}
 	if ref.Divisor.Sign() == 0 {
 		return

@@ -8,7 +8,7 @@ import (
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 )
 
 // Lenience says what an update may keep although a new object may not have it: what the stored object has
@@ -75,7 +75,7 @@ func hasFaultyAffinitySelector(a *corev1.Affinity) bool {
 		terms = append(terms, unweighted(p.PreferredDuringSchedulingIgnoredDuringExecution)...)
 	}
 	for i := range terms {
-		var faults fault.List
+		var faults fielderrors.List
 		affinitySelectors(&faults, &terms[i], false, nil)
 		if len(faults) > 0 {
 			return true
@@ -118,7 +118,7 @@ func hasFaultySpreadSelector(constraints []corev1.TopologySpreadConstraint) bool
 
 func hasFaultySpreadKeys(constraints []corev1.TopologySpreadConstraint) bool {
 	for i := range constraints {
-		var faults fault.List
+		var faults fielderrors.List
 		labelKeys(&faults, nil, constraints[i].MatchLabelKeys, nil, constraints[i].LabelSelector)
 		if len(faults) > 0 {
 			return true
@@ -150,7 +150,7 @@ func hasStrayTokenPath(volumes []corev1.Volume) bool {
 			continue
 		}
 		for _, source := range volumes[i].Projected.Sources {
-			var faults fault.List
+			var faults fielderrors.List
 			if source.ServiceAccountToken != nil {
 				pathInVolume(&faults, source.ServiceAccountToken.Path, nil)
 			}
@@ -167,7 +167,7 @@ func hasHostSysctl(s *corev1.PodSpec) bool {
 		return false
 	}
 	for _, sysctl := range s.SecurityContext.Sysctls {
-		var faults fault.List
+		var faults fielderrors.List
 		hostSysctl(&faults, sysctl.Name, s, nil)
 		if len(faults) > 0 {
 			return true

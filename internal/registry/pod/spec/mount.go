@@ -5,7 +5,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 )
 
 // volumeMounts judges where a container sees its volumes. Faults of subpaths, propagation and recursion are
@@ -48,7 +48,7 @@ func (c *checker) mountPropagation(mode *corev1.MountPropagationMode, ctr *corev
 	if mode == nil {
 		return
 	}
-	fault.OneOf(&c.List, at, *mode, corev1.MountPropagationBidirectional, corev1.MountPropagationHostToContainer, corev1.MountPropagationNone)
+	fielderrors.OneOf(&c.List, at, *mode, corev1.MountPropagationBidirectional, corev1.MountPropagationHostToContainer, corev1.MountPropagationNone)
 	sc := ctr.SecurityContext
 	privileged := sc != nil && sc.Privileged != nil && *sc.Privileged
 	if *mode == corev1.MountPropagationBidirectional && !privileged {
@@ -60,7 +60,7 @@ func (c *checker) recursiveReadOnly(m *corev1.VolumeMount, at *field.Path) {
 	if m.RecursiveReadOnly == nil || *m.RecursiveReadOnly == corev1.RecursiveReadOnlyDisabled {
 		return
 	}
-	if !fault.OneOf(&c.List, at, *m.RecursiveReadOnly, corev1.RecursiveReadOnlyDisabled, corev1.RecursiveReadOnlyEnabled, corev1.RecursiveReadOnlyIfPossible) {
+	if !fielderrors.OneOf(&c.List, at, *m.RecursiveReadOnly, corev1.RecursiveReadOnlyDisabled, corev1.RecursiveReadOnlyEnabled, corev1.RecursiveReadOnlyIfPossible) {
 		return
 	}
 	if !m.ReadOnly {
@@ -90,7 +90,7 @@ func (c *checker) volumeDevices(ctr *corev1.Container, at *field.Path) {
 		if places.Has(d.DevicePath) {
 			c.Invalid(path.Child("devicePath"), d.DevicePath, "must be unique")
 		}
-		var backsteps fault.List
+		var backsteps fielderrors.List
 		if noBacksteps(&backsteps, d.DevicePath, nil); len(backsteps) > 0 {
 			c.Invalid(path.Child("devicePath"), d.DevicePath, "can not contain backsteps ('..')")
 		} else {

@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	resourcehelper "k8s.io/component-helpers/resource"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 )
 
 // Resources of a Pod as a whole: spec.resources and spec.resourceClaims.
@@ -96,7 +96,7 @@ func (c *checker) podResources(at *field.Path) {
 func (c *checker) roomForContainers(r *corev1.ResourceRequirements, at *field.Path) {
 	pod := &corev1.Pod{Spec: *c.spec}
 	requests := resourcehelper.AggregateContainerRequests(pod, resourcehelper.PodResourcesOptions{})
-	for _, name := range fault.Keys(requests) {
+	for _, name := range fielderrors.Keys(requests) {
 		sum := requests[name]
 		if own, set := r.Requests[name]; set && sum.Cmp(own) > 0 {
 			c.Invalid(at.Child("requests").Key(string(name)), own.String(),
@@ -104,7 +104,7 @@ func (c *checker) roomForContainers(r *corev1.ResourceRequirements, at *field.Pa
 		}
 	}
 	limits := resourcehelper.AggregateContainerLimits(pod, resourcehelper.PodResourcesOptions{})
-	for _, name := range fault.Keys(limits) {
+	for _, name := range fielderrors.Keys(limits) {
 		sum := limits[name]
 		if own, set := r.Limits[name]; set && IsHugePages(name) && sum.Cmp(own) > 0 {
 			c.Invalid(at.Child("limits").Key(string(name)), own.String(),
@@ -113,7 +113,7 @@ func (c *checker) roomForContainers(r *corev1.ResourceRequirements, at *field.Pa
 	}
 	for i := range c.spec.Containers {
 		list := c.spec.Containers[i].Resources.Limits
-		for _, name := range fault.Keys(list) {
+		for _, name := range fielderrors.Keys(list) {
 			limit := list[name]
 			if own, set := r.Limits[name]; set && limit.Cmp(own) > 0 {
 				c.Invalid(at.Child("containers").Index(i).Key(string(name)).Child("limits"), limit.String(),
@@ -156,9 +156,9 @@ func (c *checker) resourceClaim(claim *corev1.PodResourceClaim, seen sets.Set[st
 	name, template := claim.ResourceClaimName, claim.ResourceClaimTemplateName
 	switch {
 	case name != nil && template != nil:
-		c.Invalid(at, fault.GoView(claim), "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified")
+		c.Invalid(at, fielderrors.GoView(claim), "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified")
 	case name == nil && template == nil:
-		c.Invalid(at, fault.GoView(claim), "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`")
+		c.Invalid(at, fielderrors.GoView(claim), "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`")
 	}
 	if name != nil {
 		c.InvalidEach(at.Child("resourceClaimName"), *name, apivalidation.NameIsDNSSubdomain(*name, false))

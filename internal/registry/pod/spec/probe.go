@@ -9,7 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 )
 
 // livenessProbe judges a liveness or a startup probe: one success is enough.
@@ -92,7 +92,7 @@ func (c *checker) handler(h handler, at *field.Path) {
 func (c *checker) httpGet(get *corev1.HTTPGetAction, at *field.Path) {
 	c.needs(get.Path, at.Child("path"))
 	c.portNumberOrName(get.Port, at.Child("port"))
-	fault.OneOf(&c.List, at.Child("scheme"), get.Scheme, corev1.URISchemeHTTP, corev1.URISchemeHTTPS)
+	fielderrors.OneOf(&c.List, at.Child("scheme"), get.Scheme, corev1.URISchemeHTTP, corev1.URISchemeHTTPS)
 	for _, header := range get.HTTPHeaders {
 		c.InvalidEach(at.Child("httpHeaders"), header.Name, validation.IsHTTPHeaderName(header.Name))
 	}

@@ -12,15 +12,15 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	resourcehelper "k8s.io/component-helpers/resource"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 )
 
 // resourceRule judges the name of a resource where it is asked for.
-type resourceRule func(l *fault.List, name corev1.ResourceName, at *field.Path)
+type resourceRule func(l *fielderrors.List, name corev1.ResourceName, at *field.Path)
 
 // containerResource is the rule for what a container may ask for: processor, memory, local storage, huge
 // pages and what extends a node.
-func containerResource(l *fault.List, name corev1.ResourceName, at *field.Path) {
+func containerResource(l *fielderrors.List, name corev1.ResourceName, at *field.Path) {
 	resourceName(l, name, at)
 	switch {
 	case !strings.Contains(string(name), "/"):
@@ -33,7 +33,7 @@ func containerResource(l *fault.List, name corev1.ResourceName, at *field.Path) 
 }
 
 // podResource is the rule for what a Pod as a whole may ask for.
-func podResource(l *fault.List, name corev1.ResourceName, at *field.Path) {
+func podResource(l *fielderrors.List, name corev1.ResourceName, at *field.Path) {
 	if !resourceName(l, name, at) {
 		return
 	}
@@ -43,7 +43,7 @@ func podResource(l *fault.List, name corev1.ResourceName, at *field.Path) {
 }
 
 // resourceName is the rule for names of resources anywhere. It answers whether the name holds.
-func resourceName(l *fault.List, name corev1.ResourceName, at *field.Path) bool {
+func resourceName(l *fielderrors.List, name corev1.ResourceName, at *field.Path) bool {
 	if msgs := validation.IsQualifiedName(string(name)); len(msgs) > 0 {
 		l.InvalidEach(at, name, msgs)
 		return false
@@ -58,10 +58,10 @@ func resourceName(l *fault.List, name corev1.ResourceName, at *field.Path) bool 
 // resources judges requests and limits, and the claims that are used.
 func (c *checker) resources(r *corev1.ResourceRequirements, rule resourceRule, claims sets.Set[string], at *field.Path) {
 	limits, requests := at.Child("limits"), at.Child("requests")
-	for _, name := range fault.Keys(r.Limits) {
+	for _, name := range fielderrors.Keys(r.Limits) {
 		c.quantity(name, r.Limits[name], rule, limits.Key(string(name)))
 	}
-	for _, name := range fault.Keys(r.Requests) {
+	for _, name := range fielderrors.Keys(r.Requests) {
 		request, here := r.Requests[name], requests.Key(string(name))
 		rule(&c.List, name, here)
 		c.amount(name, request, here)
@@ -173,11 +173,11 @@ func wholePages(name corev1.ResourceName, q resource.Quantity) bool {
 }
 
 func usesHugePages(r *corev1.ResourceRequirements) bool {
-	return slices.ContainsFunc(append(fault.Keys(r.Limits), fault.Keys(r.Requests)...), IsHugePages)
+	return slices.ContainsFunc(append(fielderrors.Keys(r.Limits), fielderrors.Keys(r.Requests)...), IsHugePages)
 }
 
 func usesCPUOrMemory(r *corev1.ResourceRequirements) bool {
-	return slices.ContainsFunc(append(fault.Keys(r.Limits), fault.Keys(r.Requests)...), func(name corev1.ResourceName) bool {
+	return slices.ContainsFunc(append(fielderrors.Keys(r.Limits), fielderrors.Keys(r.Requests)...), func(name corev1.ResourceName) bool {
 		return name == corev1.ResourceCPU || name == corev1.ResourceMemory
 	})
 }

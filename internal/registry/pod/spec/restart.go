@@ -5,7 +5,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 )
 
 const (
@@ -20,7 +20,7 @@ func (c *checker) restartRules(ctr *corev1.Container, init bool, at *field.Path)
 	policy := at.Child("restartPolicy")
 	switch {
 	case ctr.RestartPolicy != nil:
-		fault.OneOf(&c.List, policy, *ctr.RestartPolicy,
+		fielderrors.OneOf(&c.List, policy, *ctr.RestartPolicy,
 			corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyOnFailure)
 	case len(ctr.RestartPolicyRules) == 0:
 		return
@@ -40,13 +40,13 @@ func (c *checker) restartRules(ctr *corev1.Container, init bool, at *field.Path)
 }
 
 func (c *checker) restartRule(r *corev1.ContainerRestartRule, at *field.Path) {
-	fault.OneOf(&c.List, at.Child("action"), r.Action, corev1.ContainerRestartRuleActionRestart, corev1.ContainerRestartRuleActionRestartAllContainers)
+	fielderrors.OneOf(&c.List, at.Child("action"), r.Action, corev1.ContainerRestartRuleActionRestart, corev1.ContainerRestartRuleActionRestartAllContainers)
 	codes := at.Child("exitCodes")
 	if r.ExitCodes == nil {
 		c.Required(codes, "must be specified")
 		return
 	}
-	fault.OneOf(&c.List, codes.Child("operator"), r.ExitCodes.Operator, corev1.ContainerRestartRuleOnExitCodesOpIn, corev1.ContainerRestartRuleOnExitCodesOpNotIn)
+	fielderrors.OneOf(&c.List, codes.Child("operator"), r.ExitCodes.Operator, corev1.ContainerRestartRuleOnExitCodesOpIn, corev1.ContainerRestartRuleOnExitCodesOpNotIn)
 	if n := len(r.ExitCodes.Values); n > maxExitCodes {
 		c.TooMany(codes.Child("values"), n, maxExitCodes)
 	}
@@ -60,8 +60,8 @@ func (c *checker) resizePolicy(policies []corev1.ContainerResizePolicy, at *fiel
 			c.Duplicate(at.Index(i), p.ResourceName)
 		}
 		seen.Insert(p.ResourceName)
-		fault.OneOfRequired(&c.List, at, p.ResourceName, corev1.ResourceCPU, corev1.ResourceMemory)
-		fault.OneOfRequired(&c.List, at, p.RestartPolicy, corev1.NotRequired, corev1.RestartContainer)
+		fielderrors.OneOfRequired(&c.List, at, p.ResourceName, corev1.ResourceCPU, corev1.ResourceMemory)
+		fielderrors.OneOfRequired(&c.List, at, p.RestartPolicy, corev1.NotRequired, corev1.RestartContainer)
 		if c.spec.RestartPolicy == corev1.RestartPolicyNever && p.RestartPolicy != corev1.NotRequired {
 			c.Invalid(at, p.RestartPolicy, "must be 'NotRequired' when pod `restartPolicy` is 'Never'")
 		}

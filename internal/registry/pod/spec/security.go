@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	sysctlutil "k8s.io/component-helpers/node/util/sysctl"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 )
 
 const sysctlMaxLength = 253
@@ -34,16 +34,16 @@ func (c *checker) podSecurity(at *field.Path) {
 	}
 	c.sysctls(sc.Sysctls, at.Child("sysctls"))
 	if sc.FSGroupChangePolicy != nil {
-		fault.OneOf(&c.List, at.Child("fsGroupChangePolicy"), *sc.FSGroupChangePolicy, corev1.FSGroupChangeAlways, corev1.FSGroupChangeOnRootMismatch)
+		fielderrors.OneOf(&c.List, at.Child("fsGroupChangePolicy"), *sc.FSGroupChangePolicy, corev1.FSGroupChangeAlways, corev1.FSGroupChangeOnRootMismatch)
 	}
 	c.seccompProfile(sc.SeccompProfile, at.Child("seccompProfile"))
 	c.windowsOptions(sc.WindowsOptions, at.Child("windowsOptions"))
 	c.Add(appArmorProfile(sc.AppArmorProfile, at.Child("appArmorProfile"))...)
 	if sc.SupplementalGroupsPolicy != nil {
-		fault.OneOf(&c.List, at.Child("supplementalGroupsPolicy"), *sc.SupplementalGroupsPolicy, corev1.SupplementalGroupsPolicyMerge, corev1.SupplementalGroupsPolicyStrict)
+		fielderrors.OneOf(&c.List, at.Child("supplementalGroupsPolicy"), *sc.SupplementalGroupsPolicy, corev1.SupplementalGroupsPolicyMerge, corev1.SupplementalGroupsPolicyStrict)
 	}
 	if sc.SELinuxChangePolicy != nil {
-		fault.OneOf(&c.List, at.Child("seLinuxChangePolicy"), *sc.SELinuxChangePolicy, corev1.SELinuxChangePolicyMountOption, corev1.SELinuxChangePolicyRecursive)
+		fielderrors.OneOf(&c.List, at.Child("seLinuxChangePolicy"), *sc.SELinuxChangePolicy, corev1.SELinuxChangePolicyMountOption, corev1.SELinuxChangePolicyRecursive)
 	}
 }
 
@@ -79,7 +79,7 @@ func (c *checker) sysctls(list []corev1.Sysctl, at *field.Path) {
 }
 
 // hostSysctl refuses a sysctl of a namespace that the Pod shares with the host.
-func hostSysctl(l *fault.List, name string, s *corev1.PodSpec, at *field.Path) {
+func hostSysctl(l *fielderrors.List, name string, s *corev1.PodSpec, at *field.Path) {
 	namespace, _, _ := sysctlutil.GetNamespace(name)
 	switch {
 	case s.HostNetwork && namespace == sysctlutil.NetNamespace:
@@ -97,7 +97,7 @@ func (c *checker) security(sc *corev1.SecurityContext, at *field.Path) {
 	c.user(sc.RunAsUser, at.Child("runAsUser"))
 	c.group(sc.RunAsGroup, at.Child("runAsGroup"))
 	if sc.ProcMount != nil {
-		fault.OneOf(&c.List, at.Child("procMount"), *sc.ProcMount, corev1.DefaultProcMount, corev1.UnmaskedProcMount)
+		fielderrors.OneOf(&c.List, at.Child("procMount"), *sc.ProcMount, corev1.DefaultProcMount, corev1.UnmaskedProcMount)
 		if *sc.ProcMount == corev1.UnmaskedProcMount && !inUserNamespace(c.spec) {
 			c.Invalid(at.Child("procMount"), *sc.ProcMount, "`hostUsers` must be false to use `Unmasked`")
 		}
@@ -105,10 +105,10 @@ func (c *checker) security(sc *corev1.SecurityContext, at *field.Path) {
 	c.seccompProfile(sc.SeccompProfile, at.Child("seccompProfile"))
 	if sc.AllowPrivilegeEscalation != nil && !*sc.AllowPrivilegeEscalation {
 		if sc.Privileged != nil && *sc.Privileged {
-			c.Invalid(at, fault.GoView(sc), "cannot set `allowPrivilegeEscalation` to false and `privileged` to true")
+			c.Invalid(at, fielderrors.GoView(sc), "cannot set `allowPrivilegeEscalation` to false and `privileged` to true")
 		}
 		if !c.lenient.sysAdmin && addsSysAdmin(sc) {
-			c.Invalid(at, fault.GoView(sc), "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN")
+			c.Invalid(at, fielderrors.GoView(sc), "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN")
 		}
 	}
 	c.windowsOptions(sc.WindowsOptions, at.Child("windowsOptions"))
@@ -151,7 +151,7 @@ func (c *checker) seccompProfile(p *corev1.SeccompProfile, at *field.Path) {
 	if p.Type == "" {
 		c.Required(at.Child("type"), "type is required when seccompProfile is set")
 	} else {
-		fault.OneOf(&c.List, at.Child("type"), p.Type,
+		fielderrors.OneOf(&c.List, at.Child("type"), p.Type,
 			corev1.SeccompProfileTypeLocalhost, corev1.SeccompProfileTypeRuntimeDefault, corev1.SeccompProfileTypeUnconfined)
 	}
 	local, file := p.Type == corev1.SeccompProfileTypeLocalhost, at.Child("localhostProfile")
@@ -161,7 +161,7 @@ func (c *checker) seccompProfile(p *corev1.SeccompProfile, at *field.Path) {
 	case local:
 		relativePath(&c.List, *p.LocalhostProfile, file)
 	case p.LocalhostProfile != nil:
-		c.Invalid(file, fault.GoView(p), "can only be set when seccomp type is Localhost")
+		c.Invalid(file, fielderrors.GoView(p), "can only be set when seccomp type is Localhost")
 	}
 }
 
@@ -172,7 +172,7 @@ func appArmorProfile(p *corev1.AppArmorProfile, at *field.Path) field.ErrorList 
 	if p == nil {
 		return nil
 	}
-	var l fault.List
+	var l fielderrors.List
 	file := at.Child("localhostProfile")
 	switch p.Type {
 	case corev1.AppArmorProfileTypeLocalhost:
@@ -184,13 +184,13 @@ func appArmorProfile(p *corev1.AppArmorProfile, at *field.Path) field.ErrorList 
 	case "":
 		l.Required(at.Child("type"), "type is required when appArmorProfile is set")
 	default:
-		fault.OneOf(&l, at.Child("type"), p.Type,
+		fielderrors.OneOf(&l, at.Child("type"), p.Type,
 			corev1.AppArmorProfileTypeLocalhost, corev1.AppArmorProfileTypeRuntimeDefault, corev1.AppArmorProfileTypeUnconfined)
 	}
 	return l.Errors()
 }
 
-func appArmorName(l *fault.List, name *string, at *field.Path) {
+func appArmorName(l *fielderrors.List, name *string, at *field.Path) {
 	switch {
 	case name == nil || *name == "":
 		l.Required(at, "must be set when AppArmor type is Localhost")

@@ -7,7 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 )
 
 // stopSignal judges the signal that asks a container to end: which there are depends on the system. Where none is
@@ -18,9 +18,9 @@ func (c *checker) stopSignal(s corev1.Signal, at *field.Path) {
 	}
 	switch c.spec.OS.Name {
 	case corev1.Windows:
-		fault.OneOf(&c.List, at, s, corev1.SIGKILL, corev1.SIGTERM)
+		fielderrors.OneOf(&c.List, at, s, corev1.SIGKILL, corev1.SIGTERM)
 	case corev1.Linux:
-		fault.OneOf(&c.List, at, s, linuxSignals()...)
+		fielderrors.OneOf(&c.List, at, s, linuxSignals()...)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 )
 
 // CheckTolerations answers with every fault of a list of tolerations.
@@ -47,10 +47,10 @@ func (c *checker) toleration(t *corev1.Toleration, at *field.Path) {
 	case corev1.TolerationOpLt, corev1.TolerationOpGt:
 		c.numericToleration(t, at)
 	default:
-		fault.OneOf(&c.List, at.Child("operator"), t.Operator, corev1.TolerationOpEqual, corev1.TolerationOpExists)
+		fielderrors.OneOf(&c.List, at.Child("operator"), t.Operator, corev1.TolerationOpEqual, corev1.TolerationOpExists)
 	}
 	if t.Effect != "" {
-		fault.OneOf(&c.List, at.Child("effect"), t.Effect, corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute)
+		fielderrors.OneOf(&c.List, at.Child("effect"), t.Effect, corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute)
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 )
 
 func (c *checker) topologySpread(at *field.Path) {
@@ -25,7 +25,7 @@ func (c *checker) spreadConstraint(t *corev1.TopologySpreadConstraint, rest []co
 	if t.TopologyKey == "" {
 		c.Required(at.Child("topologyKey"), "can not be empty")
 	}
-	fault.OneOf(&c.List, at.Child("whenUnsatisfiable"), t.WhenUnsatisfiable, corev1.DoNotSchedule, corev1.ScheduleAnyway)
+	fielderrors.OneOf(&c.List, at.Child("whenUnsatisfiable"), t.WhenUnsatisfiable, corev1.DoNotSchedule, corev1.ScheduleAnyway)
 	for i := range rest {
 		if rest[i].TopologyKey == t.TopologyKey && rest[i].WhenUnsatisfiable == t.WhenUnsatisfiable {
 			c.Duplicate(at.Child("{topologyKey, whenUnsatisfiable}"), fmt.Sprintf("{%v, %v}", t.TopologyKey, t.WhenUnsatisfiable))
@@ -59,13 +59,13 @@ func (c *checker) positive(n int32, at *field.Path) {
 
 func (c *checker) inclusion(p *corev1.NodeInclusionPolicy, at *field.Path) {
 	if p != nil {
-		fault.OneOf(&c.List, at, *p, corev1.NodeInclusionPolicyHonor, corev1.NodeInclusionPolicyIgnore)
+		fielderrors.OneOf(&c.List, at, *p, corev1.NodeInclusionPolicyHonor, corev1.NodeInclusionPolicyIgnore)
 	}
 }
 
 // oldSpreadKeys is the rule from the time when the keys were not put into the selector. An object that was
 // stored under it stays under it.
-func oldSpreadKeys(l *fault.List, keys []string, selector *metav1.LabelSelector, at *field.Path) {
+func oldSpreadKeys(l *fielderrors.List, keys []string, selector *metav1.LabelSelector, at *field.Path) {
 	if len(keys) == 0 {
 		return
 	}

@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 )
 
 // fileModeRule is what the mode of a file in a volume must be.
@@ -138,7 +138,7 @@ func (c *checker) hostPath(h *corev1.HostPathVolumeSource, at *field.Path) {
 	}
 	noBacksteps(&c.List, h.Path, at.Child("path"))
 	if h.Type != nil {
-		fault.OneOf(&c.List, at.Child("type"), *h.Type, corev1.HostPathUnset, corev1.HostPathBlockDev, corev1.HostPathCharDev,
+		fielderrors.OneOf(&c.List, at.Child("type"), *h.Type, corev1.HostPathUnset, corev1.HostPathBlockDev, corev1.HostPathCharDev,
 			corev1.HostPathDirectory, corev1.HostPathDirectoryOrCreate, corev1.HostPathFile, corev1.HostPathFileOrCreate, corev1.HostPathSocket)
 	}
 }
@@ -256,7 +256,7 @@ func (c *checker) fileMode(mode *int32, at *field.Path) {
 }
 
 // relativePath wants a path below a folder: not absolute, and no way up.
-func relativePath(l *fault.List, value string, at *field.Path) {
+func relativePath(l *fielderrors.List, value string, at *field.Path) {
 	if path.IsAbs(value) {
 		l.Invalid(at, value, "must be a relative path")
 	}
@@ -265,14 +265,14 @@ func relativePath(l *fault.List, value string, at *field.Path) {
 
 // pathInVolume is relativePath for the name of a file in a volume, where names that begin with two dots are
 // the volume's own.
-func pathInVolume(l *fault.List, value string, at *field.Path) {
+func pathInVolume(l *fielderrors.List, value string, at *field.Path) {
 	relativePath(l, value, at)
 	if strings.HasPrefix(value, "..") && !strings.HasPrefix(value, "../") {
 		l.Invalid(at, value, "must not start with '..'")
 	}
 }
 
-func noBacksteps(l *fault.List, value string, at *field.Path) {
+func noBacksteps(l *fielderrors.List, value string, at *field.Path) {
 	for part := range strings.SplitSeq(value, "/") {
 		if part == ".." {
 			l.Invalid(at, value, "must not contain '..'")

@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 )
 
 // The volume types that came before CSI. Most have no driver any more, but a Pod that names one is still
@@ -163,7 +163,7 @@ func (c *checker) fibreChannel(f *corev1.FCVolumeSource, at *field.Path) {
 
 func (c *checker) flexVolume(f *corev1.FlexVolumeSource, at *field.Path) {
 	c.needs(f.Driver, at.Child("driver"))
-	for _, key := range fault.Keys(f.Options) {
+	for _, key := range fielderrors.Keys(f.Options) {
 		domain, _, _ := strings.Cut(key, "/")
 		domain = "." + strings.ToLower(domain)
 		if strings.HasSuffix(domain, ".kubernetes.io") || strings.HasSuffix(domain, ".k8s.io") {
@@ -181,13 +181,13 @@ func (c *checker) azureDisk(d *corev1.AzureDiskVolumeSource, at *field.Path) {
 	c.needs(d.DiskName, at.Child("diskName"))
 	c.needs(d.DataDiskURI, at.Child("diskURI"))
 	if d.CachingMode != nil {
-		fault.OneOf(&c.List, at.Child("cachingMode"), *d.CachingMode,
+		fielderrors.OneOf(&c.List, at.Child("cachingMode"), *d.CachingMode,
 			corev1.AzureDataDiskCachingNone, corev1.AzureDataDiskCachingReadOnly, corev1.AzureDataDiskCachingReadWrite)
 	}
 	if d.Kind == nil {
 		return
 	}
-	fault.OneOf(&c.List, at.Child("kind"), *d.Kind, corev1.AzureDedicatedBlobDisk, corev1.AzureManagedDisk, corev1.AzureSharedBlobDisk)
+	fielderrors.OneOf(&c.List, at.Child("kind"), *d.Kind, corev1.AzureDedicatedBlobDisk, corev1.AzureManagedDisk, corev1.AzureSharedBlobDisk)
 	begin, form := "https://", "https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd"
 	if *d.Kind == corev1.AzureManagedDisk {
 		begin, form = "/subscriptions/", "/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}"

@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 	"podium.dev/podium/internal/registry/validate"
 )
 
@@ -116,7 +116,7 @@ func (p *projection) token(t *corev1.ServiceAccountTokenProjection, at *field.Pa
 func (p *projection) trustBundle(b *corev1.ClusterTrustBundleProjection, at *field.Path) {
 	switch {
 	case b.Name != nil && b.SignerName != nil:
-		p.Invalid(at, fault.GoView(b), "only one of name and signerName may be used")
+		p.Invalid(at, fielderrors.GoView(b), "only one of name and signerName may be used")
 	case b.Name != nil:
 		p.trustBundleName(*b.Name, at.Child("name"))
 		if b.LabelSelector != nil {
@@ -167,7 +167,7 @@ func (p *projection) certificate(cert *corev1.PodCertificateProjection, at *fiel
 	p.Add(validate.SignerName(cert.SignerName, at.Child("signerName"))...)
 	p.userAnnotations(cert.UserAnnotations, at.Child("userAnnotations"))
 	p.user(cert.User, at.Child("user"))
-	fault.OneOf(&p.List, at.Child("keyType"), cert.KeyType, "RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519")
+	fielderrors.OneOf(&p.List, at.Child("keyType"), cert.KeyType, "RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519")
 	if cert.MaxExpirationSeconds != nil {
 		p.certificateLife(*cert.MaxExpirationSeconds, cert.SignerName, at.Child("maxExpirationSeconds"))
 	}
@@ -200,7 +200,7 @@ func (p *projection) certificateLife(seconds int32, signer string, at *field.Pat
 }
 
 func (p *projection) userAnnotations(annotations map[string]string, at *field.Path) {
-	for _, key := range fault.Keys(annotations) {
+	for _, key := range fielderrors.Keys(annotations) {
 		p.Add(validation.IsDomainPrefixedKey(at, strings.ToLower(key))...)
 	}
 	if apivalidation.ValidateAnnotationsSize(annotations) != nil {

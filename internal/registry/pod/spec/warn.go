@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 )
 
 // warner collects what is accepted but probably not meant.
@@ -87,7 +87,7 @@ var oldNodeLabels = map[string]string{
 const nullSelector = "a null labelSelector results in matching no pod"
 
 func (w *warner) nodeLabels(at *field.Path) {
-	for _, key := range fault.Keys(w.spec.NodeSelector) {
+	for _, key := range fielderrors.Keys(w.spec.NodeSelector) {
 		if msg := oldNodeLabels[key]; msg != "" {
 			w.say(at.Child("nodeSelector").Key(key), "%s", msg)
 		}

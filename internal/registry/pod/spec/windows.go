@@ -9,7 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/fault"
+	"podium.dev/podium/internal/registry/fielderrors"
 )
 
 // Podium's nodes run Linux, but its API takes Pods for Windows nodes as Kubernetes' does.
@@ -118,7 +118,7 @@ func (c *checker) operatingSystem(at *field.Path) {
 		c.Required(at.Child("os", "name"), "")
 		return
 	}
-	if !fault.OneOf(&c.List, at.Child("os"), c.spec.OS.Name, corev1.Linux, corev1.Windows) {
+	if !fielderrors.OneOf(&c.List, at.Child("os"), c.spec.OS.Name, corev1.Linux, corev1.Windows) {
 		return
 	}
 	if c.spec.OS.Name == corev1.Linux {

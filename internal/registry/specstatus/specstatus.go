@@ -1,6 +1,6 @@
-// Package halves keeps an object's spec and status apart: a client of the main resource may change only the
+// Package specstatus keeps an object's spec and status apart: a client of the main resource may change only the
 // spec, a client of /status only the status.
-package halves
+package specstatus
 
 import (
 	"context"

@@ -1,6 +1,6 @@
-// Package local lets the API server's own parts (authentication, authorization, admission) read and follow
+// Package apistore lets the API server's own parts (authentication, authorization, admission) read and follow
 // what is stored, without a request to the server that they are part of.
-package local
+package apistore
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package usage
+package metricsapi
 
 import (
 	"context"
@@ -11,13 +11,13 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 )
 
 // nodeStore serves NodeMetrics.
 type nodeStore struct {
 	tables
-	stores  local.Stores
+	stores  apistore.Stores
 	sampler *sampler
 }
 
@@ -49,7 +49,7 @@ func (s *nodeStore) GetSingularName() string { return "" }
 
 // Get implements rest.Getter.
 func (s *nodeStore) Get(ctx context.Context, name string, _ *metav1.GetOptions) (runtime.Object, error) {
-	node, err := local.Get[*corev1.Node](ctx, s.stores, local.Core("nodes"), "", name)
+	node, err := apistore.Get[*corev1.Node](ctx, s.stores, apistore.Core("nodes"), "", name)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func (s *nodeStore) Get(ctx context.Context, name string, _ *metav1.GetOptions) 
 
 // List implements rest.Lister. Nodes that do not answer are not listed.
 func (s *nodeStore) List(ctx context.Context, options *metainternal.ListOptions) (runtime.Object, error) {
-	nodes, err := local.List[*corev1.Node](ctx, s.stores, local.Core("nodes"), "")
+	nodes, err := apistore.List[*corev1.Node](ctx, s.stores, apistore.Core("nodes"), "")
 	if err != nil {
 		return nil, err
 	}

@@ -1,5 +1,5 @@
-// Package fault collects the validation errors of an object, in Kubernetes' words and in the order found.
-package fault
+// Package fielderrors collects the validation errors of an object, in Kubernetes' words and in the order found.
+package fielderrors
 
 import (
 	"cmp"

@@ -1,4 +1,4 @@
-package usage
+package metricsapi
 
 import (
 	"context"
@@ -13,13 +13,13 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 )
 
 // podStore serves PodMetrics.
 type podStore struct {
 	tables
-	stores  local.Stores
+	stores  apistore.Stores
 	sampler *sampler
 }
 
@@ -52,7 +52,7 @@ func (s *podStore) GetSingularName() string { return "" }
 // Get implements rest.Getter.
 func (s *podStore) Get(ctx context.Context, name string, _ *metav1.GetOptions) (runtime.Object, error) {
 	namespace := request.NamespaceValue(ctx)
-	pod, err := local.Get[*corev1.Pod](ctx, s.stores, local.Core("pods"), namespace, name)
+	pod, err := apistore.Get[*corev1.Pod](ctx, s.stores, apistore.Core("pods"), namespace, name)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func (s *podStore) Get(ctx context.Context, name string, _ *metav1.GetOptions) (
 
 // List implements rest.Lister. Pods that do not run, and those of nodes that do not answer, are not listed.
 func (s *podStore) List(ctx context.Context, options *metainternal.ListOptions) (runtime.Object, error) {
-	pods, err := local.List[*corev1.Pod](ctx, s.stores, local.Core("pods"), request.NamespaceValue(ctx))
+	pods, err := apistore.List[*corev1.Pod](ctx, s.stores, apistore.Core("pods"), request.NamespaceValue(ctx))
 	if err != nil {
 		return nil, err
 	}

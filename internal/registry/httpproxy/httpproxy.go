@@ -1,6 +1,6 @@
-// Package proxy serves the subresource "proxy" of Pods, Services and nodes. It forwards HTTP requests to what
+// Package httpproxy serves the subresource "proxy" of Pods, Services and nodes. It forwards HTTP requests to what
 // the object stands for.
-package proxy
+package httpproxy
 
 import (
 	"context"

@@ -1,13 +1,13 @@
-package handler
+// Package expand replaces the references $(NAME) in a container's command, arguments, environment and paths.
+package expand
 
 import (
 	"strings"
 	"unicode/utf8"
 )
 
-// Expand replaces $(NAME) by what lookup knows of NAME. "$$" is a dollar, so "$$(NAME)" stays "$(NAME)"; a
-// name that is not known, and whatever is not a reference, stays as it is. One pass: what is put in is not
-// looked at again.
+// Expand replaces $(NAME) by the value that lookup returns for NAME. "$$" is a dollar, so "$$(NAME)" becomes "$(NAME)".
+// A name without a value, and everything that is not a reference, stays unchanged. Values are not expanded again.
 func Expand(s string, lookup func(name string) (string, bool)) string {
 	var b strings.Builder
 	for {

@@ -1,7 +1,7 @@
-// Package usage serves metrics.k8s.io: what nodes and containers use of cpu and memory, for kubectl top and for all that
+// Package metricsapi serves metrics.k8s.io: what nodes and containers use of cpu and memory, for kubectl top and for all that
 // reads that API. The nodes are asked when a client asks, and nothing is sampled when nobody does. What is answered, and
 // its words, are those of the metrics server that clusters add for it.
-package usage
+package metricsapi
 
 import (
 	"context"
@@ -19,13 +19,13 @@ import (
 	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 	"k8s.io/utils/clock"
 
-	"podium.dev/podium/internal/apiserver/local"
+	"podium.dev/podium/internal/apistore"
 	"podium.dev/podium/internal/registry"
 )
 
 // Config is what the stores are made of.
 type Config struct {
-	Stores local.Stores
+	Stores apistore.Stores
 	Nodes  registry.NodeConnector
 	Clock  clock.WithDelayedExecution
 }
