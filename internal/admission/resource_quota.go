@@ -19,7 +19,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"podium.dev/podium/internal/apistore"
-	"podium.dev/podium/internal/controller/resourcequota"
+	"podium.dev/podium/internal/quota"
 )
 
 // resourceQuota holds what is made in a namespace to its ResourceQuotas. It charges a quota at once, in its
@@ -95,11 +95,11 @@ func scopeChanged(a admission.Attributes) bool {
 func (q *resourceQuota) usage(kind schema.GroupResource, o runtime.Object) corev1.ResourceList {
 	switch o := o.(type) {
 	case *corev1.Pod:
-		return resourcequota.PodUsage(o, q.clock.Now())
+		return quota.PodUsage(o, q.clock.Now())
 	case *corev1.Service:
-		return resourcequota.ServiceUsage(o)
+		return quota.ServiceUsage(o)
 	case *corev1.PersistentVolumeClaim:
-		return resourcequota.ClaimUsage(o)
+		return quota.ClaimUsage(o)
 	}
 	one := *resource.NewQuantity(1, resource.DecimalSI)
 	used := corev1.ResourceList{corev1.ResourceName("count/" + kind.String()): one}
@@ -174,12 +174,12 @@ func (c charge) to(quota *corev1.ResourceQuota) (corev1.ResourceList, error) {
 	return used, nil
 }
 
-// selects says whether a quota is about an object: by its scopes, which are about Pods only.
-func selects(quota *corev1.ResourceQuota, o runtime.Object) bool {
+// selects reports whether a quota applies to an object. Scopes select Pods only.
+func selects(q *corev1.ResourceQuota, o runtime.Object) bool {
 	if pod, ok := o.(*corev1.Pod); ok {
-		return resourcequota.Selects(quota, pod)
+		return quota.Selects(q, pod)
 	}
-	return len(quota.Spec.Scopes) == 0 && quota.Spec.ScopeSelector == nil
+	return len(q.Spec.Scopes) == 0 && q.Spec.ScopeSelector == nil
 }
 
 // mustSpecify wants each container to say what it takes of CPU and memory when a quota bounds that.

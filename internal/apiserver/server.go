@@ -32,6 +32,7 @@ import (
 	"podium.dev/podium/internal/apiserver/review"
 	"podium.dev/podium/internal/apistore"
 	"podium.dev/podium/internal/auth/token"
+	"podium.dev/podium/internal/cluster"
 	"podium.dev/podium/internal/pki"
 	"podium.dev/podium/internal/registry"
 	"podium.dev/podium/internal/store"
@@ -43,9 +44,6 @@ const drainTime = 5 * time.Second
 // minWatch is the least time that a watch lives; the server ends each after one to two times as long.
 const minWatch = 30 * time.Minute
 
-// DefaultServiceRange is the range of the Services' cluster IPs when Config names none.
-var DefaultServiceRange = netip.MustParsePrefix("10.96.0.0/16")
-
 // Config says what to serve, where, and to whom.
 type Config struct {
 	// Bind is the HOST:PORT to listen at; port 0 takes a free one.
@@ -53,7 +51,8 @@ type Config struct {
 	// Advertise is the address that Pods and nodes reach the server at. Nil: that of Bind, or of the
 	// default route when Bind has none.
 	Advertise net.IP
-	// ServiceRange is the range of the Services' cluster IPs; its first is the Service kubernetes.
+	// ServiceRange is the range of the Services' cluster IPs, cluster.ServiceRange by default. Its first address is that
+	// of the Service kubernetes.
 	ServiceRange netip.Prefix
 	// MaxTokenLife is the longest life of a service-account token; 0 is token.DefaultMaxLife.
 	MaxTokenLife time.Duration
@@ -164,7 +163,7 @@ func (cfg *Config) complete() error {
 		cfg.MaxTokenLife = token.DefaultMaxLife
 	}
 	if !cfg.ServiceRange.IsValid() {
-		cfg.ServiceRange = DefaultServiceRange
+		cfg.ServiceRange = cluster.ServiceRange
 	}
 	return err
 }

@@ -17,8 +17,8 @@ import (
 	"podium.dev/podium/internal/store"
 )
 
-// cluster is a store and an API server in a folder of their own.
-type cluster struct {
+// testCluster is a store and an API server in a folder of their own.
+type testCluster struct {
 	t      testing.TB
 	dir    string
 	pki    *pki.Authority
@@ -26,11 +26,11 @@ type cluster struct {
 	stop   func()
 }
 
-// start starts a cluster in a folder and stops it at the end of the test, or when stop is called.
-func start(t testing.TB, dir string) *cluster {
+// start starts a testCluster in a folder and stops it at the end of the test, or when stop is called.
+func start(t testing.TB, dir string) *testCluster {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &cluster{t: t, dir: dir}
+	c := &testCluster{t: t, dir: dir}
 	var err error
 	if c.pki, err = pki.Open(filepath.Join(dir, "pki"), clock.RealClock{}); err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func start(t testing.TB, dir string) *cluster {
 }
 
 // as answers with a configuration to act as somebody.
-func (c *cluster) as(who pki.Identity) *rest.Config {
+func (c *testCluster) as(who pki.Identity) *rest.Config {
 	c.t.Helper()
 	cfg, err := c.pki.ClientConfig(who, c.server.URL())
 	if err != nil {
@@ -84,7 +84,7 @@ func (c *cluster) as(who pki.Identity) *rest.Config {
 }
 
 // client answers with a client that acts as somebody.
-func (c *cluster) client(who pki.Identity) kubernetes.Interface {
+func (c *testCluster) client(who pki.Identity) kubernetes.Interface {
 	c.t.Helper()
 	client, err := kubernetes.NewForConfig(c.as(who))
 	if err != nil {

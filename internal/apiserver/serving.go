@@ -4,18 +4,13 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
-	"slices"
 
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 
+	"podium.dev/podium/internal/cluster"
 	"podium.dev/podium/internal/pki"
 )
-
-// serviceNames are the names that Pods know the API server by.
-var serviceNames = []string{
-	"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost",
-}
 
 // serving listens at cfg.Bind with a certificate for all that clients may call the server.
 func serving(cfg Config) (*genericapiserver.SecureServingInfo, error) {
@@ -25,7 +20,7 @@ func serving(cfg Config) (*genericapiserver.SecureServingInfo, error) {
 	}
 	name := pki.ServerName{
 		Subject: "kube-apiserver",
-		DNS:     slices.Clone(serviceNames),
+		DNS:     append(cluster.APIServerNames(), "localhost"),
 		IPs:     []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback, cfg.Advertise, cfg.ServiceRange.Addr().Next().AsSlice()},
 	}
 	for _, san := range cfg.SANs {

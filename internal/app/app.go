@@ -19,6 +19,7 @@ import (
 	internalapi "k8s.io/cri-api/pkg/apis"
 
 	"podium.dev/podium/internal/apiserver"
+	"podium.dev/podium/internal/cluster"
 	"podium.dev/podium/internal/cri"
 	"podium.dev/podium/internal/image"
 	"podium.dev/podium/internal/network"
@@ -151,7 +152,7 @@ func (d *daemon) look() (err error) {
 		return err
 	}
 	d.kubelet, err = config.Ensure(d.c.Paths, config.Values{
-		StaticPodPath: d.c.Paths.Manifests, PodLogsDir: d.c.Paths.PodLogs, ClusterDomain: "cluster.local",
+		StaticPodPath: d.c.Paths.Manifests, PodLogsDir: d.c.Paths.PodLogs, ClusterDomain: cluster.Domain,
 	}, config.Machine{Swap: d.facts.Swap, Capacity: d.facts.Capacity})
 	if err != nil {
 		return err

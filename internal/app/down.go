@@ -144,7 +144,7 @@ func (noNetwork) Ready() error                                   { return nil }
 // clearMachine takes away mounts, links, rules and cgroups.
 func clearMachine(ctx context.Context, p paths.Paths) error {
 	err := network.Remove(ctx, p)
-	for _, dir := range []string{filepath.Join(p.Kubelet, "pods"), p.Run, p.ImageStore} {
+	for _, dir := range []string{p.Pods, p.Run, p.ImageStore} {
 		err = errors.Join(err, unmountBelow(dir))
 	}
 	groups, gerr := cgroup.New(p.CgroupParent)
@@ -177,12 +177,11 @@ func unmountBelow(dir string) error {
 // only the node's own part goes.
 func purgeFolders(p paths.Paths) error {
 	klog.Flush()
-	pods := filepath.Join(p.Kubelet, "pods")
-	errs := []error{removeLogs(p, pods)}
+	errs := []error{removeLogs(p, p.Pods)}
 	if err := os.Remove(p.KubeletConfig); err != nil && !errors.Is(err, os.ErrNotExist) {
 		errs = append(errs, err)
 	}
-	for _, dir := range []string{pods, filepath.Join(p.Kubelet, "image_manager"), filepath.Join(p.Kubelet, "hooks"), filepath.Join(p.Kubelet, "allocations"), p.Run, p.Root} {
+	for _, dir := range p.Owned() {
 		errs = append(errs, os.RemoveAll(dir))
 	}
 	return errors.Join(errs...)

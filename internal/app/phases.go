@@ -15,6 +15,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"podium.dev/podium/internal/apiserver"
+	"podium.dev/podium/internal/cluster"
 	"podium.dev/podium/internal/control"
 	"podium.dev/podium/internal/controller"
 	"podium.dev/podium/internal/cri"
@@ -34,7 +35,7 @@ import (
 
 // The range of the cluster IPs; its first address is the Service `kubernetes`.
 var (
-	serviceRange = apiserver.DefaultServiceRange
+	serviceRange = cluster.ServiceRange
 	serviceIP    = serviceRange.Addr().Next()
 )
 

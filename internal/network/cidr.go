@@ -7,6 +7,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"podium.dev/podium/internal/cluster"
 )
 
 // broadRoute is the prefix length up to which a routed range is taken for somebody's whole address plan ("10.0.0.0/8
@@ -31,9 +33,10 @@ func freeCIDR(used []netip.Prefix) (netip.Prefix, error) {
 		}
 	}
 	for _, taken := range [][]netip.Prefix{used, narrow} {
-		for second := 244; second <= 254; second++ {
+		first := cluster.PodRange.Addr().As4()[1]
+		for second := first; second <= first+10; second++ {
 			for third := range 256 {
-				candidate := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(second), byte(third), 0}), 24)
+				candidate := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, second, byte(third), 0}), 24)
 				if !overlapsAny(candidate, taken) {
 					return candidate, nil
 				}

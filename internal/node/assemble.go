@@ -52,7 +52,7 @@ func (n *Node) assemble(recorder record.EventRecorder) error {
 		Images: c.Images, Recorder: recorder, Clock: c.Clock, MaxParallel: parallelPulls(c.Kubelet),
 		Secret:          n.objects.Secret,
 		NodeCredentials: filepath.Join(c.Paths.Kubelet, "config.json"),
-		Records:         filepath.Join(c.Paths.Kubelet, "image_manager"),
+		Records:         c.Paths.PullRecords,
 	})
 	if err := n.assemblePressure(groups, builder, recorder); err != nil {
 		return err
@@ -70,8 +70,8 @@ func (n *Node) assemble(recorder record.EventRecorder) error {
 		Cgroups: n.cgroups,
 		Admit:   []func(*corev1.Pod, []*corev1.Pod) *pod.Verdict{n.shutdown.Admit, n.evictions.Admit, sysctls.Admit, container.AdmitAppArmor, pod.AdmitPorts(c.OwnPorts)},
 		Node:    n.node, HostIPs: n.hostIPs, Sources: append(n.sources().Names(), worker.SourceAPI),
-		PullProgress: c.PullProgress, OnEnd: n.staticEnded, Marks: filepath.Join(c.Paths.Kubelet, "hooks"), RuntimeHandler: n.runtimeHandler,
-		Allocations: filepath.Join(c.Paths.Kubelet, "allocations"),
+		PullProgress: c.PullProgress, OnEnd: n.staticEnded, Marks: c.Paths.HookMarks, RuntimeHandler: n.runtimeHandler,
+		Allocations: c.Paths.Allocations,
 		MaxBackoff:  maxBackoff(c.Kubelet), RecursiveReadOnly: container.ThisMachine().RecursiveReadOnly, Clock: c.Clock,
 	})
 	return nil

@@ -16,7 +16,7 @@ import (
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 	"k8s.io/klog/v2"
 
-	"podium.dev/podium/internal/node/pod"
+	"podium.dev/podium/internal/podutil"
 )
 
 // freshTimeout is how long a Pod waits for the Node to be read anew.
@@ -110,7 +110,7 @@ func (n *Node) node() *corev1.Node {
 // a change that the watch has not brought yet.
 func (n *Node) catchUp(ctx context.Context, p *corev1.Pod) {
 	node := n.node()
-	if node == nil || pod.Mirror(p) {
+	if node == nil || podutil.IsMirror(p) {
 		return
 	}
 	if fits, err := nodeaffinity.GetRequiredNodeAffinity(p).Match(node); fits || err != nil {

@@ -8,8 +8,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"podium.dev/podium/internal/node/pod"
 	"podium.dev/podium/internal/node/static"
+	"podium.dev/podium/internal/podutil"
 )
 
 // sources says where static Pods come from.
@@ -53,12 +53,12 @@ func (n *Node) objectUID() (types.UID, bool) {
 // runsStatic reports whether a static Pod of the name runs, or ends.
 func (n *Node) runsStatic(namespace, name string) bool {
 	p, ok := n.workers.PodByName(namespace, name)
-	return ok && pod.Static(p)
+	return ok && podutil.IsStatic(p)
 }
 
 // staticEnded lets the mirror of a static Pod go when the Pod has ended.
 func (n *Node) staticEnded(p *corev1.Pod) {
-	if pod.Static(p) {
+	if podutil.IsStatic(p) {
 		n.mirrors.Ended(p.Namespace, p.Name)
 	}
 }

@@ -31,6 +31,14 @@ type Paths struct {
 	AdminKubeconfig string
 	// Kubelet is the kubelet's folder: pods/UID/volumes, config.yaml, checkpoints.
 	Kubelet string
+	// Pods holds the volumes and other files of each Pod, in a folder named after its UID.
+	Pods string
+	// PullRecords holds what the node pulled and with which credentials (KEP-2535).
+	PullRecords string
+	// HookMarks holds a mark for each lifecycle hook that has run, so that none runs again after a restart.
+	HookMarks string
+	// Allocations holds the resources that the node has granted to each Pod.
+	Allocations string
 	// KubeletConfig is the node's KubeletConfiguration file.
 	KubeletConfig string
 	// Manifests is the default staticPodPath.
@@ -82,6 +90,10 @@ func layout(root, run, kubelet, manifests, log, cniConf, cniBin, registries stri
 		PKI:             filepath.Join(root, "pki"),
 		AdminKubeconfig: filepath.Join(root, "admin.kubeconfig"),
 		Kubelet:         kubelet,
+		Pods:            filepath.Join(kubelet, "pods"),
+		PullRecords:     filepath.Join(kubelet, "image_manager"),
+		HookMarks:       filepath.Join(kubelet, "hooks"),
+		Allocations:     filepath.Join(kubelet, "allocations"),
 		KubeletConfig:   filepath.Join(kubelet, "config.yaml"),
 		Manifests:       manifests,
 		PodLogs:         filepath.Join(log, "pods"),
@@ -96,4 +108,9 @@ func layout(root, run, kubelet, manifests, log, cniConf, cniBin, registries stri
 		CNIBin:          cniBin,
 		Registries:      registries,
 	}
+}
+
+// Owned returns the folders that hold nothing but the node's own files, and that are removed with the node.
+func (p Paths) Owned() []string {
+	return []string{p.Pods, p.PullRecords, p.HookMarks, p.Allocations, p.Run, p.Root}
 }

@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
+	"podium.dev/podium/internal/podutil"
 	podcache "podium.dev/podium/internal/scheduler/cache"
 	"podium.dev/podium/internal/scheduler/framework"
 	"podium.dev/podium/internal/scheduler/plugins"
@@ -62,7 +63,7 @@ func Explain(pod *corev1.Pod, cluster *Cluster) (Explanation, error) {
 	for i := range cluster.Pods {
 		other := &cluster.Pods[i]
 		switch {
-		case other.UID == pod.UID || other.Status.Phase == corev1.PodSucceeded || other.Status.Phase == corev1.PodFailed:
+		case other.UID == pod.UID || podutil.Ended(other):
 		case other.Spec.NodeName != "":
 			known.SetPod(framework.NewPodInfo(other))
 		case other.Status.NominatedNodeName != "":

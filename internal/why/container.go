@@ -8,6 +8,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 // containers returns the findings about each container.
@@ -39,7 +41,7 @@ func (f *Facts) container(c *corev1.ContainerStatus, init bool) []Finding {
 		}
 	case s.Running != nil && f.Pod.DeletionTimestamp == nil:
 		switch {
-		case init && !sidecar(spec):
+		case init && !podutil.IsSidecar(spec):
 			out = append(out, Finding{
 				About: AboutContainer, Object: c.Name, Reason: "PodInitializing", Since: since(s.Running.StartedAt),
 				Message: "this init container is running; the next one starts when it has succeeded",
@@ -61,10 +63,6 @@ func specOf(pod *corev1.Pod, name string) *corev1.Container {
 		}
 	}
 	return nil
-}
-
-func sidecar(c *corev1.Container) bool {
-	return c != nil && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
 }
 
 // waiting returns why a container waits, or nil if it is only not its turn.

@@ -7,6 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 // ending returns what a Pod that is being deleted still waits for.
@@ -16,7 +18,7 @@ func ending(f *Facts) []Finding {
 		return nil
 	}
 	var out []Finding
-	if c := condition(pod, corev1.DisruptionTarget); c != nil && c.Status == corev1.ConditionTrue {
+	if c := podutil.Condition(pod, corev1.DisruptionTarget); c != nil && c.Status == corev1.ConditionTrue {
 		out = append(out, Finding{About: AboutDeletion, Reason: c.Reason, Message: c.Message, Since: since(c.LastTransitionTime)})
 	}
 	if len(pod.Finalizers) > 0 {
@@ -82,7 +84,7 @@ func failed(f *Facts) []Finding {
 		}
 		out = append(out, Finding{About: AboutPod, Reason: pod.Status.Reason, Message: pod.Status.Message, Fix: fix})
 	}
-	if c := condition(pod, corev1.DisruptionTarget); c != nil && c.Status == corev1.ConditionTrue && c.Reason != pod.Status.Reason {
+	if c := podutil.Condition(pod, corev1.DisruptionTarget); c != nil && c.Status == corev1.ConditionTrue && c.Reason != pod.Status.Reason {
 		out = append(out, Finding{About: AboutPod, Reason: c.Reason, Message: c.Message, Since: since(c.LastTransitionTime)})
 	}
 	return append(out, containers(f)...)

@@ -8,6 +8,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 // explainOwner explains why an object that makes Pods has not made them, and what the Pods it made wait for.
@@ -70,7 +72,7 @@ func (f *Facts) refusals() []Finding {
 
 // over reports whether the Pod has ended.
 func (f *Facts) over() bool {
-	return f.Pod.Status.Phase == corev1.PodSucceeded || f.Pod.Status.Phase == corev1.PodFailed
+	return podutil.Ended(f.Pod)
 }
 
 // fine reports whether there are no findings and the Pod has started.

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"podium.dev/podium/internal/podutil"
 	"podium.dev/podium/internal/scheduler"
 	"podium.dev/podium/internal/scheduler/framework"
 )
@@ -28,7 +29,7 @@ func unplaced(f *Facts) ([]Finding, []Node) {
 		}}, nil
 	}
 	out := said(pod)
-	if c := condition(pod, corev1.PodScheduled); c == nil && pod.Spec.SchedulerName != corev1.DefaultSchedulerName {
+	if c := podutil.Condition(pod, corev1.PodScheduled); c == nil && pod.Spec.SchedulerName != corev1.DefaultSchedulerName {
 		return []Finding{{
 			About: AboutScheduling, Object: pod.Spec.SchedulerName, Reason: "OtherScheduler", Since: since(pod.CreationTimestamp),
 			Message: fmt.Sprintf("it waits for the scheduler %q, which has not reported anything yet", pod.Spec.SchedulerName),
@@ -64,7 +65,7 @@ func unplaced(f *Facts) ([]Finding, []Node) {
 
 // said returns the scheduler's own last message, from the Pod's condition, which does not expire as events do.
 func said(pod *corev1.Pod) []Finding {
-	c := condition(pod, corev1.PodScheduled)
+	c := podutil.Condition(pod, corev1.PodScheduled)
 	if c == nil || c.Status == corev1.ConditionTrue {
 		return nil
 	}

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 // explainPod follows a Pod's life cycle and collects what is in the way at each stage.
@@ -84,7 +86,7 @@ func room(f *Facts) []Finding {
 
 // sandbox explains why the Pod has no sandbox.
 func sandbox(f *Facts) []Finding {
-	if c := condition(f.Pod, corev1.PodReadyToStartContainers); c == nil || c.Status == corev1.ConditionTrue {
+	if c := podutil.Condition(f.Pod, corev1.PodReadyToStartContainers); c == nil || c.Status == corev1.ConditionTrue {
 		return nil
 	}
 	all := f.events("FailedCreatePodSandBox", "FailedSync")
@@ -105,7 +107,7 @@ func sandbox(f *Facts) []Finding {
 func conditions(f *Facts) []Finding {
 	var out []Finding
 	for _, gate := range f.Pod.Spec.ReadinessGates {
-		c := condition(f.Pod, gate.ConditionType)
+		c := podutil.Condition(f.Pod, gate.ConditionType)
 		if c != nil && c.Status == corev1.ConditionTrue {
 			continue
 		}
@@ -120,14 +122,14 @@ func conditions(f *Facts) []Finding {
 		}
 		out = append(out, finding)
 	}
-	if c := condition(f.Pod, corev1.PodResizePending); c != nil && c.Status == corev1.ConditionTrue {
+	if c := podutil.Condition(f.Pod, corev1.PodResizePending); c != nil && c.Status == corev1.ConditionTrue {
 		fix := "the node can never provide that much: request less"
 		if c.Reason == corev1.PodReasonDeferred {
 			fix = "it is granted as soon as other Pods on the node free enough; delete or shrink some, or request less"
 		}
 		out = append(out, Finding{About: AboutLimit, Object: "resize", Reason: c.Reason, Message: c.Message, Since: since(c.LastTransitionTime), Fix: fix})
 	}
-	if c := condition(f.Pod, corev1.PodResizeInProgress); c != nil && c.Status == corev1.ConditionTrue && c.Message != "" {
+	if c := podutil.Condition(f.Pod, corev1.PodResizeInProgress); c != nil && c.Status == corev1.ConditionTrue && c.Message != "" {
 		out = append(out, Finding{About: AboutLimit, Object: "resize", Reason: c.Reason, Message: c.Message, Since: since(c.LastTransitionTime)})
 	}
 	return out
@@ -136,7 +138,7 @@ func conditions(f *Facts) []Finding {
 // verdict summarizes the explanation in a sentence.
 func verdict(f *Facts, e *Explanation) string {
 	pod := f.Pod
-	ready := condition(pod, corev1.PodReady)
+	ready := podutil.Condition(pod, corev1.PodReady)
 	switch {
 	case pod.DeletionTimestamp != nil:
 		return "it is being deleted"

@@ -146,15 +146,6 @@ func since(t metav1.Time) *metav1.Time {
 	return &t
 }
 
-func condition(pod *corev1.Pod, kind corev1.PodConditionType) *corev1.PodCondition {
-	for i := range pod.Status.Conditions {
-		if pod.Status.Conditions[i].Type == kind {
-			return &pod.Status.Conditions[i]
-		}
-	}
-	return nil
-}
-
 // plural formats a count with its noun.
 func plural(n int, one, many string) string {
 	if n == 1 {

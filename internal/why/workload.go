@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 // workload is what an explanation needs to know of an object that makes Pods, whatever its kind.
@@ -101,7 +103,7 @@ func settling(f *Facts, seconds int32) []Finding {
 	least := time.Duration(seconds) * time.Second
 	n, last := 0, time.Time{}
 	for _, pod := range f.Pods {
-		if c := condition(pod.Pod, corev1.PodReady); least > 0 && c != nil && c.Status == corev1.ConditionTrue {
+		if c := podutil.Condition(pod.Pod, corev1.PodReady); least > 0 && podutil.IsReady(pod.Pod) {
 			if due := c.LastTransitionTime.Add(least); due.After(f.Now) {
 				n, last = n+1, later(last, due)
 			}
@@ -146,7 +148,7 @@ func turn(f *Facts, s *appsv1.StatefulSet) []Finding {
 	pods := slices.Clone(f.Pods)
 	slices.SortFunc(pods, func(a, b *Facts) int { return cmp.Compare(ordinal(a.Name), ordinal(b.Name)) })
 	for _, pod := range pods {
-		if c := condition(pod.Pod, corev1.PodReady); c == nil || c.Status != corev1.ConditionTrue || pod.Pod.DeletionTimestamp != nil {
+		if !podutil.IsReady(pod.Pod) || pod.Pod.DeletionTimestamp != nil {
 			return []Finding{{
 				About: AboutRollout, Object: pod.Name, Reason: "OrderedReady",
 				Message: fmt.Sprintf("Pod %s is not ready, and Pods are made one after the other (spec.podManagementPolicy: OrderedReady)", pod.Name),

@@ -19,6 +19,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 var (
@@ -339,7 +341,7 @@ func (h *history) rest() {
 		}
 		h.write(filepath.Join(h.shared, name+".ready"), "")
 		h.await(name, "at rest", func(p *corev1.Pod) bool {
-			return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed || isReady(p) ||
+			return podutil.Ended(p) || isReady(p) ||
 				spec.Spec.RestartPolicy != corev1.RestartPolicyAlways && p.Status.Phase == corev1.PodRunning
 		})
 	}

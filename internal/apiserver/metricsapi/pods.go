@@ -14,6 +14,7 @@ import (
 	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"podium.dev/podium/internal/apistore"
+	"podium.dev/podium/internal/podutil"
 )
 
 // podStore serves PodMetrics.
@@ -105,7 +106,7 @@ func (s *podStore) metrics(ctx context.Context, pods []*corev1.Pod) ([]metricsv1
 
 // runs says whether there may be containers of the Pod.
 func runs(p *corev1.Pod) bool {
-	return p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed
+	return !podutil.Ended(p)
 }
 
 // podMetrics is what the containers of a Pod use, if the node told of any.

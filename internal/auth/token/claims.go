@@ -13,10 +13,12 @@ import (
 	"fmt"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"podium.dev/podium/internal/cluster"
 )
 
-// Issuer is who Kubernetes' tokens are from, and the audience that they are for when nobody says otherwise.
-const Issuer = "https://kubernetes.default.svc.cluster.local"
+// Issuer is the issuer of the cluster's tokens, and their audience when a request names none.
+const Issuer = "https://kubernetes.default.svc." + cluster.Domain
 
 // claims is what a token says, in Kubernetes' form.
 type claims struct {

@@ -14,7 +14,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"podium.dev/podium/internal/controller/podcontrol"
-	"podium.dev/podium/internal/controller/podstatus"
+	"podium.dev/podium/internal/podutil"
 )
 
 // view is what one round sees.
@@ -55,7 +55,7 @@ func byNode(pods []*corev1.Pod) map[string][]*corev1.Pod {
 	out := map[string][]*corev1.Pod{}
 	for _, p := range pods {
 		node := target(p)
-		if node == "" || podstatus.Ended(p) && p.DeletionTimestamp != nil {
+		if node == "" || podutil.Ended(p) && p.DeletionTimestamp != nil {
 			continue
 		}
 		out[node] = append(out[node], p)

@@ -24,8 +24,8 @@ import (
 	"k8s.io/utils/ptr"
 
 	"podium.dev/podium/internal/controller/podcontrol"
-	"podium.dev/podium/internal/controller/podstatus"
 	"podium.dev/podium/internal/controller/sources"
+	"podium.dev/podium/internal/podutil"
 	"podium.dev/podium/internal/util/loop"
 )
 
@@ -186,7 +186,7 @@ func (k *Controller) oldPodsRun(r *rollout) (bool, error) {
 		return false, fmt.Errorf("list the pods of namespace %s: %w", r.d.Namespace, err)
 	}
 	for _, p := range pods {
-		if owner := metav1.GetControllerOfNoCopy(p); owner != nil && old[owner.UID] && !podstatus.Ended(p) {
+		if owner := metav1.GetControllerOfNoCopy(p); owner != nil && old[owner.UID] && !podutil.Ended(p) {
 			return true, nil
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"podium.dev/podium/internal/controller/podstatus"
+	"podium.dev/podium/internal/podutil"
 )
 
 // deletionTimeout is how long a granted eviction counts as in progress. A Pod that is not being deleted by then
@@ -73,8 +73,7 @@ func underWay(granted map[string]metav1.Time, pods []*corev1.Pod, now time.Time)
 func healthy(pods []*corev1.Pod, leaving map[string]metav1.Time) int32 {
 	var n int32
 	for _, pod := range pods {
-		ready := podstatus.Get(pod, corev1.PodReady)
-		if _, going := leaving[pod.Name]; going || pod.DeletionTimestamp != nil || ready == nil || ready.Status != corev1.ConditionTrue {
+		if _, going := leaving[pod.Name]; going || pod.DeletionTimestamp != nil || !podutil.IsReady(pod) {
 			continue
 		}
 		n++

@@ -22,6 +22,7 @@ import (
 
 	"podium.dev/podium/internal/controller/podstatus"
 	"podium.dev/podium/internal/controller/sources"
+	"podium.dev/podium/internal/podutil"
 	"podium.dev/podium/internal/util/loop"
 )
 
@@ -157,9 +158,9 @@ func (k *Controller) write(ctx context.Context, pdb *policyv1.PodDisruptionBudge
 // announced reports whether the Pod is marked as the target of a disruption, by someone other than its node
 // agent, and is not being deleted.
 func announced(pod *corev1.Pod) bool {
-	c := podstatus.Get(pod, corev1.DisruptionTarget)
+	c := podutil.Condition(pod, corev1.DisruptionTarget)
 	return c != nil && c.Status == corev1.ConditionTrue && c.Reason != corev1.PodReasonTerminationByKubelet &&
-		pod.DeletionTimestamp == nil && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed
+		pod.DeletionTimestamp == nil && !podutil.Ended(pod)
 }
 
 // syncStale withdraws the mark of a disruption that has not happened in time.
@@ -168,7 +169,7 @@ func (k *Controller) syncStale(ctx context.Context, name types.NamespacedName) (
 	if err != nil || !announced(pod) {
 		return 0, nil
 	}
-	if left := staleAfter - k.clock.Since(podstatus.Get(pod, corev1.DisruptionTarget).LastTransitionTime.Time); left > 0 {
+	if left := staleAfter - k.clock.Since(podutil.Condition(pod, corev1.DisruptionTarget).LastTransitionTime.Time); left > 0 {
 		return left, nil
 	}
 	err = podstatus.SetCondition(ctx, k.client, pod, corev1.PodCondition{

@@ -8,7 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"podium.dev/podium/internal/controller/podstatus"
+	"podium.dev/podium/internal/podutil"
 )
 
 // backend is a Pod behind a Service.
@@ -41,12 +41,11 @@ func (p port) same(o port) bool {
 func backends(service *corev1.Service, pods []*corev1.Pod) []backend {
 	var out []backend
 	for _, pod := range pods {
-		if pod.Status.PodIP == "" || pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded {
+		if pod.Status.PodIP == "" || podutil.Ended(pod) {
 			continue
 		}
-		ready := podstatus.Get(pod, corev1.PodReady)
 		b := backend{pod: pod, terminating: pod.DeletionTimestamp != nil}
-		b.serving = ready != nil && ready.Status == corev1.ConditionTrue
+		b.serving = podutil.IsReady(pod)
 		b.ready = service.Spec.PublishNotReadyAddresses || b.serving && !b.terminating
 		for i := range service.Spec.Ports {
 			if n := portAt(pod, &service.Spec.Ports[i]); n > 0 {
@@ -66,7 +65,7 @@ func portAt(pod *corev1.Pod, p *corev1.ServicePort) int32 {
 		return p.TargetPort.IntVal
 	}
 	sidecars := slices.DeleteFunc(slices.Clone(pod.Spec.InitContainers), func(c corev1.Container) bool {
-		return c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways
+		return !podutil.IsSidecar(&c)
 	})
 	for _, c := range slices.Concat(pod.Spec.Containers, sidecars) {
 		for _, has := range c.Ports {

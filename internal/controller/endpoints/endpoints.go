@@ -23,8 +23,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 
-	"podium.dev/podium/internal/controller/podstatus"
 	"podium.dev/podium/internal/controller/sources"
+	"podium.dev/podium/internal/podutil"
 	"podium.dev/podium/internal/util/loop"
 )
 
@@ -87,14 +87,7 @@ func (k *Controller) onPodChange(old, now *corev1.Pod) {
 
 // samePod reports whether two states of a Pod are equal to every Service.
 func samePod(a, b *corev1.Pod) bool {
-	ready := func(p *corev1.Pod) bool {
-		c := podstatus.Get(p, corev1.PodReady)
-		return c != nil && c.Status == corev1.ConditionTrue
-	}
-	ended := func(p *corev1.Pod) bool {
-		return p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded
-	}
-	return ready(a) == ready(b) && ended(a) == ended(b) && (a.DeletionTimestamp == nil) == (b.DeletionTimestamp == nil) &&
+	return podutil.IsReady(a) == podutil.IsReady(b) && podutil.Ended(a) == podutil.Ended(b) && (a.DeletionTimestamp == nil) == (b.DeletionTimestamp == nil) &&
 		a.Spec.NodeName == b.Spec.NodeName && a.Status.PodIP == b.Status.PodIP &&
 		slices.Equal(a.Status.PodIPs, b.Status.PodIPs) && maps.Equal(a.Labels, b.Labels)
 }

@@ -11,7 +11,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"podium.dev/podium/internal/controller/podcontrol"
-	"podium.dev/podium/internal/controller/podstatus"
+	"podium.dev/podium/internal/podutil"
 )
 
 // mostAtOnce bounds the Pods that one round creates or deletes.
@@ -287,7 +287,7 @@ func (r *round) indexesOf(pods []*corev1.Pod) indexes {
 func (r *round) terminating() []*corev1.Pod {
 	var out []*corev1.Pod
 	for _, p := range r.pods {
-		if p.DeletionTimestamp != nil && !podstatus.Ended(p) {
+		if p.DeletionTimestamp != nil && !podutil.Ended(p) {
 			out = append(out, p)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"podium.dev/podium/internal/controller/podcontrol"
-	"podium.dev/podium/internal/controller/podstatus"
+	"podium.dev/podium/internal/podutil"
 )
 
 var start = time.Unix(1_000_000, 0)
@@ -271,7 +271,7 @@ func (c *cluster) round() (died bool) {
 func (c *cluster) live() {
 	for _, uid := range sorted(c.pods) {
 		p := c.pods[uid]
-		if podstatus.Ended(p) {
+		if podutil.Ended(p) {
 			continue
 		}
 		switch c.rnd.IntN(4) {
@@ -348,7 +348,7 @@ func TestRandomHistories(t *testing.T) {
 			t.Errorf("seed %d: complete with %d of %d", seed, s.Succeeded, *c.job.Spec.Completions)
 		}
 		for _, p := range c.pods {
-			if !podstatus.Ended(p) && p.DeletionTimestamp == nil {
+			if !podutil.Ended(p) && p.DeletionTimestamp == nil {
 				t.Errorf("seed %d: Pod %s is left in phase %s", seed, p.Name, p.Status.Phase)
 			}
 		}

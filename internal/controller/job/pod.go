@@ -13,7 +13,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"podium.dev/podium/internal/controller/podcontrol"
-	"podium.dev/podium/internal/controller/podstatus"
+	"podium.dev/podium/internal/podutil"
 )
 
 // noIndex is the completion index of a Pod that has none.
@@ -87,7 +87,7 @@ func failuresOf(p *corev1.Pod) int32 {
 func endOf(p *corev1.Pod) time.Time {
 	sidecars := map[string]bool{}
 	for _, c := range p.Spec.InitContainers {
-		sidecars[c.Name] = c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+		sidecars[c.Name] = podutil.IsSidecar(&c)
 	}
 	var last time.Time
 	ended := true
@@ -111,7 +111,7 @@ func endOf(p *corev1.Pod) time.Time {
 	if ended && !last.IsZero() {
 		return last
 	}
-	if c := podstatus.Get(p, corev1.PodReady); c != nil && c.Status == corev1.ConditionFalse && !c.LastTransitionTime.IsZero() {
+	if c := podutil.Condition(p, corev1.PodReady); c != nil && c.Status == corev1.ConditionFalse && !c.LastTransitionTime.IsZero() {
 		return c.LastTransitionTime.Time
 	}
 	if p.DeletionTimestamp != nil {

@@ -16,6 +16,7 @@ import (
 
 	"podium.dev/podium/internal/controller/podstatus"
 	"podium.dev/podium/internal/controller/sources"
+	"podium.dev/podium/internal/podutil"
 )
 
 // soon is the pause before looking again at a node for which the informer lags behind the server.
@@ -150,7 +151,7 @@ func (k *Controller) distrustPods(ctx context.Context, node *corev1.Node) error 
 		if !ok {
 			continue
 		}
-		ready := podstatus.Get(pod, corev1.PodReady)
+		ready := podutil.Condition(pod, corev1.PodReady)
 		if ready == nil || ready.Status == corev1.ConditionFalse {
 			continue
 		}

@@ -8,7 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	resourcehelper "k8s.io/component-helpers/resource"
 
-	"podium.dev/podium/internal/controller/podstatus"
+	"podium.dev/podium/internal/podutil"
 )
 
 // The times that a starting Pod is given, which are Kubernetes' defaults.
@@ -47,7 +47,7 @@ func groupPods(all []*corev1.Pod, s samples, cpu bool, now time.Time) pods {
 	return g
 }
 
-func readiness(pod *corev1.Pod) *corev1.PodCondition { return podstatus.Get(pod, corev1.PodReady) }
+func readiness(pod *corev1.Pod) *corev1.PodCondition { return podutil.Condition(pod, corev1.PodReady) }
 
 // starting reports whether a sample of cpu may be of a Pod's start instead of its work. Early in its life that is
 // so while it is not ready, and until a whole window was measured since it became so; later only if it was never
@@ -87,7 +87,7 @@ func requested(all []*corev1.Pod, container string, resource corev1.ResourceName
 func requestedByContainers(pod *corev1.Pod, container string, resource corev1.ResourceName) (int64, error) {
 	running := slices.Clone(pod.Spec.Containers)
 	for _, c := range pod.Spec.InitContainers {
-		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+		if podutil.IsSidecar(&c) {
 			running = append(running, c)
 		}
 	}

@@ -10,18 +10,18 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"podium.dev/podium/internal/controller/podstatus"
+	"podium.dev/podium/internal/podutil"
 )
 
 // DeletionCost is the annotation that ranks a Pod for deletion among its like: the lower, the earlier. It is an int32.
 const DeletionCost = corev1.PodDeletionCost
 
 // Active reports whether the Pod counts as a replica: it has not ended and is not being deleted.
-func Active(p *corev1.Pod) bool { return !podstatus.Ended(p) && p.DeletionTimestamp == nil }
+func Active(p *corev1.Pod) bool { return !podutil.Ended(p) && p.DeletionTimestamp == nil }
 
 // ReadySince returns when the Pod became ready, and whether it is ready.
 func ReadySince(p *corev1.Pod) (time.Time, bool) {
-	c := podstatus.Get(p, corev1.PodReady)
+	c := podutil.Condition(p, corev1.PodReady)
 	if c == nil || c.Status != corev1.ConditionTrue {
 		return time.Time{}, false
 	}

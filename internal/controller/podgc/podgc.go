@@ -22,6 +22,7 @@ import (
 
 	"podium.dev/podium/internal/controller/podstatus"
 	"podium.dev/podium/internal/controller/sources"
+	"podium.dev/podium/internal/podutil"
 	"podium.dev/podium/internal/util/loop"
 )
 
@@ -80,7 +81,7 @@ func (k *Controller) onPodChange(old, now *corev1.Pod) {
 	if now.DeletionTimestamp != nil && (old == nil || old.DeletionTimestamp == nil) {
 		k.loop.Add(key{namespace: now.Namespace, pod: now.Name})
 	}
-	if k.threshold > 0 && podstatus.Ended(now) && (old == nil || !podstatus.Ended(old)) {
+	if k.threshold > 0 && podutil.Ended(now) && (old == nil || !podutil.Ended(old)) {
 		k.loop.Add(key{})
 	}
 }
@@ -170,7 +171,7 @@ func (k *Controller) syncEnded(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list pods: %w", err)
 	}
-	pods = slices.DeleteFunc(pods, func(p *corev1.Pod) bool { return !podstatus.Ended(p) })
+	pods = slices.DeleteFunc(pods, func(p *corev1.Pod) bool { return !podutil.Ended(p) })
 	if len(pods) <= k.threshold {
 		return nil
 	}

@@ -12,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 // patch is the part of a Pod that a change sets. Conditions are merged by type.
@@ -36,16 +38,6 @@ func Disrupted(pod *corev1.Pod, reason, message string) corev1.PodCondition {
 	}
 }
 
-// Get returns the Pod's condition of that type, or nil.
-func Get(pod *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition {
-	for i := range pod.Status.Conditions {
-		if pod.Status.Conditions[i].Type == t {
-			return &pod.Status.Conditions[i]
-		}
-	}
-	return nil
-}
-
 // SetCondition writes the condition. Its transition time is now if the status differs from the Pod's, and is
 // kept otherwise. If nothing differs, nothing is written.
 func SetCondition(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, c corev1.PodCondition, now time.Time) error {
@@ -55,14 +47,9 @@ func SetCondition(ctx context.Context, client kubernetes.Interface, pod *corev1.
 	return send(ctx, client, pod, change{Conditions: []corev1.PodCondition{c}})
 }
 
-// Ended reports whether the Pod is in a terminal phase: no container of it runs again.
-func Ended(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-}
-
 // Fail writes the phase Failed and the conditions. A Pod that has already ended is left unchanged.
 func Fail(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, now time.Time, conditions ...corev1.PodCondition) error {
-	if Ended(pod) {
+	if podutil.Ended(pod) {
 		return nil
 	}
 	for i := range conditions {
@@ -74,7 +61,7 @@ func Fail(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, now
 // stamp sets the transition time of a condition, and reports whether the condition changes anything.
 func stamp(pod *corev1.Pod, c *corev1.PodCondition, now time.Time) bool {
 	c.LastTransitionTime = metav1.NewTime(now)
-	have := Get(pod, c.Type)
+	have := podutil.Condition(pod, c.Type)
 	if have == nil {
 		return true
 	}

@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"podium.dev/podium/internal/controller/podcontrol"
-	"podium.dev/podium/internal/controller/podstatus"
+	"podium.dev/podium/internal/podutil"
 )
 
 // statusOf returns the set's status, and the time after which a Pod becomes available just by staying ready (0
@@ -19,7 +19,7 @@ func statusOf(s *set, mine []*corev1.Pod, err error, now time.Time) (status, tim
 	var again time.Duration
 	template := labels.SelectorFromSet(s.template.Labels)
 	for _, p := range mine {
-		if p.DeletionTimestamp != nil && !podstatus.Ended(p) {
+		if p.DeletionTimestamp != nil && !podutil.Ended(p) {
 			terminating++
 		}
 		if !podcontrol.Active(p) {

@@ -27,6 +27,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"podium.dev/podium/internal/controller/sources"
+	"podium.dev/podium/internal/quota"
 	"podium.dev/podium/internal/util/loop"
 )
 
@@ -56,12 +57,12 @@ func New(client kubernetes.Interface, meta metadata.Interface, src *sources.Sour
 		}
 	})
 	sources.OnDiff(pods.Informer(), func(old, now *corev1.Pod) {
-		if old != nil && (now == nil || terminating(old) != terminating(now) || !equality.Semantic.DeepEqual(PodUsage(old, c.Now()), PodUsage(now, c.Now()))) {
+		if old != nil && (now == nil || quota.Terminating(old) != quota.Terminating(now) || !equality.Semantic.DeepEqual(quota.PodUsage(old, c.Now()), quota.PodUsage(now, c.Now()))) {
 			k.touch(old.Namespace)
 		}
 	})
 	sources.OnDiff(services.Informer(), func(old, now *corev1.Service) {
-		if old != nil && (now == nil || !equality.Semantic.DeepEqual(ServiceUsage(old), ServiceUsage(now))) {
+		if old != nil && (now == nil || !equality.Semantic.DeepEqual(quota.ServiceUsage(old), quota.ServiceUsage(now))) {
 			k.touch(old.Namespace)
 		}
 	})
@@ -124,35 +125,35 @@ func (k *Controller) sync(ctx context.Context, name types.NamespacedName) (time.
 }
 
 // used counts what the quota bounds.
-func (k *Controller) used(ctx context.Context, quota *corev1.ResourceQuota) (corev1.ResourceList, error) {
-	hard := quota.Spec.Hard
+func (k *Controller) used(ctx context.Context, object *corev1.ResourceQuota) (corev1.ResourceList, error) {
+	hard := object.Spec.Hard
 	used := corev1.ResourceList{}
 	for name := range hard {
 		used[name] = *resource.NewQuantity(0, hard[name].Format)
 	}
-	pods, err := k.pods.Pods(quota.Namespace).List(labels.Everything())
+	pods, err := k.pods.Pods(object.Namespace).List(labels.Everything())
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range pods {
-		if Selects(quota, p) {
-			add(used, PodUsage(p, k.clock.Now()), hard)
+		if quota.Selects(object, p) {
+			add(used, quota.PodUsage(p, k.clock.Now()), hard)
 		}
 	}
-	services, err := k.services.Services(quota.Namespace).List(labels.Everything())
+	services, err := k.services.Services(object.Namespace).List(labels.Everything())
 	if err != nil {
 		return nil, err
 	}
 	for _, s := range services {
-		add(used, ServiceUsage(s), hard)
+		add(used, quota.ServiceUsage(s), hard)
 	}
 	if boundsClaims(hard) {
-		claims, err := k.client.CoreV1().PersistentVolumeClaims(quota.Namespace).List(ctx, metav1.ListOptions{})
+		claims, err := k.client.CoreV1().PersistentVolumeClaims(object.Namespace).List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return nil, err
 		}
 		for i := range claims.Items {
-			add(used, ClaimUsage(&claims.Items[i]), hard)
+			add(used, quota.ClaimUsage(&claims.Items[i]), hard)
 		}
 	}
 	for name := range hard {
@@ -160,7 +161,7 @@ func (k *Controller) used(ctx context.Context, quota *corev1.ResourceQuota) (cor
 		if !ok {
 			continue
 		}
-		n, err := k.count(ctx, gvr, quota.Namespace)
+		n, err := k.count(ctx, gvr, object.Namespace)
 		if err != nil {
 			return nil, err
 		}
@@ -173,7 +174,7 @@ func boundsClaims(hard corev1.ResourceList) bool {
 	for name := range hard {
 		s := string(name)
 		if name == corev1.ResourcePersistentVolumeClaims || name == corev1.ResourceRequestsStorage ||
-			s == "count/persistentvolumeclaims" || strings.Contains(s, storageClassSuffix) {
+			s == "count/persistentvolumeclaims" || strings.Contains(s, quota.StorageClassSuffix) {
 			return true
 		}
 	}
@@ -227,4 +228,16 @@ func (k *Controller) version(resource schema.GroupResource) (string, error) {
 		}
 	}
 	return "", nil
+}
+
+// add adds b to a, for the names that a quota bounds.
+func add(a, b corev1.ResourceList, bounds corev1.ResourceList) {
+	for name, q := range b {
+		if _, ok := bounds[name]; !ok {
+			continue
+		}
+		sum := a[name]
+		sum.Add(q)
+		a[name] = sum
+	}
 }

@@ -10,7 +10,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"podium.dev/podium/internal/controller/podcontrol"
-	"podium.dev/podium/internal/controller/podstatus"
+	"podium.dev/podium/internal/podutil"
 )
 
 // verb is what is done to a member.
@@ -155,7 +155,7 @@ func (v *view) partition() int {
 // keep returns what a wanted member needs, and whether the members after it have to wait for it.
 func (v *view) keep(p *corev1.Pod, ordered bool) (actions []action, wait bool) {
 	switch {
-	case podstatus.Ended(p):
+	case podutil.Ended(p):
 		// It is made again, whatever its exit code, in the round after it is gone.
 		if p.DeletionTimestamp == nil {
 			actions = []action{{remove, p, v.set}}

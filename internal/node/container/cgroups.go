@@ -17,6 +17,7 @@ import (
 	"podium.dev/podium/internal/cgroup"
 	"podium.dev/podium/internal/node/qos"
 	"podium.dev/podium/internal/paths"
+	"podium.dev/podium/internal/podutil"
 )
 
 // The tree of Pods' cgroups. Guaranteed Pods are right below kubepods, so that the others together can be
@@ -90,7 +91,7 @@ func (c *Cgroups) Ensure(pod *v1.Pod) (parent string, err error) {
 	if err := c.levels(map[types.UID]*v1.Pod{pod.UID: pod}); err != nil {
 		return "", err
 	}
-	p := place(qos.Class(pod), pod.UID)
+	p := place(podutil.QOSClass(pod), pod.UID)
 	if err := c.tree.Ensure(p, c.resources(pod)); err != nil {
 		return "", fmt.Errorf("failed to create container for %v : %w", p, err)
 	}
@@ -113,7 +114,7 @@ func (c *Cgroups) levels(pods map[types.UID]*v1.Pod) error {
 	defer c.mu.Unlock()
 	changed := false
 	for uid, pod := range pods {
-		class := qos.Class(pod)
+		class := podutil.QOSClass(pod)
 		if class != v1.PodQOSBurstable && (class != v1.PodQOSGuaranteed || !c.protects()) {
 			continue
 		}

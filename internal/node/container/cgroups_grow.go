@@ -6,14 +6,14 @@ import (
 	v1 "k8s.io/api/core/v1"
 
 	"podium.dev/podium/internal/cgroup"
-	"podium.dev/podium/internal/node/qos"
+	"podium.dev/podium/internal/podutil"
 )
 
 // Grow gives the Pod's cgroup the larger of what it has as from and what it is to have as to, so that its
 // containers can be moved from the one to the other in any order; Ensure then takes what is too much. What
 // has no limit on either side keeps the limit it has.
 func (c *Cgroups) Grow(from, to *v1.Pod) error {
-	p := place(qos.Class(to), to.UID)
+	p := place(podutil.QOSClass(to), to.UID)
 	if err := c.tree.Ensure(p, larger(c.resources(from), c.resources(to))); err != nil {
 		return fmt.Errorf("failed to set cgroup config for %v : %w", p, err)
 	}

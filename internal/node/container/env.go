@@ -12,7 +12,7 @@ import (
 
 	"podium.dev/podium/internal/node/downward"
 	"podium.dev/podium/internal/node/expand"
-	"podium.dev/podium/internal/node/qos"
+	"podium.dev/podium/internal/podutil"
 )
 
 // environment is a container's variables in the order of their first mention.
@@ -92,7 +92,7 @@ func (b *Builder) serviceVariables(ctx context.Context, pod *v1.Pod) (*environme
 	if b.cfg.Objects == nil {
 		return e, nil
 	}
-	static := qos.Static(pod)
+	static := podutil.IsStatic(pod)
 	if static {
 		done, cancel := context.WithCancel(ctx)
 		cancel()

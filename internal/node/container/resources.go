@@ -11,6 +11,7 @@ import (
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"podium.dev/podium/internal/node/qos"
+	"podium.dev/podium/internal/podutil"
 )
 
 // Resources are the limits of a container, as it is made and as a resize changes it.
@@ -75,7 +76,7 @@ func (b *Builder) swap(r *runtimeapi.LinuxContainerResources, pod *v1.Pod, c *v1
 	default:
 		amount := int64(0)
 		request, limit := c.Resources.Requests.Memory(), c.Resources.Limits.Memory()
-		if b.cfg.Kubelet.MemorySwap.SwapBehavior == "LimitedSwap" && !qos.Critical(pod) && qos.Class(pod) == v1.PodQOSBurstable &&
+		if b.cfg.Kubelet.MemorySwap.SwapBehavior == "LimitedSwap" && !qos.Critical(pod) && podutil.QOSClass(pod) == v1.PodQOSBurstable &&
 			request.Cmp(*limit) != 0 && m.Memory > 0 && request.Value() <= m.Memory {
 			amount = int64(float64(request.Value()) / float64(m.Memory) * float64(m.Swap))
 		}

@@ -8,7 +8,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"podium.dev/podium/internal/node/pod"
-	"podium.dev/podium/internal/node/qos"
+	"podium.dev/podium/internal/podutil"
 )
 
 // Admit answers why a node with these conditions does not take a new Pod in, nil when it does. Under pressure it takes
@@ -20,7 +20,7 @@ func Admit(p *v1.Pod, conditions []v1.NodeConditionType) *pod.Verdict {
 	}
 	if len(conditions) == 1 && conditions[0] == v1.NodeMemoryPressure {
 		taint := &v1.Taint{Key: v1.TaintNodeMemoryPressure, Effect: v1.TaintEffectNoSchedule}
-		if qos.Class(p) != v1.PodQOSBestEffort || corev1.TolerationsTolerateTaint(klog.Background(), p.Spec.Tolerations, taint, false) {
+		if podutil.QOSClass(p) != v1.PodQOSBestEffort || corev1.TolerationsTolerateTaint(klog.Background(), p.Spec.Tolerations, taint, false) {
 			return nil
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	resourcehelper "k8s.io/component-helpers/resource"
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 // Limited reports whether the Pod is held to a bound on disk that the node must measure for.
@@ -74,7 +76,7 @@ func storageLimit(p *v1.Pod) (limit resource.Quantity, ok bool) {
 func containerLimit(p *v1.Pod, name string) *resource.Quantity {
 	c := containerOf(p, name)
 	if c == nil || (slices.ContainsFunc(p.Spec.InitContainers, func(i v1.Container) bool { return i.Name == name }) &&
-		(c.RestartPolicy == nil || *c.RestartPolicy != v1.ContainerRestartPolicyAlways)) {
+		!podutil.IsSidecar(c)) {
 		return nil
 	}
 	if limit := c.Resources.Limits.StorageEphemeral(); limit != nil && !limit.IsZero() {

@@ -21,7 +21,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/clock"
 
-	"podium.dev/podium/internal/node/qos"
+	"podium.dev/podium/internal/podutil"
 )
 
 // Kinds as OnChange names them.
@@ -193,7 +193,7 @@ func (s *Store) Secret(ctx context.Context, pod *v1.Pod, name string) (*v1.Secre
 
 // keyFor is the key of a ConfigMap or Secret that a Pod names.
 func keyFor(pod *v1.Pod, kind, name string) key {
-	return key{kind, pod.Namespace, name, qos.Static(pod)}
+	return key{kind, pod.Namespace, name, podutil.IsStatic(pod)}
 }
 
 // SetLocal says which ConfigMaps and Secrets static Pods have, in place of those of before. It tells of those that

@@ -16,7 +16,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/klog/v2"
 
-	"podium.dev/podium/internal/node/ref"
+	"podium.dev/podium/internal/podutil"
 )
 
 // Kill is what the runtime tells of a container that processes were killed of.
@@ -40,7 +40,7 @@ func WatchContainers(ctx context.Context, kills <-chan Kill, pods Pods, recorder
 			return
 		case k := <-kills:
 			if pod, ok := pods.Pod(k.PodUID); ok {
-				recorder.Event(ref.Container(pod, k.Container), corev1.EventTypeWarning, "OOMKilled", k.Message)
+				recorder.Event(podutil.ContainerReference(pod, k.Container), corev1.EventTypeWarning, "OOMKilled", k.Message)
 			}
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	corev1 "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 	"k8s.io/klog/v2"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 // Room is what a node has for Pods, and what is taken of it.
@@ -174,7 +176,7 @@ func (r *Room) predicates(p *v1.Pod) *Verdict {
 	if r.portsTaken(p) {
 		return failed("NodePorts", "node(s) didn't have free ports for the requested pod ports")
 	}
-	if Static(p) {
+	if podutil.IsStatic(p) {
 		return nil
 	}
 	evicting := func(t *v1.Taint) bool { return t.Effect == v1.TaintEffectNoExecute }
@@ -195,7 +197,7 @@ func hostPorts(p *v1.Pod) []hostPort {
 	var ports []hostPort
 	add := func(list []v1.Container, all bool) {
 		for i := range list {
-			if !all && !Sidecar(&list[i]) {
+			if !all && !podutil.IsSidecar(&list[i]) {
 				continue
 			}
 			for _, c := range list[i].Ports {

@@ -8,6 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 func TestAdmit(t *testing.T) {
@@ -53,7 +55,7 @@ func TestAdmit(t *testing.T) {
 		{"taint", simple(), node(func(n *v1.Node) { n.Spec.Taints = []v1.Taint{{Key: "k", Effect: v1.TaintEffectNoExecute}} }), nil,
 			"TaintToleration", "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate"},
 		{"taint that only schedulers mind", simple(), node(func(n *v1.Node) { n.Spec.Taints = []v1.Taint{{Key: "k", Effect: v1.TaintEffectNoSchedule}} }), nil, "", ""},
-		{"static pods mind no taint", simple(func(p *v1.Pod) { p.Annotations = map[string]string{SourceAnnotation: "file"} }),
+		{"static pods mind no taint", simple(func(p *v1.Pod) { p.Annotations = map[string]string{podutil.SourceAnnotation: "file"} }),
 			node(func(n *v1.Node) { n.Spec.Taints = []v1.Taint{{Key: "k", Effect: v1.TaintEffectNoExecute}} }), nil, "", ""},
 		{"system", simple(func(p *v1.Pod) { p.Spec.OS = &v1.PodOS{Name: v1.Windows} }), node(), nil, "PodOSNotSupported",
 			"Failed to admit pod as the OS field doesn't match node OS"},
@@ -86,7 +88,7 @@ func TestMakeRoom(t *testing.T) {
 			p.Spec.Containers[0].Resources.Requests = v1.ResourceList{v1.ResourceCPU: resource.MustParse(cpu)}
 		})...)
 	}
-	static := func(p *v1.Pod) { p.Annotations = map[string]string{SourceAnnotation: "file"} }
+	static := func(p *v1.Pod) { p.Annotations = map[string]string{podutil.SourceAnnotation: "file"} }
 	names := func(pods []*v1.Pod) (out []string) {
 		for _, p := range pods {
 			out = append(out, p.Name)

@@ -7,6 +7,8 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 // The reasons of conditions.
@@ -129,7 +131,7 @@ func (r *reporter) initialized(all []v1.ContainerStatus, phase v1.PodPhase) v1.P
 		switch s := find(all, c.Name); {
 		case s == nil:
 			unknown = append(unknown, c.Name)
-		case Sidecar(c) && (s.Started == nil || !*s.Started), !Sidecar(c) && !s.Ready:
+		case podutil.IsSidecar(c) && (s.Started == nil || !*s.Started), !podutil.IsSidecar(c) && !s.Ready:
 			incomplete = append(incomplete, c.Name)
 		}
 	}
@@ -179,7 +181,7 @@ func (r *reporter) containersReady(all []v1.ContainerStatus, phase v1.PodPhase) 
 		}
 	}
 	for i := range r.pod.Spec.InitContainers {
-		if c := &r.pod.Spec.InitContainers[i]; Sidecar(c) {
+		if c := &r.pod.Spec.InitContainers[i]; podutil.IsSidecar(c) {
 			check(c)
 		}
 	}

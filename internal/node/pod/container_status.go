@@ -5,6 +5,8 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 // The reasons of containers that wait or whose end was not seen.
@@ -262,7 +264,7 @@ func (r *reporter) initOver(st *v1.ContainerStatus, c *v1.Container, runs int) b
 	if last != nil {
 		return runs > 0 && last.State == Exited && !initFailed(r.pod, last)
 	}
-	if r.restarting || Sidecar(c) || !r.o.begun(r.pod) {
+	if r.restarting || podutil.IsSidecar(c) || !r.o.begun(r.pod) {
 		return false // while all are being restarted, or in a new sandbox, it is to run again
 	}
 	if st.State.Waiting != nil {
@@ -358,7 +360,7 @@ func (r *reporter) probed(c *v1.Container, st, prev *v1.ContainerStatus, k kind)
 			ready = same && prev.Ready
 		}
 	}
-	if k == initKind && !Sidecar(c) {
+	if k == initKind && !podutil.IsSidecar(c) {
 		end := st.State.Terminated
 		ready = end != nil && !failedEnd(r.pod, c.Name, end.Reason, end.ExitCode)
 	}

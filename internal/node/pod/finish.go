@@ -5,6 +5,8 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 // finish makes the status final: nothing of the Pod is left, so every container that ever was to run has
@@ -14,7 +16,7 @@ func (r *reporter) finish(st *v1.PodStatus) {
 		endUnseen(st.ContainerStatuses)
 	}
 	endUnseen(st.InitContainerStatuses[:attempted(st.InitContainerStatuses)])
-	if !Static(r.pod) && !terminal(st.Phase) {
+	if !podutil.IsStatic(r.pod) && !podutil.Terminal(st.Phase) {
 		st.Phase = v1.PodFailed
 	}
 }
@@ -57,7 +59,7 @@ func (r *reporter) wasInitialized(st *v1.PodStatus) bool {
 	if s == nil {
 		return false
 	}
-	if Sidecar(last) {
+	if podutil.IsSidecar(last) {
 		return s.State.Running != nil && s.Started != nil && *s.Started
 	}
 	well := func(e *v1.ContainerStateTerminated) bool {

@@ -13,6 +13,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 var (
@@ -77,7 +79,7 @@ func run(seed uint64, loud bool) *model {
 	if !m.gone() {
 		m.fail("a deleted pod does not go")
 	}
-	if m.err == nil && !terminal(m.api.Phase) {
+	if m.err == nil && !podutil.Terminal(m.api.Phase) {
 		m.fail("a pod that is gone is %s", m.api.Phase)
 	}
 	return m
@@ -186,7 +188,7 @@ func (m *model) settle() {
 	if m.err == nil && len(m.ops) == 0 && m.wake.IsZero() && !lost && !Ending(m.pod, &m.prev, &m.o) && Resizing(m.pod, &m.o) {
 		m.fail("a resize does not come about")
 	}
-	if m.err == nil && len(m.ops) == 0 && !lost && spent(m.pod, &m.prev, &m.o) && !terminal(m.prev.Phase) {
+	if m.err == nil && len(m.ops) == 0 && !lost && spent(m.pod, &m.prev, &m.o) && !podutil.Terminal(m.prev.Phase) {
 		m.fail("the pod is %s although its work is done", m.prev.Phase)
 	}
 }
@@ -276,7 +278,7 @@ func (m *model) checkStatus(old, st *v1.PodStatus) {
 		m.fail("the pod is ready but its containers are not")
 	}
 	if c := condition(old.Conditions, v1.AllContainersRestarting); c != nil && c.Status == v1.ConditionTrue &&
-		terminal(st.Phase) && st.Reason != DeadlineExceeded && !Ending(m.pod, old, &m.o) {
+		podutil.Terminal(st.Phase) && st.Reason != DeadlineExceeded && !Ending(m.pod, old, &m.o) {
 		m.fail("the pod is %s while all its containers are being restarted", st.Phase)
 	}
 	if old.StartTime != nil && !old.StartTime.Equal(st.StartTime) {
@@ -306,7 +308,7 @@ func (m *model) checkOrder(c *v1.Container) {
 	for i := range m.pod.Spec.InitContainers {
 		before := &m.pod.Spec.InitContainers[i]
 		if before.Name == c.Name {
-			if begun && !Sidecar(c) {
+			if begun && !podutil.IsSidecar(c) {
 				m.fail("init container %s starts after the containers did", c.Name)
 			}
 			return
@@ -314,13 +316,13 @@ func (m *model) checkOrder(c *v1.Container) {
 		run := m.o.current(before.Name)
 		switch {
 		case begun:
-		case run == nil && Sidecar(before) && m.logs[before.Name] > 0:
+		case run == nil && podutil.IsSidecar(before) && m.logs[before.Name] > 0:
 			// It was there, and is on its way back.
 		case run == nil:
 			m.fail("%s starts before init container %s was made", c.Name, before.Name)
-		case Sidecar(before) && initContainer(m.pod, c.Name) == nil && before == &m.pod.Spec.InitContainers[len(m.pod.Spec.InitContainers)-1] && run.State != Running:
+		case podutil.IsSidecar(before) && initContainer(m.pod, c.Name) == nil && before == &m.pod.Spec.InitContainers[len(m.pod.Spec.InitContainers)-1] && run.State != Running:
 			m.fail("%s starts while sidecar %s, just before it, does not run", c.Name, before.Name)
-		case !Sidecar(before) && (run.State != Exited || run.ExitCode != 0):
+		case !podutil.IsSidecar(before) && (run.State != Exited || run.ExitCode != 0):
 			m.fail("%s starts before init container %s has done its part", c.Name, before.Name)
 		}
 	}
@@ -352,7 +354,7 @@ func (m *model) restartsAll() bool {
 // checkStop checks that sidecars outlive what they stand beside, unless the grace period is over.
 func (m *model) checkStop(run *Container, k *Kill) {
 	spec := initContainer(m.pod, run.Name)
-	if spec == nil || !Sidecar(spec) || k.Stop.Busy {
+	if spec == nil || !podutil.IsSidecar(spec) || k.Stop.Busy {
 		return
 	}
 	pl := &planner{pod: m.pod, status: &m.prev, o: &m.o}

@@ -11,6 +11,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 // model is a node with one Pod and a scripted runtime: it carries plans out, with delays, failures and crashes
@@ -248,10 +250,10 @@ func (m *model) reconcile() {
 func (m *model) publish() {
 	runs := !m.o.Quiet()
 	st := Publish(m.pod, &m.api, &m.prev, runs, metav1.NewTime(m.now))
-	if terminal(m.api.Phase) && st.Phase != m.api.Phase {
+	if podutil.Terminal(m.api.Phase) && st.Phase != m.api.Phase {
 		m.fail("the phase went from %s to %s", m.api.Phase, st.Phase)
 	}
-	if terminal(st.Phase) && !terminal(m.api.Phase) && m.anyRunning() {
+	if podutil.Terminal(st.Phase) && !podutil.Terminal(m.api.Phase) && m.anyRunning() {
 		m.fail("the phase is %s while a container runs", st.Phase)
 	}
 	m.api = st

@@ -2,6 +2,8 @@ package pod
 
 import (
 	v1 "k8s.io/api/core/v1"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 // tally counts the containers of a Pod by what they mean for its phase.
@@ -24,7 +26,7 @@ func (r *reporter) reckonPhase(st *v1.PodStatus) v1.PodPhase {
 	for i := range r.pod.Spec.InitContainers {
 		c := &r.pod.Spec.InitContainers[i]
 		s := find(st.InitContainerStatuses, c.Name)
-		if Sidecar(c) {
+		if podutil.IsSidecar(c) {
 			t.sidecar(s)
 		} else {
 			t.init(r.pod, c, s)
@@ -42,7 +44,7 @@ func (r *reporter) reckonPhase(st *v1.PodStatus) v1.PodPhase {
 	case t.running > 0 && t.unknown == 0:
 		return v1.PodRunning
 	case t.running == 0 && t.stopped > 0 && t.unknown == 0:
-		return t.over(r.ended && !Static(r.pod))
+		return t.over(r.ended && !podutil.IsStatic(r.pod))
 	}
 	return v1.PodPending
 }
@@ -129,21 +131,3 @@ func (t *tally) regular(p *v1.Pod, c *v1.Container, s *v1.ContainerStatus) {
 func (t *tally) restarts(p *v1.Pod, c *v1.Container, end *v1.ContainerStateTerminated) bool {
 	return t.restarting || end.Reason == restartingAllReason || restartsAfter(p, c, end.ExitCode, failedEnd(p, c.Name, end.Reason, end.ExitCode))
 }
-
-// Static reports whether the Pod comes from the node itself and not from the API.
-func Static(p *v1.Pod) bool {
-	source, ok := p.Annotations[SourceAnnotation]
-	return ok && source != SourceAPI
-}
-
-// Mirror reports whether the Pod stands in the API for a static Pod of a node.
-func Mirror(p *v1.Pod) bool {
-	_, ok := p.Annotations[v1.MirrorPodAnnotationKey]
-	return ok
-}
-
-// Where a Pod comes from, as the annotation says it.
-const (
-	SourceAnnotation = "kubernetes.io/config.source"
-	SourceAPI        = "api"
-)

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 // Plan answers with what is to be done for the Pod now. st is its status as Status just made it from the same
@@ -25,7 +27,7 @@ func Plan(p *v1.Pod, st *v1.PodStatus, o *Observed) []Action {
 // Ending reports whether the Pod is past its live stage: nothing of it is started any more.
 func Ending(p *v1.Pod, st *v1.PodStatus, o *Observed) bool {
 	return p.DeletionTimestamp != nil || o.Orders.Removed || o.Orders.Halt || o.Orders.Evict != nil || o.Orders.Reject != nil ||
-		terminal(p.Status.Phase) || terminal(st.Phase) || spent(p, st, o)
+		podutil.Terminal(p.Status.Phase) || podutil.Terminal(st.Phase) || spent(p, st, o)
 }
 
 // spent reports whether the Pod's work is done: every regular container has ended for good. What stands beside
@@ -45,8 +47,6 @@ func spent(p *v1.Pod, st *v1.PodStatus, o *Observed) bool {
 
 // Deleted reports whether the Pod is to leave the node, and not merely to stop running.
 func Deleted(p *v1.Pod, o *Observed) bool { return p.DeletionTimestamp != nil || o.Orders.Removed }
-
-func terminal(phase v1.PodPhase) bool { return phase == v1.PodSucceeded || phase == v1.PodFailed }
 
 // planner gathers the actions of one plan.
 type planner struct {

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 // leastGrace is the time in seconds that every container has between its stop signal and being killed, even
@@ -58,7 +60,7 @@ func (pl *planner) dead(c *Container) bool {
 // sidecars after them and in reverse order.
 func (pl *planner) turn(c *Container) bool {
 	spec := initContainer(pl.pod, c.Name)
-	if spec == nil || !Sidecar(spec) {
+	if spec == nil || !podutil.IsSidecar(spec) {
 		return true
 	}
 	for i := range pl.pod.Spec.Containers {
@@ -68,7 +70,7 @@ func (pl *planner) turn(c *Container) bool {
 	}
 	list := pl.pod.Spec.InitContainers
 	for i := len(list) - 1; i >= 0 && list[i].Name != c.Name; i-- {
-		if Sidecar(&list[i]) && pl.runs(list[i].Name) {
+		if podutil.IsSidecar(&list[i]) && pl.runs(list[i].Name) {
 			return false
 		}
 	}

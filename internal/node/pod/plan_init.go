@@ -2,6 +2,8 @@ package pod
 
 import (
 	v1 "k8s.io/api/core/v1"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 // initContainers plans the init containers, and reports whether all have done their part.
@@ -17,7 +19,7 @@ func (pl *planner) initContainers() (done bool) {
 	}
 	if pl.o.begun(pl.pod) {
 		for i := range list {
-			if Sidecar(&list[i]) {
+			if podutil.IsSidecar(&list[i]) {
 				pl.keepSidecar(&list[i])
 			}
 		}
@@ -34,7 +36,7 @@ func (pl *planner) initContainers() (done bool) {
 		return false
 	}
 	for i := range frontier {
-		if Sidecar(&list[i]) {
+		if podutil.IsSidecar(&list[i]) {
 			pl.keepSidecar(&list[i])
 		}
 	}
@@ -51,7 +53,7 @@ func (pl *planner) initContainers() (done bool) {
 // frontier plans the init container that the initialization has come to, and reports whether it has done
 // its part.
 func (pl *planner) frontier(c *v1.Container) bool {
-	if Sidecar(c) {
+	if podutil.IsSidecar(c) {
 		return pl.keepSidecar(c)
 	}
 	run := pl.o.current(c.Name)

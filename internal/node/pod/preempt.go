@@ -7,7 +7,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	resourcehelper "k8s.io/component-helpers/resource"
 
-	"podium.dev/podium/internal/node/qos"
+	"podium.dev/podium/internal/podutil"
 )
 
 // systemCritical is the least priority of a Pod that the system cannot do without.
@@ -22,7 +22,7 @@ var Preempted = Verdict{
 
 // Critical reports whether the Pod is one that others make room for.
 func Critical(p *v1.Pod) bool {
-	return Static(p) || Mirror(p) || (p.Spec.Priority != nil && *p.Spec.Priority >= systemCritical)
+	return podutil.IsStatic(p) || podutil.IsMirror(p) || (p.Spec.Priority != nil && *p.Spec.Priority >= systemCritical)
 }
 
 // MakeRoom answers which of the others must go for the node to have the resources that a critical Pod asks for:
@@ -40,7 +40,7 @@ func MakeRoom(p *v1.Pod, node *v1.Node, others []*v1.Pod) []*v1.Pod {
 	byClass := map[v1.PodQOSClass][]*v1.Pod{}
 	for _, other := range others {
 		if yields(other, p) {
-			class := qos.Class(other)
+			class := podutil.QOSClass(other)
 			byClass[class] = append(byClass[class], other)
 		}
 	}

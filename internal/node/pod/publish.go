@@ -5,6 +5,8 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 // Publish answers with what the API is told of the Pod: the node's status, with what is not the node's to say
@@ -12,7 +14,7 @@ import (
 // ended, for with that others may take what it holds.
 func Publish(p *v1.Pod, api, st *v1.PodStatus, runs bool, now metav1.Time) v1.PodStatus {
 	out := *st
-	ends := !terminal(api.Phase) && terminal(st.Phase)
+	ends := !podutil.Terminal(api.Phase) && podutil.Terminal(st.Phase)
 	out.Conditions = make([]v1.PodCondition, 0, len(st.Conditions)+len(api.Conditions))
 	for _, c := range api.Conditions {
 		if !slices.Contains(owned, c.Type) {
@@ -35,7 +37,7 @@ func Publish(p *v1.Pod, api, st *v1.PodStatus, runs bool, now metav1.Time) v1.Po
 	if ends && runs {
 		out.Phase, out.Reason, out.Message = api.Phase, api.Reason, api.Message
 	}
-	if terminal(out.Phase) {
+	if podutil.Terminal(out.Phase) {
 		unready(p, &out, now)
 	}
 	return out

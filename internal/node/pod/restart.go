@@ -6,11 +6,6 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// Sidecar reports whether an init container is one that keeps running beside the containers.
-func Sidecar(c *v1.Container) bool {
-	return c.RestartPolicy != nil && *c.RestartPolicy == v1.ContainerRestartPolicyAlways
-}
-
 // restartRule answers with the first restart rule of the container that the exit code meets, nil for none.
 func restartRule(c *v1.Container, code int32) *v1.ContainerRestartRule {
 	for i := range c.RestartPolicyRules {

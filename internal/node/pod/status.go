@@ -7,7 +7,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"podium.dev/podium/internal/node/qos"
+	"podium.dev/podium/internal/podutil"
 )
 
 // The reason and message of a Pod that was active for longer than spec.activeDeadlineSeconds.
@@ -36,7 +36,7 @@ func Status(p *v1.Pod, prev *v1.PodStatus, o *Observed) v1.PodStatus {
 	}
 	st := v1.PodStatus{
 		ObservedGeneration:         max(p.Generation, prev.ObservedGeneration),
-		QOSClass:                   qos.Class(p),
+		QOSClass:                   podutil.QOSClass(p),
 		InitContainerStatuses:      r.containers(p.Spec.InitContainers, prev.InitContainerStatuses, initKind),
 		ContainerStatuses:          r.containers(p.Spec.Containers, prev.ContainerStatuses, regularKind),
 		EphemeralContainerStatuses: r.ephemerals(),
@@ -74,7 +74,7 @@ func rejected(p *v1.Pod, prev *v1.PodStatus, o *Observed) v1.PodStatus {
 		Phase:              v1.PodFailed,
 		Reason:             o.Orders.Reject.Reason,
 		Message:            "Pod was rejected: " + o.Orders.Reject.Message,
-		QOSClass:           qos.Class(p),
+		QOSClass:           podutil.QOSClass(p),
 		StartTime:          startTime(prev, o.Now),
 	}
 	normalize(p, &st)
@@ -155,11 +155,11 @@ func PodIPs(o *Observed) []string {
 func (r *reporter) phase(st *v1.PodStatus) {
 	p, prev := r.pod, r.prev
 	st.Phase = r.reckonPhase(st)
-	if !terminal(st.Phase) {
+	if !podutil.Terminal(st.Phase) {
 		switch {
-		case terminal(prev.Phase):
+		case podutil.Terminal(prev.Phase):
 			st.Phase = prev.Phase
-		case terminal(p.Status.Phase):
+		case podutil.Terminal(p.Status.Phase):
 			st.Phase = p.Status.Phase
 		}
 	}
@@ -176,7 +176,7 @@ func (r *reporter) phase(st *v1.PodStatus) {
 		st.Phase, st.Reason, st.Message = v1.PodFailed, v.Reason, v.Message
 	}
 	// A Pod does not leave a terminal phase that the API has seen.
-	if terminal(p.Status.Phase) {
+	if podutil.Terminal(p.Status.Phase) {
 		st.Phase = p.Status.Phase
 	}
 }
@@ -186,7 +186,7 @@ func (r *reporter) verdict(st *v1.PodStatus) *Verdict {
 	if r.o.Orders.Evict != nil {
 		return r.o.Orders.Evict
 	}
-	if terminal(st.Phase) && r.prev.Reason != DeadlineExceeded {
+	if podutil.Terminal(st.Phase) && r.prev.Reason != DeadlineExceeded {
 		return nil
 	}
 	s := r.pod.Spec.ActiveDeadlineSeconds

@@ -13,7 +13,7 @@ import (
 )
 
 // All is the folder of all Pods' folders.
-func All(p paths.Paths) string { return filepath.Join(p.Kubelet, "pods") }
+func All(p paths.Paths) string { return p.Pods }
 
 // Dir is the folder of a Pod.
 func Dir(p paths.Paths, uid types.UID) string { return filepath.Join(All(p), string(uid)) }

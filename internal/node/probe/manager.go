@@ -19,7 +19,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
-	"podium.dev/podium/internal/node/ref"
+	"podium.dev/podium/internal/podutil"
 )
 
 // Config is what a Manager is made from.
@@ -323,7 +323,7 @@ func (m *Manager) conclude(t *task, a answer) {
 func (m *Manager) tell(pod *v1.Pod, container string, k kind, a answer) {
 	event := func(reason, format string, args ...any) {
 		if m.cfg.Recorder != nil {
-			m.cfg.Recorder.Eventf(ref.Container(pod, container), v1.EventTypeWarning, reason, format, args...)
+			m.cfg.Recorder.Eventf(podutil.ContainerReference(pod, container), v1.EventTypeWarning, reason, format, args...)
 		}
 	}
 	klog.V(4).InfoS("Probed", "pod", klog.KObj(pod), "container", container, "probe", k, "result", a.result, "answer", a.text, "err", a.err)

@@ -9,6 +9,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	resourcehelper "k8s.io/component-helpers/resource"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 // Limits are what a cgroup is given. A nil member is one that is not set.
@@ -52,7 +54,7 @@ func ForPod(pod *v1.Pod, s Settings) Limits {
 	memory := limits.Memory().Value()
 
 	l := Limits{HugePages: hugePages(requests), Unified: map[string]string{}}
-	switch class := Class(pod); {
+	switch class := podutil.QOSClass(pod); {
 	case class == v1.PodQOSGuaranteed:
 		l.Shares, l.Quota, l.Period, l.Memory = &shares, &quota, &s.Period, &memory
 	case class == v1.PodQOSBurstable:
@@ -91,7 +93,7 @@ func protectPod(l *Limits, pod *v1.Pod, request, limit int64, s Settings) {
 
 // protection is the file that keeps memory for a Pod: hard for a Guaranteed one, soft for others.
 func protection(pod *v1.Pod) string {
-	if Class(pod) == v1.PodQOSGuaranteed {
+	if podutil.QOSClass(pod) == v1.PodQOSGuaranteed {
 		return "memory.min"
 	}
 	return "memory.low"

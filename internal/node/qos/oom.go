@@ -1,8 +1,12 @@
+// Package qos computes what the requests and limits of a Pod mean to the kernel: its place in the cgroup tree, its shares,
+// quotas and limits there, and which process the kernel kills first when memory runs out.
 package qos
 
 import (
 	v1 "k8s.io/api/core/v1"
 	resourcehelper "k8s.io/component-helpers/resource"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 const (
@@ -11,25 +15,14 @@ const (
 
 	systemCriticalPriority = 2000000000
 	nodeCriticalClass      = "system-node-critical"
-	sourceAnnotation       = "kubernetes.io/config.source"
-	mirrorAnnotation       = "kubernetes.io/config.mirror"
 )
 
 // Critical reports whether the Pod is static, a mirror, or of a priority reserved for the system's own Pods.
 func Critical(pod *v1.Pod) bool {
-	if Static(pod) {
-		return true
-	}
-	if _, mirror := pod.Annotations[mirrorAnnotation]; mirror {
+	if podutil.IsStatic(pod) || podutil.IsMirror(pod) {
 		return true
 	}
 	return pod.Spec.Priority != nil && *pod.Spec.Priority >= systemCriticalPriority
-}
-
-// Static reports whether the Pod comes from a file or URL of the node, not from the API server.
-func Static(pod *v1.Pod) bool {
-	source, ok := pod.Annotations[sourceAnnotation]
-	return ok && source != "api"
 }
 
 // OOMScoreAdj is how far the kernel's OOM score of a container's processes is moved, from -1000 to 1000 with
@@ -39,7 +32,7 @@ func OOMScoreAdj(pod *v1.Pod, container *v1.Container, capacity int64) int64 {
 	if Critical(pod) && pod.Spec.PriorityClassName == nodeCriticalClass {
 		return guaranteedOOM
 	}
-	switch Class(pod) {
+	switch podutil.QOSClass(pod) {
 	case v1.PodQOSGuaranteed:
 		return guaranteedOOM
 	case v1.PodQOSBestEffort:
@@ -68,7 +61,7 @@ func sparePerContainer(pod *v1.Pod) int64 {
 }
 
 func sidecar(pod *v1.Pod, container *v1.Container) bool {
-	if container.RestartPolicy == nil || *container.RestartPolicy != v1.ContainerRestartPolicyAlways {
+	if !podutil.IsSidecar(container) {
 		return false
 	}
 	for i := range pod.Spec.InitContainers {

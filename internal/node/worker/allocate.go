@@ -11,7 +11,7 @@ import (
 	resourcehelper "k8s.io/component-helpers/resource"
 
 	"podium.dev/podium/internal/node/pod"
-	"podium.dev/podium/internal/node/qos"
+	"podium.dev/podium/internal/podutil"
 )
 
 // What a Pod is granted is the Manager's to say, for it is of all Pods' room that the node grants some. The
@@ -94,7 +94,7 @@ func sooner(a, b *worker) int {
 		}
 		return 0
 	}
-	guaranteed := func(w *worker) bool { return qos.Class(w.desired) == v1.PodQOSGuaranteed }
+	guaranteed := func(w *worker) bool { return podutil.QOSClass(w.desired) == v1.PodQOSGuaranteed }
 	return cmp.Or(
 		cmp.Compare(rank(!a.asksMore()), rank(!b.asksMore())),
 		cmp.Compare(priority(b), priority(a)),

@@ -12,8 +12,8 @@ import (
 	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
 
-	"podium.dev/podium/internal/node/pod"
 	"podium.dev/podium/internal/node/pull"
+	"podium.dev/podium/internal/podutil"
 )
 
 // BenchmarkPods brings 500 Pods up on a runtime that takes no time, and says what the workers cost.
@@ -37,7 +37,7 @@ func BenchmarkPods(b *testing.B) {
 			p := newPod(func(p *v1.Pod) {
 				p.Name = fmt.Sprintf("p%d", i)
 				p.UID = types.UID(p.Name)
-				p.Annotations = map[string]string{pod.SourceAnnotation: "file"}
+				p.Annotations = map[string]string{podutil.SourceAnnotation: "file"}
 			})
 			m.UpdatePod("file", p)
 		}

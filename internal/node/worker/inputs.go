@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"podium.dev/podium/internal/node/pod"
+	"podium.dev/podium/internal/podutil"
 )
 
 // setPods takes in all Pods of a source. The lock is held.
@@ -32,7 +33,7 @@ func (m *Manager) setPods(source string, pods []*v1.Pod) {
 // update takes in a Pod that is new or has changed. The lock is held.
 func (m *Manager) update(source string, p *v1.Pod) {
 	if source == SourceAPI {
-		if pod.Mirror(p) {
+		if podutil.IsMirror(p) {
 			m.report.mirror(p)
 			return
 		}
@@ -114,13 +115,13 @@ func (m *Manager) wait(name string, in input) {
 
 // fromAPI is the Pod without what would make it pass for a static one.
 func fromAPI(p *v1.Pod) *v1.Pod {
-	if _, ok := p.Annotations[pod.SourceAnnotation]; !ok {
+	if _, ok := p.Annotations[podutil.SourceAnnotation]; !ok {
 		return p
 	}
 	clean := *p
 	clean.Annotations = map[string]string{}
 	for k, v := range p.Annotations {
-		if k != pod.SourceAnnotation {
+		if k != podutil.SourceAnnotation {
 			clean.Annotations[k] = v
 		}
 	}
@@ -129,7 +130,7 @@ func fromAPI(p *v1.Pod) *v1.Pod {
 
 // remove takes in that a source has a Pod no more. The lock is held.
 func (m *Manager) remove(source string, p *v1.Pod) {
-	if source == SourceAPI && pod.Mirror(p) {
+	if source == SourceAPI && podutil.IsMirror(p) {
 		m.report.unmirror(p)
 		return
 	}

@@ -15,7 +15,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"podium.dev/podium/internal/node/container"
-	"podium.dev/podium/internal/node/pod"
+	"podium.dev/podium/internal/podutil"
 )
 
 // What is on the machine of a Pod that no source has and no worker ends belongs to nobody: an earlier daemon left it, or
@@ -73,7 +73,7 @@ func orphanPod(uid types.UID, f *found) *v1.Pod {
 	p := &v1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			UID: uid, Namespace: f.namespace, Name: f.name,
-			Annotations: map[string]string{pod.SourceAnnotation: orphan},
+			Annotations: map[string]string{podutil.SourceAnnotation: orphan},
 		},
 		Spec: v1.PodSpec{TerminationGracePeriodSeconds: ptr.To[int64](1)},
 	}

@@ -19,6 +19,7 @@ import (
 	"podium.dev/podium/internal/node/container"
 	"podium.dev/podium/internal/node/pod"
 	"podium.dev/podium/internal/node/probe"
+	"podium.dev/podium/internal/podutil"
 )
 
 func sidecar(name string) v1.Container {
@@ -404,7 +405,7 @@ func TestDeletedWhileTheAgentWasAway(t *testing.T) {
 func staticPod(uid string) *v1.Pod {
 	return newPod(func(p *v1.Pod) {
 		p.Name, p.UID = "kube-web", types.UID(uid)
-		p.Annotations = map[string]string{pod.SourceAnnotation: "file", "kubernetes.io/config.hash": uid}
+		p.Annotations = map[string]string{podutil.SourceAnnotation: "file", "kubernetes.io/config.hash": uid}
 		p.Spec.TerminationGracePeriodSeconds = ptr.To[int64](3)
 	})
 }
@@ -426,7 +427,7 @@ func TestStaticPods(t *testing.T) {
 	// The mirror gets the status as soon as there is one.
 	n.create(newPod(func(p *v1.Pod) {
 		p.Name, p.UID = "kube-web", "mirror"
-		p.Annotations = map[string]string{v1.MirrorPodAnnotationKey: "one", pod.SourceAnnotation: "file"}
+		p.Annotations = map[string]string{v1.MirrorPodAnnotationKey: "one", podutil.SourceAnnotation: "file"}
 	}))
 	n.running("kube-web")
 	// An edit of the file is another pod of the same name: it starts when the first has ended.

@@ -15,10 +15,11 @@ import (
 	"k8s.io/utils/clock"
 
 	"podium.dev/podium/internal/node/pod"
+	"podium.dev/podium/internal/podutil"
 )
 
 // SourceAPI is the source of Pods that the API has; every other source is this node's own.
-const SourceAPI = pod.SourceAPI
+const SourceAPI = podutil.SourceAPI
 
 // Config is what a Manager is made from.
 type Config struct {

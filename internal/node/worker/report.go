@@ -16,6 +16,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"podium.dev/podium/internal/node/pod"
+	"podium.dev/podium/internal/podutil"
 )
 
 // A failed write is tried again after a tenth of a second, and after twice as long each time, to five seconds.
@@ -218,7 +219,7 @@ func (r *reporter) next(e *entry) (object *v1.Pod, merged *v1.PodStatus, remove,
 		if !apiequality.Semantic.DeepEqual(&object.Status, &st) && !e.insists(&st, &object.Status) {
 			merged = &st
 		}
-		ended := st.Phase == v1.PodSucceeded || st.Phase == v1.PodFailed
+		ended := podutil.Terminal(st.Phase)
 		remove = !e.static && e.gone && ended && object.DeletionTimestamp != nil
 		if merged != nil || remove {
 			return object, merged, remove, true

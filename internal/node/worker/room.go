@@ -6,6 +6,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 
 	"podium.dev/podium/internal/node/pod"
+	"podium.dev/podium/internal/podutil"
 )
 
 // The scheduler gives the room of a Pod to others as soon as the API has the Pod no more or says that it has ended. The
@@ -14,7 +15,7 @@ import (
 
 // takeLocked takes in a Pod that has no worker yet: a new one is admitted first.
 func (m *Manager) takeLocked(source string, p *v1.Pod) {
-	ended := p.Status.Phase == v1.PodFailed || p.Status.Phase == v1.PodSucceeded
+	ended := podutil.Ended(p)
 	if m.found[p.UID] != nil || p.DeletionTimestamp != nil || ended {
 		m.unholdLocked(func(in input) bool { return in.pod.UID == p.UID })
 		m.start(source, p, nil)
@@ -170,7 +171,7 @@ func (w *worker) leavingLocked() bool {
 		return true
 	}
 	p := w.desired
-	if p.Status.Phase == v1.PodFailed || p.Status.Phase == v1.PodSucceeded {
+	if podutil.Ended(p) {
 		return true
 	}
 	// A deletion's time stamp is when its grace period is over.

@@ -14,6 +14,7 @@ import (
 
 	"podium.dev/podium/internal/node/pod"
 	"podium.dev/podium/internal/node/probe"
+	"podium.dev/podium/internal/podutil"
 )
 
 // worker has one Pod.
@@ -90,7 +91,7 @@ func newWorker(m *Manager, source string, p *v1.Pod, had *found, r grant) *worke
 		},
 	}
 	w.resume()
-	ended := p.Status.Phase == v1.PodSucceeded || p.Status.Phase == v1.PodFailed
+	ended := podutil.Ended(p)
 	w.orders.Settled = ended && (had == nil || had.quiet())
 	w.shared.Store(&shared{pod: p, status: p.Status, over: w.orders.Settled})
 	w.ctx = klog.NewContext(m.ctx, klog.FromContext(m.ctx).WithValues("pod", klog.KObj(p), "podUID", p.UID))

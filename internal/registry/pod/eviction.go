@@ -20,6 +20,7 @@ import (
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 
+	"podium.dev/podium/internal/podutil"
 	"podium.dev/podium/internal/registry"
 )
 
@@ -138,7 +139,7 @@ func (r *evictionREST) tryUnguarded(ctx context.Context, name string, deletion *
 		return nil, false, err
 	}
 	pod := obj.(*corev1.Pod)
-	ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed || !pod.DeletionTimestamp.IsZero()
+	ended := podutil.Ended(pod) || !pod.DeletionTimestamp.IsZero()
 	if !ended && pod.Status.Phase != corev1.PodPending {
 		return pod, false, nil
 	}

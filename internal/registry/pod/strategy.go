@@ -11,7 +11,7 @@ import (
 	"k8s.io/apiserver/pkg/warning"
 	"k8s.io/utils/clock"
 
-	"podium.dev/podium/internal/qosclass"
+	"podium.dev/podium/internal/podutil"
 	"podium.dev/podium/internal/registry/pod/spec"
 )
 
@@ -32,7 +32,7 @@ func (r rules) prepare(ctx context.Context, pod *corev1.Pod) {
 	spec.MergeLabelKeys(pod)
 	appArmorFields(ctx, pod)
 	spec.CompletePodResources(pod)
-	pod.Status.QOSClass = qosclass.Of(pod)
+	pod.Status.QOSClass = podutil.QOSClass(pod)
 }
 
 // appArmorFields turns the annotations that named AppArmor profiles into the fields that took their place.
@@ -208,7 +208,7 @@ func gracefulDelete(_ context.Context, pod *corev1.Pod, options *metav1.DeleteOp
 	}
 	var period int64
 	switch {
-	case pod.Spec.NodeName == "" || pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded:
+	case pod.Spec.NodeName == "" || podutil.Ended(pod):
 	case options.GracePeriodSeconds != nil:
 		period = *options.GracePeriodSeconds
 	case pod.Spec.TerminationGracePeriodSeconds != nil:

@@ -11,8 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/utils/clock"
 
+	"podium.dev/podium/internal/podutil"
 	"podium.dev/podium/internal/registry"
-	"podium.dev/podium/internal/registry/pod/spec"
 )
 
 // nodeLost is the reason in the status of a Pod whose node is not heard of any more.
@@ -145,7 +145,7 @@ func summarize(pod *corev1.Pod) summary {
 		s.restarts = ofSidecars
 		s.mainContainers(pod)
 	}
-	ended := pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded
+	ended := podutil.Ended(pod)
 	switch {
 	case pod.DeletionTimestamp == nil:
 	case pod.Status.Reason == nodeLost:
@@ -159,7 +159,7 @@ func summarize(pod *corev1.Pod) summary {
 func sidecarsOf(pod *corev1.Pod) map[string]bool {
 	sidecars := map[string]bool{}
 	for i := range pod.Spec.InitContainers {
-		if c := &pod.Spec.InitContainers[i]; spec.IsSidecar(c) {
+		if c := &pod.Spec.InitContainers[i]; podutil.IsSidecar(c) {
 			sidecars[c.Name] = true
 		}
 	}

@@ -5,6 +5,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 // PodInfo is a Pod together with what decisions need of it. It is immutable.
@@ -101,7 +103,7 @@ func hostPorts(pod *corev1.Pod) []HostPort {
 		}
 	}
 	for i := range pod.Spec.InitContainers {
-		if c := &pod.Spec.InitContainers[i]; c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+		if c := &pod.Spec.InitContainers[i]; podutil.IsSidecar(c) {
 			add(c)
 		}
 	}

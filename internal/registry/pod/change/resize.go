@@ -5,7 +5,7 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/qosclass"
+	"podium.dev/podium/internal/podutil"
 	"podium.dev/podium/internal/registry/fielderrors"
 	"podium.dev/podium/internal/registry/pod/spec"
 	"podium.dev/podium/internal/registry/validate"
@@ -22,7 +22,7 @@ func Resize(pod, old *corev1.Pod) field.ErrorList {
 	var l fielderrors.List
 	l.Add(validate.MetaUpdate(&pod.ObjectMeta, &old.ObjectMeta)...)
 	l.Add(spec.Check(pod, spec.LenienceOf(&old.Spec, &old.ObjectMeta))...)
-	if qosclass.Of(old) != qosclass.FromResources(pod) {
+	if podutil.QOSClass(old) != podutil.QOSClassFromResources(pod) {
 		l.Invalid(specPath, pod.Status.QOSClass, "Pod QOS Class may not change as a result of resizing")
 	}
 	if !nodeCanResize(old) {
@@ -145,7 +145,7 @@ func resizeInitContainers(l *fielderrors.List, rest, old *corev1.PodSpec) {
 		if !apiequality.Semantic.DeepEqual(*c, old.InitContainers[i]) {
 			l.Forbidden(at, "only cpu and memory resources for init or sidecar containers are mutable")
 		}
-		if !changed || spec.IsSidecar(c) {
+		if !changed || podutil.IsSidecar(c) {
 			continue
 		}
 		for _, p := range c.ResizePolicy {

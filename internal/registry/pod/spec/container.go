@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"podium.dev/podium/internal/podutil"
 	"podium.dev/podium/internal/registry/fielderrors"
 )
 
@@ -48,7 +49,7 @@ func (c *checker) initContainers(at *field.Path) {
 		// Init containers run one after another, so only the ports within one can be in each other's way. The
 		// place told is that of a first container, as in Kubernetes.
 		c.hostPorts(c.spec.InitContainers[i:i+1], at, sets.New[string]())
-		if IsSidecar(ctr) {
+		if podutil.IsSidecar(ctr) {
 			c.running(ctr, path)
 			continue
 		}

@@ -57,11 +57,6 @@ func HasContainer(s *corev1.PodSpec, name string) bool {
 	return false
 }
 
-// IsSidecar says whether an init container keeps running beside the containers.
-func IsSidecar(c *corev1.Container) bool {
-	return c != nil && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
-}
-
 // ContainerNames answers with the names of all containers, in the order of Containers.
 func ContainerNames(s *corev1.PodSpec) (names []string) {
 	for c := range Containers(s) {

@@ -6,6 +6,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 func TestPullPolicy(t *testing.T) {
@@ -34,7 +36,7 @@ func TestContainers(t *testing.T) {
 	if !HasContainer(s, "e") || HasContainer(s, "x") || HasContainer(s, "") {
 		t.Error("the wrong containers are there")
 	}
-	if !IsSidecar(&s.InitContainers[0]) || IsSidecar(&s.Containers[0]) || IsSidecar(nil) {
+	if !podutil.IsSidecar(&s.InitContainers[0]) || podutil.IsSidecar(&s.Containers[0]) || podutil.IsSidecar(nil) {
 		t.Error("the wrong containers are sidecars")
 	}
 	AsContainer(&s.EphemeralContainers[0]).Image = "x"

@@ -8,6 +8,7 @@ import (
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"podium.dev/podium/internal/podutil"
 	"podium.dev/podium/internal/registry/fielderrors"
 )
 
@@ -178,7 +179,7 @@ func hasHostSysctl(s *corev1.PodSpec) bool {
 
 func hasInitRestartOnResize(containers []corev1.Container) bool {
 	for i := range containers {
-		if IsSidecar(&containers[i]) {
+		if podutil.IsSidecar(&containers[i]) {
 			continue
 		}
 		for _, p := range containers[i].ResizePolicy {

@@ -1,4 +1,4 @@
-package qosclass
+package podutil
 
 import (
 	"testing"
@@ -47,13 +47,13 @@ func TestClass(t *testing.T) {
 		{"init container", withInit, v1.PodQOSBurstable},
 		{"pod level", podLevel, v1.PodQOSGuaranteed},
 	} {
-		if got := FromResources(tc.pod); got != tc.want {
+		if got := QOSClassFromResources(tc.pod); got != tc.want {
 			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
 		}
 	}
 	stated := pod(guaranteed)
 	stated.Status.QOSClass = v1.PodQOSBurstable
-	if Of(stated) != v1.PodQOSBurstable {
+	if QOSClass(stated) != v1.PodQOSBurstable {
 		t.Error("the status does not count")
 	}
 }

@@ -1,20 +1,19 @@
-// Package ref names Pods and containers as events do.
-package ref
+package podutil
 
 import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// Pod names a Pod.
-func Pod(pod *v1.Pod) *v1.ObjectReference {
+// Reference returns the reference by which events name a Pod.
+func Reference(pod *v1.Pod) *v1.ObjectReference {
 	return &v1.ObjectReference{
 		Kind: "Pod", APIVersion: "v1", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
 	}
 }
 
-// Container names a container of a Pod by the path of its field.
-func Container(pod *v1.Pod, name string) *v1.ObjectReference {
-	r := Pod(pod)
+// ContainerReference returns the reference by which events name a container: the Pod and the path of its field.
+func ContainerReference(pod *v1.Pod, name string) *v1.ObjectReference {
+	r := Reference(pod)
 	r.FieldPath = fieldPath(pod, name)
 	return r
 }

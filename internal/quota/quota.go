@@ -1,4 +1,6 @@
-package resourcequota
+// Package quota computes how much of a ResourceQuota an object uses, and which Pods a quota's scopes select. Admission
+// charges new objects by it, and the controller counts existing ones.
+package quota
 
 import (
 	"slices"
@@ -8,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	resourcehelper "k8s.io/component-helpers/resource"
+
+	"podium.dev/podium/internal/podutil"
 )
 
 // PodUsage returns what a Pod uses of a quota: its count, and its requests and limits under each name by which
@@ -43,7 +47,7 @@ func extended(name corev1.ResourceName) bool {
 }
 
 func counts(pod *corev1.Pod, now time.Time) bool {
-	if pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded {
+	if podutil.Ended(pod) {
 		return false
 	}
 	if pod.DeletionTimestamp != nil && pod.DeletionGracePeriodSeconds != nil {
@@ -72,9 +76,9 @@ func Selects(quota *corev1.ResourceQuota, pod *corev1.Pod) bool {
 func inScope(r corev1.ScopedResourceSelectorRequirement, pod *corev1.Pod) bool {
 	switch r.ScopeName {
 	case corev1.ResourceQuotaScopeTerminating:
-		return terminating(pod)
+		return Terminating(pod)
 	case corev1.ResourceQuotaScopeNotTerminating:
-		return !terminating(pod)
+		return !Terminating(pod)
 	case corev1.ResourceQuotaScopeBestEffort:
 		return bestEffort(pod)
 	case corev1.ResourceQuotaScopeNotBestEffort:
@@ -97,7 +101,8 @@ func inScope(r corev1.ScopedResourceSelectorRequirement, pod *corev1.Pod) bool {
 	return false
 }
 
-func terminating(pod *corev1.Pod) bool {
+// Terminating reports whether the scope Terminating selects the Pod: its active time is limited.
+func Terminating(pod *corev1.Pod) bool {
 	return pod.Spec.ActiveDeadlineSeconds != nil && *pod.Spec.ActiveDeadlineSeconds >= 0
 }
 
@@ -159,8 +164,8 @@ func ServiceUsage(s *corev1.Service) corev1.ResourceList {
 	return out
 }
 
-// storageClassSuffix marks the names that bound claims of one storage class.
-const storageClassSuffix = ".storageclass.storage.k8s.io/"
+// StorageClassSuffix is in the names of quotas that bound the claims of one storage class.
+const StorageClassSuffix = ".storageclass.storage.k8s.io/"
 
 // ClaimUsage returns what a persistent volume claim uses of a quota.
 func ClaimUsage(c *corev1.PersistentVolumeClaim) corev1.ResourceList {
@@ -171,23 +176,11 @@ func ClaimUsage(c *corev1.PersistentVolumeClaim) corev1.ResourceList {
 		out[corev1.ResourceRequestsStorage] = size
 	}
 	if class := c.Spec.StorageClassName; class != nil && *class != "" {
-		prefix := *class + storageClassSuffix
+		prefix := *class + StorageClassSuffix
 		out[corev1.ResourceName(prefix+string(corev1.ResourcePersistentVolumeClaims))] = one
 		if asks {
 			out[corev1.ResourceName(prefix+string(corev1.ResourceRequestsStorage))] = size
 		}
 	}
 	return out
-}
-
-// add adds b to a, for the names that a quota bounds.
-func add(a, b corev1.ResourceList, bounds corev1.ResourceList) {
-	for name, q := range b {
-		if _, ok := bounds[name]; !ok {
-			continue
-		}
-		sum := a[name]
-		sum.Add(q)
-		a[name] = sum
-	}
 }

@@ -1,31 +1,29 @@
-// Package qosclass computes a Pod's quality of service class. The API server writes it into the Pod's status,
-// and the node acts on it.
-package qosclass
+package podutil
 
 import (
 	corev1 "k8s.io/api/core/v1"
 	resourcehelper "k8s.io/component-helpers/resource"
 )
 
-// Of returns the class in the Pod's status, or the class of its resources if the status has none.
-func Of(pod *corev1.Pod) corev1.PodQOSClass {
+// QOSClass returns the class in the Pod's status, or the class of its resources if the status has none.
+func QOSClass(pod *corev1.Pod) corev1.PodQOSClass {
 	if pod.Status.QOSClass != "" {
 		return pod.Status.QOSClass
 	}
-	return FromResources(pod)
+	return QOSClassFromResources(pod)
 }
 
-// FromResources computes the class from the Pod-level resources if there are any, otherwise from the init
+// QOSClassFromResources computes the class from the Pod-level resources if there are any, otherwise from the init
 // containers and containers. The class is Guaranteed if the CPU and memory limits of each equal its requests,
 // BestEffort if none requests or limits anything, and Burstable otherwise.
-func FromResources(pod *corev1.Pod) corev1.PodQOSClass {
+func QOSClassFromResources(pod *corev1.Pod) corev1.PodQOSClass {
 	if resourcehelper.IsPodLevelResourcesSet(pod) {
 		return ofRequirements(pod.Spec.Resources)
 	}
 	var class corev1.PodQOSClass
 	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range list {
-			class = together(class, ofRequirements(&list[i].Resources))
+			class = mergeQOS(class, ofRequirements(&list[i].Resources))
 		}
 	}
 	if class == "" {
@@ -41,16 +39,16 @@ func ofRequirements(r *corev1.ResourceRequirements) (class corev1.PodQOSClass) {
 		case !request.Equal(limit):
 			return corev1.PodQOSBurstable
 		case request.IsZero():
-			class = together(class, corev1.PodQOSBestEffort)
+			class = mergeQOS(class, corev1.PodQOSBestEffort)
 		default:
-			class = together(class, corev1.PodQOSGuaranteed)
+			class = mergeQOS(class, corev1.PodQOSGuaranteed)
 		}
 	}
 	return class
 }
 
-// together returns the class of two parts: their class if they agree, Burstable otherwise.
-func together(a, b corev1.PodQOSClass) corev1.PodQOSClass {
+// mergeQOS returns the class of two parts: their class if they agree, Burstable otherwise.
+func mergeQOS(a, b corev1.PodQOSClass) corev1.PodQOSClass {
 	if a == "" || a == b {
 		return b
 	}
