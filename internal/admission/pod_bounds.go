@@ -5,7 +5,7 @@ import (
 
 	"k8s.io/apiserver/pkg/admission"
 
-	"podium.dev/podium/internal/registry/pod/spec"
+	"podium.dev/podium/internal/registry/podspec"
 )
 
 // podBounds refuses Pods with lists that are too long, before another plug-in compares what is in them. It has no counterpart in
@@ -23,7 +23,7 @@ func (podBounds) Admit(_ context.Context, a admission.Attributes, _ admission.Ob
 	if a.GetResource().GroupResource() != podsResource || a.GetObject() == nil {
 		return nil
 	}
-	if faults := spec.Bounds(a.GetObject()); len(faults) > 0 {
+	if faults := podspec.Bounds(a.GetObject()); len(faults) > 0 {
 		return admission.NewForbidden(a, faults.ToAggregate())
 	}
 	return nil

@@ -4,7 +4,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"podium.dev/podium/internal/registry/pod/spec"
+	"podium.dev/podium/internal/registry/podspec"
 )
 
 // boundedSerializer decodes what clients send, and refuses Pods with lists that are too long before anything is done with them:
@@ -24,7 +24,7 @@ func (d boundedDecoder) Decode(data []byte, defaults *schema.GroupVersionKind, i
 	if object == nil || err != nil && !runtime.IsStrictDecodingError(err) {
 		return object, kind, err
 	}
-	if faults := spec.Bounds(object); len(faults) > 0 {
+	if faults := podspec.Bounds(object); len(faults) > 0 {
 		return nil, kind, faults.ToAggregate()
 	}
 	return object, kind, err

@@ -18,14 +18,9 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
 	"k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
-)
 
-// groupPriority puts the groups in discovery in Kubernetes' order; a group that is not here comes last.
-var groupPriority = map[string]int{
-	"apps": 17800, "events.k8s.io": 17750, "authentication.k8s.io": 17700, "authorization.k8s.io": 17600,
-	"autoscaling": 17500, "batch": 17400, "certificates.k8s.io": 17300, "networking.k8s.io": 17200, "policy": 17100,
-	"rbac.authorization.k8s.io": 17000, "storage.k8s.io": 16800, "scheduling.k8s.io": 16600, "coordination.k8s.io": 16500, "node.k8s.io": 16300, "discovery.k8s.io": 16200,
-}
+	"podium.dev/podium/internal/registry/kit"
+)
 
 // versionPriority is the priority of every version within its group: the names decide, so v2 comes before v1 and
 // v1 before v1beta1.
@@ -45,15 +40,16 @@ func (s served) add(gv schema.GroupVersion, path string, store rest.Storage) err
 	return nil
 }
 
-// order returns the group versions in the order of discovery: within a group the preferred version comes first.
-func (s served) order() []schema.GroupVersion {
+// order returns the group versions in the order of discovery: groups by priority, and within a group the preferred
+// version first.
+func (s served) order(priority map[string]int) []schema.GroupVersion {
 	var all []schema.GroupVersion
 	for gv := range s {
 		all = append(all, gv)
 	}
 	slices.SortFunc(all, func(a, b schema.GroupVersion) int {
 		return cmp.Or(
-			groupPriority[b.Group]-groupPriority[a.Group],
+			priority[b.Group]-priority[a.Group],
 			strings.Compare(a.Group, b.Group),
 			version.CompareKubeAwareVersionStrings(b.Version, a.Version),
 		)
@@ -64,8 +60,12 @@ func (s served) order() []schema.GroupVersion {
 // install serves all that is in s. It does what the generic server's InstallAPIGroups does, but for the
 // OpenAPI models, which that one builds for every kind at start; here they are built for a kind when an
 // object of it is first written.
-func (s *Server) install(all served) error {
-	order := all.order()
+func (s *Server) install(all served, groups []kit.Group) error {
+	priority := map[string]int{}
+	for _, g := range groups {
+		priority[g.Name] = g.Priority
+	}
+	order := all.order(priority)
 	for _, gv := range order {
 		resources, err := s.installVersion(gv, all[gv])
 		if err != nil {
@@ -81,7 +81,7 @@ func (s *Server) install(all served) error {
 			continue
 		}
 		s.generic.AggregatedDiscoveryGroupManager.AddGroupVersion(gv.Group, discovered)
-		s.generic.AggregatedDiscoveryGroupManager.SetGroupVersionPriority(metav1.GroupVersion(gv), groupPriority[gv.Group], versionPriority)
+		s.generic.AggregatedDiscoveryGroupManager.SetGroupVersionPriority(metav1.GroupVersion(gv), priority[gv.Group], versionPriority)
 	}
 	for _, group := range groupsOf(order) {
 		s.generic.DiscoveryGroupManager.AddGroup(group)

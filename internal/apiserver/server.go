@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -34,7 +35,7 @@ import (
 	"podium.dev/podium/internal/auth/token"
 	"podium.dev/podium/internal/cluster"
 	"podium.dev/podium/internal/pki"
-	"podium.dev/podium/internal/registry"
+	"podium.dev/podium/internal/registry/kit"
 	"podium.dev/podium/internal/store"
 )
 
@@ -59,9 +60,9 @@ type Config struct {
 	// SANs are further names and addresses in the server's certificate.
 	SANs []string
 
-	PKI   *pki.Authority
-	Store *store.Store
-	Kinds []registry.Kind
+	PKI    *pki.Authority
+	Store  *store.Store
+	Groups []kit.Group
 }
 
 // Server serves the API. New makes it, Run runs it, and Ready tells when it can be used:
@@ -114,14 +115,15 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}
 	s := &Server{pki: cfg.PKI, stores: map[schema.GroupResource]*genericregistry.Store{}, ready: make(chan struct{})}
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	if s.scheme, err = newScheme(cfg.Kinds); err != nil {
+	groups := slices.Concat(cfg.Groups, review.Groups(), []kit.Group{metricsapi.Group()})
+	if s.scheme, err = newScheme(groups); err != nil {
 		return nil, err
 	}
 	s.codecs = serializer.NewCodecFactory(s.scheme,
 		serializer.WithStreamingCollectionEncodingToJSON(), serializer.WithStreamingCollectionEncodingToProtobuf())
 	s.parameters = runtime.NewParameterCodec(s.scheme)
 	s.types = newTypeConverter(s.scheme)
-	s.storages = newStorages(cfg.Store.Client(), s.scheme, s.codecs)
+	s.storages = newStorages(cfg.Store.Client(), s.scheme, s.codecs, groups)
 	defer func() {
 		if err != nil {
 			s.stop()
@@ -143,7 +145,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, fmt.Errorf("make the API server: %w", err)
 	}
 	s.generic.ShutdownTimeout = drainTime
-	if err := errors.Join(s.install(all), s.installOpenAPI(), s.installDiscovery(cfg)); err != nil {
+	if err := errors.Join(s.install(all, groups), s.installOpenAPI(), s.installDiscovery(cfg)); err != nil {
 		return nil, err
 	}
 	return s, s.followStores(s.ctx)
@@ -238,8 +240,8 @@ func (s *Server) build(cfg Config) (served, error) {
 	if err != nil {
 		return nil, err
 	}
-	env := registry.Env{Lookup: s.store, ServiceRange: cfg.ServiceRange, Tokens: s.security.signer, Nodes: connector, Authorizer: s.security.all}
-	for _, k := range cfg.Kinds {
+	env := kit.Env{Lookup: s.store, ServiceRange: cfg.ServiceRange, Tokens: s.security.signer, Nodes: connector, Authorizer: s.security.all}
+	for k := range kindsOf(cfg.Groups) {
 		main, stores, err := k.Storage(env, s.scheme, s.storages)
 		if err != nil {
 			return nil, err

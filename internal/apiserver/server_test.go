@@ -40,7 +40,7 @@ func start(t testing.TB, dir string) *testCluster {
 		t.Fatal(err)
 	}
 	c.server, err = New(ctx, Config{
-		Bind: "127.0.0.1:0", Advertise: net.IPv4(192, 0, 2, 1), PKI: c.pki, Store: s, Kinds: kinds.All(),
+		Bind: "127.0.0.1:0", Advertise: net.IPv4(192, 0, 2, 1), PKI: c.pki, Store: s, Groups: kinds.Groups(),
 	})
 	if err != nil {
 		_ = s.Close()

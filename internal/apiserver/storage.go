@@ -18,6 +18,8 @@ import (
 	"k8s.io/apiserver/pkg/storage/value/encrypt/identity"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
+
+	"podium.dev/podium/internal/registry/kit"
 )
 
 const (
@@ -29,28 +31,26 @@ const (
 	deleteWorkers = 4
 )
 
-// storePaths are the kinds whose path in etcd is not their resource's name, for history's sake. They are the
-// same as in Kubernetes, so that its tools find their way.
-var storePaths = map[schema.GroupResource]string{
-	{Resource: "nodes"}:                                 "minions",
-	{Resource: "services"}:                              "services/specs",
-	{Resource: "endpoints"}:                             "services/endpoints",
-	{Resource: "replicationcontrollers"}:                "controllers",
-	{Group: "networking.k8s.io", Resource: "ingresses"}: "ingress",
-}
-
-// storages makes the stores of kinds: all of them share one client of etcd.
+// storages makes the stores of all kinds, which share one client of etcd.
 type storages struct {
 	client    *kubernetes.Client
 	compactor etcd3.Compactor
 	stop      func()
 	scheme    *runtime.Scheme
 	codecs    serializer.CodecFactory
+	// paths are the paths in etcd of the kinds whose path is not the name of their resource.
+	paths map[schema.GroupResource]string
 }
 
-func newStorages(client *kubernetes.Client, scheme *runtime.Scheme, codecs serializer.CodecFactory) *storages {
+func newStorages(client *kubernetes.Client, scheme *runtime.Scheme, codecs serializer.CodecFactory, groups []kit.Group) *storages {
+	paths := map[schema.GroupResource]string{}
+	for k := range kindsOf(groups) {
+		if k.StorePath != "" {
+			paths[k.GroupResource()] = k.StorePath
+		}
+	}
 	compactor := etcd3.NewCompactor(client.Client, compactEvery, clock.RealClock{}, nil)
-	return &storages{client: client, compactor: compactor, stop: compactor.Stop, scheme: scheme, codecs: codecs}
+	return &storages{client: client, compactor: compactor, stop: compactor.Stop, scheme: scheme, codecs: codecs, paths: paths}
 }
 
 // GetRESTOptions implements generic.RESTOptionsGetter. The version that is stored is that of the example.
@@ -71,7 +71,7 @@ func (s *storages) GetRESTOptions(resource schema.GroupResource, example runtime
 		return generic.RESTOptions{}, fmt.Errorf("make the codec of %s: %w", resource, err)
 	}
 	config.Codec = untyped{config.Codec}
-	prefix := storePaths[resource]
+	prefix := s.paths[resource]
 	if prefix == "" {
 		prefix = resource.Resource
 	}

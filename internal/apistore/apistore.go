@@ -1,5 +1,5 @@
-// Package apistore lets the API server's own parts (authentication, authorization, admission) read and follow
-// what is stored, without a request to the server that they are part of.
+// Package apistore lets the API server's own parts (authentication, authorization, admission) read and follow stored
+// objects without a request to the server that they are part of.
 package apistore
 
 import (
@@ -19,7 +19,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// Stores finds the store of a kind, or answers nil when the kind is not served.
+// Stores returns the store of a kind, or nil if the kind is not served.
 type Stores func(schema.GroupResource) *genericregistry.Store
 
 // Core names a resource of the core group.
@@ -33,9 +33,8 @@ func (s Stores) find(r schema.GroupResource) (*genericregistry.Store, error) {
 	return store, nil
 }
 
-// Context is one for the store of a kind: for objects in a namespace, or with "" for all or for kinds that
-// have none. It ends with ctx, but knows nothing of the request that ctx may belong to, which is for another
-// kind.
+// Context returns a context for the store of a kind, for the objects of a namespace or, with "", for all. It ends with
+// ctx but has no values of ctx, which may belong to a request for another kind.
 func Context(ctx context.Context, namespace string) context.Context {
 	return request.WithNamespace(bare{ctx}, namespace)
 }
@@ -45,13 +44,13 @@ type bare struct{ context.Context }
 
 func (bare) Value(any) any { return nil }
 
-// Get answers with an object as the watch cache knows it, which may be a moment old, or as etcd does when
-// there is no cache. The object may be changed by the caller.
+// Get returns an object from the watch cache, whose state may be a moment old, or from etcd if there is no cache. The
+// caller may change the object.
 func Get[T runtime.Object](ctx context.Context, s Stores, r schema.GroupResource, namespace, name string) (T, error) {
 	return get[T](ctx, s, r, namespace, name, "0")
 }
 
-// GetCurrent answers with an object as it is in etcd now.
+// GetCurrent returns an object from etcd.
 func GetCurrent[T runtime.Object](ctx context.Context, s Stores, r schema.GroupResource, namespace, name string) (T, error) {
 	return get[T](ctx, s, r, namespace, name, "")
 }
@@ -70,18 +69,17 @@ func get[T runtime.Object](ctx context.Context, s Stores, r schema.GroupResource
 	}
 	t, ok := o.DeepCopyObject().(T) // the cache gives out its own maps and slices
 	if !ok {
-		return none, fmt.Errorf("the store of %s answered with a %T", r, o)
+		return none, fmt.Errorf("the store of %s returned a %T", r, o)
 	}
 	return t, nil
 }
 
-// List answers with the objects of a namespace (all when "") as the watch cache knows them. They must not be
-// changed.
+// List returns the objects of a namespace (of all with "") from the watch cache. They must not be changed.
 func List[T runtime.Object](ctx context.Context, s Stores, r schema.GroupResource, namespace string) ([]T, error) {
 	return list[T](ctx, s, r, namespace, "0")
 }
 
-// ListCurrent answers with the objects of a namespace as they are now. They must not be changed.
+// ListCurrent returns the objects of a namespace from etcd. They must not be changed.
 func ListCurrent[T runtime.Object](ctx context.Context, s Stores, r schema.GroupResource, namespace string) ([]T, error) {
 	return list[T](ctx, s, r, namespace, "")
 }
@@ -99,7 +97,7 @@ func list[T runtime.Object](ctx context.Context, s Stores, r schema.GroupResourc
 	err = meta.EachListItem(found, func(o runtime.Object) error {
 		t, ok := o.(T)
 		if !ok {
-			return fmt.Errorf("the store of %s answered with a %T", r, o)
+			return fmt.Errorf("the store of %s returned a %T", r, o)
 		}
 		all = append(all, t)
 		return nil
@@ -107,17 +105,17 @@ func list[T runtime.Object](ctx context.Context, s Stores, r schema.GroupResourc
 	return all, err
 }
 
-// Sink is told what is stored of a kind, one call at a time. It may keep what it is given, but not change it.
+// Sink receives the stored objects of a kind, one call at a time. It may keep the objects but must not change them.
 type Sink[T runtime.Object] struct {
-	// Replace is told all there is: first of all, and again when changes were missed.
+	// Replace receives all objects: first of all, and again if changes were missed.
 	Replace func(all []T)
-	// Set is told of an object that is new or changed.
+	// Set receives an object that is new or has changed.
 	Set func(T)
-	// Remove is told of an object that is gone, in its last state known.
+	// Remove receives the last known state of an object that has been deleted.
 	Remove func(T)
 }
 
-// Follow keeps a sink in step with the store of a kind until the context ends. The channel is closed after
+// Follow passes the objects of a kind and their changes to a sink until the context ends. The channel is closed after
 // the first Replace.
 func Follow[T runtime.Object](ctx context.Context, s Stores, r schema.GroupResource, sink Sink[T]) (synced <-chan struct{}, err error) {
 	store, err := s.find(r)
@@ -131,7 +129,7 @@ func Follow[T runtime.Object](ctx context.Context, s Stores, r schema.GroupResou
 	return a.synced, nil
 }
 
-// accumulator hands what a reflector finds to a sink.
+// accumulator passes the objects of a reflector to a sink.
 type accumulator[T runtime.Object] struct {
 	sink   Sink[T]
 	once   sync.Once
@@ -153,7 +151,7 @@ func (a *accumulator[T]) Replace(objects []any, _ string) error {
 	return nil
 }
 
-// listerWatcher is a store as a reflector wants it.
+// listerWatcher adapts a store to a reflector.
 type listerWatcher struct{ store *genericregistry.Store }
 
 var _ cache.ListerWatcherWithContext = listerWatcher{}
@@ -175,7 +173,7 @@ func (l listerWatcher) WatchWithContext(ctx context.Context, options metav1.List
 	if err != nil {
 		return nil, err
 	}
-	// What is watched by several is wrapped, so that it is encoded only once.
+	// An object that several watches select is wrapped so that it is encoded only once.
 	return watch.Filter(w, func(e watch.Event) (watch.Event, bool) {
 		if c, ok := e.Object.(runtime.CacheableObject); ok {
 			e.Object = c.GetObject()

@@ -27,7 +27,7 @@ import (
 	"podium.dev/podium/internal/phase"
 	"podium.dev/podium/internal/pki"
 	"podium.dev/podium/internal/registry/kinds"
-	"podium.dev/podium/internal/registry/pod/spec"
+	"podium.dev/podium/internal/registry/podspec"
 	"podium.dev/podium/internal/scheduler"
 	"podium.dev/podium/internal/shim"
 	"podium.dev/podium/internal/store"
@@ -166,7 +166,7 @@ func (d *daemon) startRuntime(ctx context.Context) (err error) {
 func (d *daemon) startAPIServer(ctx context.Context) (err error) {
 	d.apiserver, err = apiserver.New(ctx, apiserver.Config{
 		Bind: d.c.Bind, Advertise: d.api.Addr().AsSlice(), ServiceRange: serviceRange,
-		MaxTokenLife: d.c.MaxTokenLife, PKI: d.pki, Store: d.store, Kinds: kinds.All(),
+		MaxTokenLife: d.c.MaxTokenLife, PKI: d.pki, Store: d.store, Groups: kinds.Groups(),
 	})
 	if err != nil {
 		return err
@@ -261,7 +261,7 @@ func (d *daemon) startNode(ctx context.Context) error {
 	d.node, err = node.New(node.Config{
 		Name: d.c.NodeName, IPs: d.ips, PodCIDRs: d.podCIDRs, Facts: d.facts, Paths: d.c.Paths, Kubelet: d.kubelet,
 		Client: client, Runtime: d.runtime, Images: d.imageAPI, Listener: listener, OwnPorts: own, Clock: d.clock, PullProgress: pullProgress, Kills: d.kills,
-		Reachable: d.reachable, DefaultPod: spec.Default, CheckPod: spec.CheckNew, DefaultObject: defaultObject, CheckObject: checkObject,
+		Reachable: d.reachable, DefaultPod: podspec.Default, CheckPod: podspec.CheckNew, DefaultObject: defaultObject, CheckObject: checkObject,
 		Server: server.Config{TLS: tls, Clients: []string{pki.KubeletClient.User}, LogDir: d.kubelet.PodLogsDir},
 	})
 	if err != nil {

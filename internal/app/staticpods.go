@@ -5,8 +5,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/configmap"
-	"podium.dev/podium/internal/registry/secret"
+	"podium.dev/podium/internal/registry/core/configmap"
+	"podium.dev/podium/internal/registry/core/secret"
 )
 
 // defaultObject fills in what the API server would for an object in the folder of static Pods.

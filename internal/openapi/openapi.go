@@ -2,7 +2,7 @@
 // the API server merges and applies objects. They are large, so each is made only when it is wanted.
 package openapi
 
-//go:generate go run ./gen
+//go:generate go run ../../hack/openapi-gen
 
 import (
 	"fmt"

@@ -176,3 +176,39 @@ func underAny(path string, tops []string) bool {
 	}
 	return false
 }
+
+// TestNoFoldersImportEachOther fails if two folders of the same parent import each other, directly or from folders
+// below them. The compiler only forbids it for packages.
+func TestNoFoldersImportEachOther(t *testing.T) {
+	type edge struct{ from, to string }
+	example := map[edge]string{}
+	_, all := sources(t)
+	for _, f := range all {
+		for _, spec := range f.file.Imports {
+			to, ours := strings.CutPrefix(strings.Trim(spec.Path.Value, `"`), module)
+			if !ours {
+				continue
+			}
+			a, b := siblings(f.dir(), to)
+			if a != "" && example[edge{a, b}] == "" {
+				example[edge{a, b}] = f.path + " imports " + to
+			}
+		}
+	}
+	for e, why := range example {
+		if back := example[edge{e.to, e.from}]; back != "" && e.from < e.to {
+			t.Errorf("%s and %s import each other: %s; %s", e.from, e.to, why, back)
+		}
+	}
+}
+
+// siblings returns the first folders in which two paths differ, or "" if one path is within the other.
+func siblings(from, to string) (string, string) {
+	a, b := strings.Split(from, "/"), strings.Split(to, "/")
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return strings.Join(a[:i+1], "/"), strings.Join(b[:i+1], "/")
+		}
+	}
+	return "", ""
+}

@@ -26,7 +26,8 @@ var unrevised = []string{
 	"internal/node",
 	"internal/pki",
 	"internal/preflight",
-	"internal/registry/pod",
+	"internal/registry/core/pod",
+	"internal/registry/podspec",
 	"internal/shim",
 	"test/e2e",
 }

@@ -20,17 +20,25 @@ import (
 	"k8s.io/utils/clock"
 
 	"podium.dev/podium/internal/apistore"
-	"podium.dev/podium/internal/registry"
+	"podium.dev/podium/internal/registry/kit"
 )
 
 // Config is what the stores are made of.
 type Config struct {
 	Stores apistore.Stores
-	Nodes  registry.NodeConnector
+	Nodes  kit.NodeConnector
 	Clock  clock.WithDelayedExecution
 }
 
-// Storage answers with the stores of metrics.k8s.io by their paths.
+// Group returns the API group metrics.k8s.io, which comes last in discovery.
+func Group() kit.Group {
+	return kit.Group{
+		Name:     metricsv1beta1.GroupName,
+		Versions: []kit.Version{{GroupVersion: metricsv1beta1.SchemeGroupVersion, AddToScheme: metricsv1beta1.AddToScheme}},
+	}
+}
+
+// Storage returns the stores of metrics.k8s.io by their paths.
 func Storage(c Config) map[schema.GroupVersion]map[string]rest.Storage {
 	s := newSampler(fetcher(c.Nodes, c.Clock), c.Clock)
 	return map[schema.GroupVersion]map[string]rest.Storage{

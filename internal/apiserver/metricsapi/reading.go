@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/common/model"
 	"k8s.io/utils/clock"
 
-	"podium.dev/podium/internal/registry"
+	"podium.dev/podium/internal/registry/kit"
 )
 
 // reading is what a node has said at one time: counters of its own and of its containers by Pod and name.
@@ -59,7 +59,7 @@ func (c counters) since(old counters) (use, bool) {
 }
 
 // fetcher reads nodes by their /metrics/resource, the kubelet's too.
-func fetcher(nodes registry.NodeConnector, clk clock.PassiveClock) func(ctx context.Context, node string) (reading, error) {
+func fetcher(nodes kit.NodeConnector, clk clock.PassiveClock) func(ctx context.Context, node string) (reading, error) {
 	return func(ctx context.Context, node string) (reading, error) {
 		location, transport, err := nodes.Node(ctx, node)
 		if err != nil {

@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
-	"podium.dev/podium/internal/registry/column"
+	"podium.dev/podium/internal/registry/kit/column"
 )
 
 // selected are the objects that the options' selectors choose.

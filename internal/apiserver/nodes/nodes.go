@@ -15,7 +15,7 @@ import (
 
 	"podium.dev/podium/internal/apistore"
 	"podium.dev/podium/internal/pki"
-	"podium.dev/podium/internal/registry"
+	"podium.dev/podium/internal/registry/kit"
 )
 
 // Connector knows where the nodes' servers are, and is known to them.
@@ -24,7 +24,7 @@ type Connector struct {
 	transport http.RoundTripper
 }
 
-var _ registry.NodeConnector = &Connector{}
+var _ kit.NodeConnector = &Connector{}
 
 // NewConnector makes a connector that shows the API server's client certificate.
 func NewConnector(stores apistore.Stores, authority *pki.Authority) (*Connector, error) {
@@ -35,7 +35,7 @@ func NewConnector(stores apistore.Stores, authority *pki.Authority) (*Connector,
 	return &Connector{stores: stores, transport: t}, nil
 }
 
-// Node implements registry.NodeConnector.
+// Node implements kit.NodeConnector.
 func (c *Connector) Node(ctx context.Context, name string) (*url.URL, http.RoundTripper, error) {
 	node, err := apistore.Get[*corev1.Node](ctx, c.stores, apistore.Core("nodes"), "", name)
 	if apierrors.IsNotFound(err) {

@@ -10,7 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 
-	"podium.dev/podium/internal/registry/httpproxy"
+	"podium.dev/podium/internal/registry/kit/httpproxy"
 )
 
 // NewProxy makes the store of nodes/proxy: requests go on to the node's server as they are. A node may be named

@@ -16,6 +16,8 @@ import (
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/registry/rest"
+
+	"podium.dev/podium/internal/registry/kit"
 )
 
 // Config is who knows the answers.
@@ -27,7 +29,21 @@ type Config struct {
 	Rules         authorizer.RuleResolver
 }
 
-// Storage answers with the stores of all reviews, by group version and path.
+// Groups returns the API groups of the reviews.
+func Groups() []kit.Group {
+	return []kit.Group{
+		{
+			Name: authenticationv1.GroupName, Priority: 17700,
+			Versions: []kit.Version{{GroupVersion: authenticationv1.SchemeGroupVersion, AddToScheme: authenticationv1.AddToScheme}},
+		},
+		{
+			Name: authorizationv1.GroupName, Priority: 17600,
+			Versions: []kit.Version{{GroupVersion: authorizationv1.SchemeGroupVersion, AddToScheme: authorizationv1.AddToScheme}},
+		},
+	}
+}
+
+// Storage returns the stores of all reviews, by group version and path.
 func Storage(c Config) map[schema.GroupVersion]map[string]rest.Storage {
 	return map[schema.GroupVersion]map[string]rest.Storage{
 		authenticationv1.SchemeGroupVersion: {

@@ -14,7 +14,7 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/request"
 
-	"podium.dev/podium/internal/registry/validate"
+	"podium.dev/podium/internal/registry/kit/validate"
 )
 
 func (c Config) subjectAccess(ctx context.Context, r *authorizationv1.SubjectAccessReview) (*authorizationv1.SubjectAccessReview, error) {

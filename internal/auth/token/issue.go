@@ -13,7 +13,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/serviceaccount"
 	"k8s.io/utils/clock"
 
-	"podium.dev/podium/internal/registry"
+	"podium.dev/podium/internal/registry/kit"
 )
 
 const (
@@ -41,7 +41,7 @@ type Signer struct {
 	maxLife time.Duration
 }
 
-var _ registry.TokenIssuer = &Signer{}
+var _ kit.TokenIssuer = &Signer{}
 
 // NewSigner makes a signer with a key on P-256, whose tokens live no longer than maxLife.
 func NewSigner(private *ecdsa.PrivateKey, maxLife time.Duration, clock clock.PassiveClock) (*Signer, error) {
@@ -52,14 +52,14 @@ func NewSigner(private *ecdsa.PrivateKey, maxLife time.Duration, clock clock.Pas
 	return &Signer{clock: clock, key: private, id: k.id, maxLife: maxLife}, nil
 }
 
-// Audiences implements registry.TokenIssuer.
+// Audiences implements kit.TokenIssuer.
 func (s *Signer) Audiences() []string { return []string{Issuer} }
 
-// MaxLife implements registry.TokenIssuer.
+// MaxLife implements kit.TokenIssuer.
 func (s *Signer) MaxLife() time.Duration { return s.maxLife }
 
-// Issue implements registry.TokenIssuer. No caller can exceed the signer's maximum.
-func (s *Signer) Issue(_ context.Context, sa *corev1.ServiceAccount, bound *registry.BoundObject, audiences []string, life time.Duration) (string, time.Time, error) {
+// Issue implements kit.TokenIssuer. No caller can exceed the signer's maximum.
+func (s *Signer) Issue(_ context.Context, sa *corev1.ServiceAccount, bound *kit.BoundObject, audiences []string, life time.Duration) (string, time.Time, error) {
 	if len(audiences) == 0 {
 		audiences = s.Audiences()
 	}
@@ -93,7 +93,7 @@ func (s *Signer) Issue(_ context.Context, sa *corev1.ServiceAccount, bound *regi
 	return signed, now.Add(life), nil
 }
 
-func (p *private) bind(to *registry.BoundObject) error {
+func (p *private) bind(to *kit.BoundObject) error {
 	if to == nil {
 		return nil
 	}

@@ -17,7 +17,7 @@ import (
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 	clocktesting "k8s.io/utils/clock/testing"
 
-	"podium.dev/podium/internal/registry"
+	"podium.dev/podium/internal/registry/kit"
 )
 
 func newTestKey(t *testing.T) *ecdsa.PrivateKey {
@@ -93,7 +93,7 @@ func TestProjectedTokensLiveLonger(t *testing.T) {
 		t.Fatal(err)
 	}
 	sa := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "sa", UID: "1"}}
-	pod := &registry.BoundObject{Kind: "Pod", Name: "p", UID: "2", NodeName: "n", NodeUID: "3"}
+	pod := &kit.BoundObject{Kind: "Pod", Name: "p", UID: "2", NodeName: "n", NodeUID: "3"}
 	token, expires, err := signer.Issue(context.Background(), sa, pod, nil, projectedLife)
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +109,7 @@ func TestProjectedTokensLiveLonger(t *testing.T) {
 	if _, _, err := v.AuthenticateToken(context.Background(), token); err == nil || !strings.Contains(err.Error(), "is not served") {
 		t.Errorf("after a month: %v, want it to be looked up", err)
 	}
-	if _, _, err := signer.Issue(context.Background(), sa, &registry.BoundObject{Kind: "Job"}, nil, time.Hour); err == nil {
+	if _, _, err := signer.Issue(context.Background(), sa, &kit.BoundObject{Kind: "Job"}, nil, time.Hour); err == nil {
 		t.Error("a token was bound to a Job")
 	}
 }
@@ -122,7 +122,7 @@ func TestMaxLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	sa := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "sa", UID: "1"}}
-	pod := &registry.BoundObject{Kind: "Pod", Name: "p", UID: "2"}
+	pod := &kit.BoundObject{Kind: "Pod", Name: "p", UID: "2"}
 	for name, tc := range map[string]struct {
 		life time.Duration
 		want time.Duration

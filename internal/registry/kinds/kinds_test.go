@@ -10,8 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 
-	"podium.dev/podium/internal/registry"
 	"podium.dev/podium/internal/registry/kinds"
+	"podium.dev/podium/internal/registry/kit"
 )
 
 // TestNamesAreUnique requires that each name that kubectl accepts for a resource means one kind of the group.
@@ -74,14 +74,14 @@ func asValue(t *testing.T, obj runtime.Object) (out map[string]any) {
 	return out
 }
 
-func find(object map[string]any) (registry.Kind, error) {
+func find(object map[string]any) (kit.Kind, error) {
 	for _, k := range kinds.All() {
 		version, kind := k.GVK.ToAPIVersionAndKind()
 		if object["apiVersion"] == version && object["kind"] == kind {
 			return k, nil
 		}
 	}
-	return registry.Kind{}, fmt.Errorf("no kind %v %v", object["apiVersion"], object["kind"])
+	return kit.Kind{}, fmt.Errorf("no kind %v %v", object["apiVersion"], object["kind"])
 }
 
 // TestCellsAreColumns requires that every row of every kind's table has a cell for each column.

@@ -48,7 +48,7 @@ func serve(t *testing.T) *api {
 		t.Fatal(err)
 	}
 	server, err := apiserver.New(ctx, apiserver.Config{
-		Bind: "127.0.0.1:0", Advertise: net.IPv4(192, 0, 2, 1), PKI: authority, Store: s, Kinds: kinds.All(),
+		Bind: "127.0.0.1:0", Advertise: net.IPv4(192, 0, 2, 1), PKI: authority, Store: s, Groups: kinds.Groups(),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -8,7 +8,7 @@ import (
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/validate"
+	"podium.dev/podium/internal/registry/kit/validate"
 )
 
 // name accepts every name that is valid as a path segment, such as "system:node".

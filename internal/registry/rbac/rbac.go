@@ -10,18 +10,18 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry"
-	"podium.dev/podium/internal/registry/column"
-	"podium.dev/podium/internal/registry/validate"
+	"podium.dev/podium/internal/registry/kit"
+	"podium.dev/podium/internal/registry/kit/column"
+	"podium.dev/podium/internal/registry/kit/validate"
 )
 
 // Kinds returns Role, RoleBinding, ClusterRole and ClusterRoleBinding.
-func Kinds() []registry.Kind {
-	return []registry.Kind{role(), roleBinding(), clusterRole(), clusterRoleBinding()}
+func Kinds() []kit.Kind {
+	return []kit.Kind{role(), roleBinding(), clusterRole(), clusterRoleBinding()}
 }
 
-func role() registry.Kind {
-	return registry.Define(registry.Definition[*rbacv1.Role]{
+func role() kit.Kind {
+	return kit.Define(kit.Definition[*rbacv1.Role]{
 		GVK:        rbacv1.SchemeGroupVersion.WithKind("Role"),
 		Resource:   "roles",
 		Singular:   "role",
@@ -37,8 +37,8 @@ func role() registry.Kind {
 	})
 }
 
-func clusterRole() registry.Kind {
-	return registry.Define(registry.Definition[*rbacv1.ClusterRole]{
+func clusterRole() kit.Kind {
+	return kit.Define(kit.Definition[*rbacv1.ClusterRole]{
 		GVK:      rbacv1.SchemeGroupVersion.WithKind("ClusterRole"),
 		Resource: "clusterroles",
 		Singular: "clusterrole",
@@ -53,8 +53,8 @@ func clusterRole() registry.Kind {
 	})
 }
 
-func roleBinding() registry.Kind {
-	return registry.Define(registry.Definition[*rbacv1.RoleBinding]{
+func roleBinding() kit.Kind {
+	return kit.Define(kit.Definition[*rbacv1.RoleBinding]{
 		GVK:        rbacv1.SchemeGroupVersion.WithKind("RoleBinding"),
 		Resource:   "rolebindings",
 		Singular:   "rolebinding",
@@ -76,8 +76,8 @@ func roleBinding() registry.Kind {
 	})
 }
 
-func clusterRoleBinding() registry.Kind {
-	return registry.Define(registry.Definition[*rbacv1.ClusterRoleBinding]{
+func clusterRoleBinding() kit.Kind {
+	return kit.Define(kit.Definition[*rbacv1.ClusterRoleBinding]{
 		GVK:      rbacv1.SchemeGroupVersion.WithKind("ClusterRoleBinding"),
 		Resource: "clusterrolebindings",
 		Singular: "clusterrolebinding",

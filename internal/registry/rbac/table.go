@@ -6,8 +6,8 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"podium.dev/podium/internal/registry"
-	"podium.dev/podium/internal/registry/column"
+	"podium.dev/podium/internal/registry/kit"
+	"podium.dev/podium/internal/registry/kit/column"
 )
 
 // binding is what the tables of both kinds of bindings show.
@@ -17,8 +17,8 @@ type binding struct {
 	subjects  []rbacv1.Subject
 }
 
-func bindingTable[T registry.Object](kind, roleDoc string, of func(T) binding) *registry.Table[T] {
-	return &registry.Table[T]{
+func bindingTable[T kit.Object](kind, roleDoc string, of func(T) binding) *kit.Table[T] {
+	return &kit.Table[T]{
 		Columns: []column.Definition{
 			column.Name(),
 			column.Text("Role", roleDoc),

@@ -17,12 +17,12 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
-	"podium.dev/podium/internal/registry"
-	"podium.dev/podium/internal/registry/column"
+	"podium.dev/podium/internal/registry/kit"
+	"podium.dev/podium/internal/registry/kit/column"
 )
 
 // Scaled describes where a kind keeps the numbers of wanted and existing Pods.
-type Scaled[T registry.Object] struct {
+type Scaled[T kit.Object] struct {
 	GroupVersion schema.GroupVersion
 	Resource     string
 	Wanted       func(T) **int32
@@ -43,13 +43,13 @@ func LabelSelector(s *metav1.LabelSelector) (string, error) {
 var scaleKind = autoscalingv1.SchemeGroupVersion.WithKind("Scale")
 
 // Scale serves a kind's /scale: the number of wanted Pods, in the same form for every kind.
-type Scale[T registry.Object] struct {
+type Scale[T kit.Object] struct {
 	store *genericregistry.Store
 	of    Scaled[T]
 }
 
 // NewScale returns the scale subresource over the main store of a kind.
-func NewScale[T registry.Object](env registry.Env, of Scaled[T]) *Scale[T] {
+func NewScale[T kit.Object](env kit.Env, of Scaled[T]) *Scale[T] {
 	return &Scale[T]{store: env.Store, of: of}
 }
 
@@ -142,7 +142,7 @@ func (r *Scale[T]) ConvertToTable(_ context.Context, obj runtime.Object, options
 }
 
 // scaleChange applies a change of a scale to the object that it belongs to.
-type scaleChange[T registry.Object] struct {
+type scaleChange[T kit.Object] struct {
 	r    *Scale[T]
 	name string
 	info rest.UpdatedObjectInfo

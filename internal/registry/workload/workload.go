@@ -14,8 +14,8 @@ import (
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"podium.dev/podium/internal/registry/column"
-	"podium.dev/podium/internal/registry/pod/spec"
+	"podium.dev/podium/internal/registry/kit/column"
+	"podium.dev/podium/internal/registry/podspec"
 )
 
 // NoMatch is the error of a template whose labels its own selector does not select.
@@ -38,7 +38,7 @@ func SelectorAndTemplate(selector *metav1.LabelSelector, template, old *corev1.P
 	}
 	at = path.Child("template")
 	faults = append(faults, Matches(s, template, at)...)
-	faults = append(faults, spec.CheckTemplate(template, old, at)...)
+	faults = append(faults, podspec.CheckTemplate(template, old, at)...)
 	return append(faults, RunsForEver(template, deadline, at)...)
 }
 

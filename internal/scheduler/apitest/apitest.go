@@ -113,7 +113,7 @@ func (s *Server) start() error {
 		return err
 	}
 	s.ending = append(s.ending, db.Close)
-	server, err := apiserver.New(ctx, apiserver.Config{Bind: "127.0.0.1:0", PKI: authority, Store: db, Kinds: kinds.All()})
+	server, err := apiserver.New(ctx, apiserver.Config{Bind: "127.0.0.1:0", PKI: authority, Store: db, Groups: kinds.Groups()})
 	if err != nil {
 		return err
 	}
