@@ -101,7 +101,7 @@ func newRig(t *testing.T) *rig {
 		Allocatable: func() v1.ResourceList {
 			return v1.ResourceList{"cpu": resource.MustParse("4"), "memory": resource.MustParse("8Gi")}
 		},
-		Paths:   paths.Paths{Kubelet: filepath.Join(dir, "kubelet"), PodLogs: filepath.Join(dir, "log/pods"), ContainerLogs: filepath.Join(dir, "log/containers")},
+		Paths:   paths.Paths{Kubelet: filepath.Join(dir, "kubelet"), Pods: filepath.Join(dir, "kubelet/pods"), PodLogs: filepath.Join(dir, "log/pods"), ContainerLogs: filepath.Join(dir, "log/containers")},
 		Kubelet: r.kubelet, Objects: r.objects, Volumes: r.volumes, Recorder: r.events, Machine: r.machine,
 		Node: func() *v1.ObjectReference { return &v1.ObjectReference{Kind: "Node", Name: "node"} },
 	})

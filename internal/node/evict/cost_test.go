@@ -2,6 +2,7 @@ package evict
 
 import (
 	"context"
+	"path/filepath"
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
@@ -33,7 +34,7 @@ func BenchmarkObserve(b *testing.B) {
 	}
 	dir := b.TempDir()
 	source := Measured{Source: stats.New(stats.Config{
-		Capacity: v1.ResourceList{v1.ResourceMemory: resource.MustParse("1Ti")}, Paths: paths.Paths{Kubelet: dir}, Images: images{at: dir},
+		Capacity: v1.ResourceList{v1.ResourceMemory: resource.MustParse("1Ti")}, Paths: paths.Paths{Kubelet: dir, Pods: filepath.Join(dir, "pods")}, Images: images{at: dir},
 		Machine: machine, Tree: machine, Clock: clock.RealClock{},
 	})}
 	var signals []Signal

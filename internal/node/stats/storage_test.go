@@ -189,7 +189,7 @@ func TestStorage(t *testing.T) {
 	clock := testingclock.NewFakeClock(time.Unix(1_000_000, 0))
 	logs, volumes := filepath.Join(root, "logs"), filepath.Join(root, "volumes")
 	s := New(Config{
-		Paths: paths.Paths{Kubelet: root}, Runtime: r, Images: r, Clock: clock, VolumePeriod: time.Minute, Tree: none,
+		Paths: paths.Paths{Kubelet: root, Pods: filepath.Join(root, "pods")}, Runtime: r, Images: r, Clock: clock, VolumePeriod: time.Minute, Tree: none,
 		PodLogDir: func(*v1.Pod) string { return logs },
 		Volume:    func(_ *v1.Pod, name string) (string, error) { return filepath.Join(volumes, name), nil },
 	})

@@ -34,7 +34,7 @@ func newManager(t *testing.T, objects ...runtime.Object) (*Manager, *fake.Client
 	client := fake.NewClientset(objects...)
 	store := object.NewStore(object.Config{Client: client})
 	m := NewManager(Config{
-		Paths: paths.Paths{Kubelet: t.TempDir()}, Objects: store, Client: client,
+		Paths: paths.For(t.TempDir()), Objects: store, Client: client,
 		Allocatable: func() v1.ResourceList { return v1.ResourceList{v1.ResourceMemory: resource.MustParse("64Mi")} },
 	})
 	run, cancel := context.WithCancel(ctx)
