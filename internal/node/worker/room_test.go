@@ -3,6 +3,7 @@ package worker
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,7 +91,7 @@ func TestWaitsForRoomOfDeletedPods(t *testing.T) {
 			if n.runtime.count("RunPodSandbox a2") != 0 {
 				t.Error("a2 did not wait")
 			}
-			n.advance(30 * time.Second)
+			n.endGrace()
 			n.running("a2")
 		})
 	}
@@ -108,7 +109,7 @@ func TestTellsWhatItWaitsFor(t *testing.T) {
 	n.advance(tellAfter)
 	n.saw("Normal WaitingForRoom: Waiting until pods that are ending on the node have given up what they hold: ns/a1. " +
 		"Node didn't have enough resource: cpu, requested: 1500, used: 1500, capacity: 2000")
-	n.advance(30 * time.Second)
+	n.endGrace()
 	n.running("a2")
 }
 
@@ -124,7 +125,7 @@ func TestForcedDeletionsInARow(t *testing.T) {
 		n.create(newPod(named(fmt.Sprint("r", i)), asks(v1.ResourceCPU, "1500m")))
 		n.held(1)
 	}
-	n.advance(30 * time.Second)
+	n.endGrace()
 	n.running("r19")
 	for i := 1; i < 19; i++ {
 		if n.runtime.count(fmt.Sprint("RunPodSandbox r", i)) != 0 {
@@ -154,7 +155,7 @@ func TestRoomOfPodsInTheirGracePeriod(t *testing.T) {
 	n.forceDelete("a1")
 	n.create(newPod(named("a3"), asks(v1.ResourceCPU, "1500m")))
 	n.held(1)
-	n.advance(30 * time.Second)
+	n.endGrace()
 	n.running("a3")
 }
 
@@ -175,7 +176,7 @@ func TestDeletedWhileItWaitsForRoom(t *testing.T) {
 		return ""
 	})
 	n.held(0)
-	n.advance(30 * time.Second)
+	n.endGrace()
 	n.eventually(func() string {
 		if len(n.m.Pods()) > 0 || !n.runtime.empty() {
 			return "something is left"
@@ -200,7 +201,7 @@ func TestNewPodsWaitUntilTheAPIHasSpoken(t *testing.T) {
 	a2 := n.create(newPod(named("a2"), asks(v1.ResourceCPU, "1500m")))
 	n.start(func(m *Manager) { m.UpdatePod(SourceAPI, a2) })
 	n.held(1) // for the orphan that the first one is now
-	n.advance(30 * time.Second)
+	n.endGrace()
 	n.running("a2")
 	if got := n.runtime.callList(); slices.Index(got, "StopPodSandbox a1") > slices.Index(got, "RunPodSandbox a2") {
 		t.Errorf("calls: %v", got)
@@ -403,4 +404,17 @@ func TestEndedPodsAreToldOnce(t *testing.T) {
 			t.Errorf("%s was told of again: %+v", name, p.Status)
 		}
 	}
+}
+
+// endGrace waits until the container c, which ignores its signal, is being stopped, and lets the grace period pass.
+// A waiting timer alone would not do: that of the event WaitingForRoom may be the first.
+func (n *node) endGrace() {
+	n.t.Helper()
+	n.eventually(func() string {
+		if !slices.ContainsFunc(n.runtime.callList(), func(call string) bool { return strings.HasPrefix(call, "StopContainer c ") }) {
+			return "the container is not being stopped"
+		}
+		return ""
+	})
+	n.clock.Step(30 * time.Second)
 }
