@@ -10,6 +10,7 @@ import (
 
 	"podium.dev/podium/internal/network"
 	"podium.dev/podium/internal/paths"
+	"podium.dev/podium/internal/util/atomicfile"
 )
 
 // podCIDRs answers with the ranges of the node's Pod addresses: what the user asked for, else what was used
@@ -100,9 +101,8 @@ func keepCIDRs(file string, ranges []netip.Prefix) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err
 	}
-	part := file + ".part"
-	if err := os.WriteFile(part, []byte(strings.Join(texts, ",")+"\n"), 0o600); err != nil {
+	if err := atomicfile.Write(file, []byte(strings.Join(texts, ",")+"\n"), 0o600, atomicfile.PowerCut); err != nil {
 		return fmt.Errorf("keep the Pods' addresses: %w", err)
 	}
-	return os.Rename(part, file)
+	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"podium.dev/podium/internal/shim"
+	"podium.dev/podium/internal/util/atomicfile"
 )
 
 // sandboxRecord is what a sandbox is made with. It is on disk before anything is made.
@@ -96,18 +97,14 @@ func (r *Runtime) netNSFile(id string) string { return filepath.Join(r.cfg.Paths
 func (r *Runtime) privateDir() string         { return filepath.Join(r.cfg.Paths.Run, "private") }
 func (r *Runtime) seccompDir() string         { return filepath.Join(r.cfg.Paths.Runtime, "seccomp") }
 
-// save writes v into a file of dir, whole or not at all. It is not forced to the disk: what a power cut takes with it
-// is about processes that the power cut has ended too.
+// save replaces a file of dir by v in one step. It need not survive a power cut, which also ends the processes that it
+// describes.
 func save(dir, file string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", file, err)
 	}
-	path := filepath.Join(dir, file)
-	if err := os.WriteFile(path+".tmp", data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".tmp", path)
+	return atomicfile.Write(filepath.Join(dir, file), data, 0o600, atomicfile.Crash)
 }
 
 // load reads what save has written. The error wraps fs.ErrNotExist when there is nothing, and errHalf when it cannot be

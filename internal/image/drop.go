@@ -19,6 +19,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"podium.dev/podium/internal/safeopen"
+	"podium.dev/podium/internal/util/atomicfile"
 )
 
 // drop is the folder of archives that are taken in by themselves.
@@ -267,11 +268,7 @@ func (s *Service) remember(name string, t takenFile) error {
 	if err != nil {
 		return fmt.Errorf("note which archives are taken in: %w", err)
 	}
-	next := s.takenPath() + ".new"
-	if err := os.WriteFile(next, raw, 0o600); err != nil {
-		return fmt.Errorf("note which archives are taken in: %w", err)
-	}
-	if err := os.Rename(next, s.takenPath()); err != nil {
+	if err := atomicfile.Write(s.takenPath(), raw, 0o600, atomicfile.Crash); err != nil {
 		return fmt.Errorf("note which archives are taken in: %w", err)
 	}
 	return nil

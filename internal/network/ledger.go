@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"podium.dev/podium/internal/paths"
+	"podium.dev/podium/internal/util/atomicfile"
 )
 
 // record is what a sandbox has of the network. It is kept before anything of it is made in the kernel, and forgotten
@@ -123,11 +124,7 @@ func (l *ledger) rewrite() error {
 	for _, r := range l.recs {
 		all = append(all, encode(entry{Put: r})...)
 	}
-	next := l.path + ".new"
-	if err := os.WriteFile(next, all, 0o600); err != nil {
-		return fmt.Errorf("write the network's leases: %w", err)
-	}
-	if err := os.Rename(next, l.path); err != nil {
+	if err := atomicfile.Write(l.path, all, 0o600, atomicfile.Crash); err != nil {
 		return fmt.Errorf("write the network's leases: %w", err)
 	}
 	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_APPEND, 0)

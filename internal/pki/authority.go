@@ -24,6 +24,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/util/keyutil"
 	"k8s.io/utils/clock"
+
+	"podium.dev/podium/internal/util/atomicfile"
 )
 
 const (
@@ -142,7 +144,7 @@ func (a *Authority) newCA(certFile, keyFile string, old []byte) ([]byte, error) 
 	if err := writeKeys(keyFile, []*ecdsa.PrivateKey{key}); err != nil {
 		return nil, err
 	}
-	return bundle, WriteFile(certFile, bundle, 0o644)
+	return bundle, writeFile(certFile, bundle, 0o644)
 }
 
 func (a *Authority) openTokenKeys(file string) error {
@@ -234,27 +236,15 @@ func writeKeys(file string, keys []*ecdsa.PrivateKey) error {
 		}
 		out = append(out, p...)
 	}
-	return WriteFile(file, out, 0o600)
+	return writeFile(file, out, 0o600)
 }
 
-// WriteFile replaces a file in one step, so that readers see the old or the new content and a crash leaves
-// one of them. It makes the folder, 0700, when that is missing.
-func WriteFile(file string, data []byte, mode os.FileMode) error {
-	dir := filepath.Dir(file)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// writeFile replaces a file in one step, and makes its folder, 0700, if it does not exist.
+func writeFile(file string, data []byte, mode os.FileMode) error {
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return fmt.Errorf("write %s: %w", file, err)
 	}
-	tmp, err := os.CreateTemp(dir, "."+filepath.Base(file)+".*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", file, err)
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(data)
-	err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), file)
-	}
-	if err != nil {
+	if err := atomicfile.Write(file, data, mode, atomicfile.PowerCut); err != nil {
 		return fmt.Errorf("write %s: %w", file, err)
 	}
 	return nil

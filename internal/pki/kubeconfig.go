@@ -43,7 +43,7 @@ func (a *Authority) KeepKubeconfig(file string, who Identity, url string) (next 
 	if err != nil {
 		return time.Time{}, err
 	}
-	if err := WriteFile(file, data, 0o600); err != nil {
+	if err := writeFile(file, data, 0o600); err != nil {
 		return time.Time{}, err
 	}
 	next, _ = a.stillServes(file, who, url)

@@ -11,6 +11,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"podium.dev/podium/internal/paths"
+	"podium.dev/podium/internal/util/atomicfile"
 )
 
 // An edit of a running node's settings is checked at once; what is in force stays.
@@ -34,7 +35,7 @@ func TestWatch(t *testing.T) {
 	go w.Run(t.Context())
 	expect := func(what, content, want string) {
 		t.Helper()
-		if err := writeWhole(p.KubeletConfig, []byte(content)); err != nil {
+		if err := atomicfile.Write(p.KubeletConfig, []byte(content), 0o644, atomicfile.Crash); err != nil {
 			t.Fatal(err)
 		}
 		if want == "" {
@@ -65,7 +66,7 @@ func TestSettingsFitTheMachine(t *testing.T) {
 		t.Errorf("the first settings: %v", err)
 	}
 	content := head + "kubeReserved: {memory: 600Mi, cpu: \"1\"}\nsystemReserved:\n  memory: 600Mi\n  cpu: \"1\"\n"
-	if err := writeWhole(p.KubeletConfig, []byte(content)); err != nil {
+	if err := atomicfile.Write(p.KubeletConfig, []byte(content), 0o644, atomicfile.Crash); err != nil {
 		t.Fatal(err)
 	}
 	_, err := Read(p, m)

@@ -14,6 +14,7 @@ import (
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"podium.dev/podium/internal/paths"
+	"podium.dev/podium/internal/util/atomicfile"
 )
 
 // Values are what the first settings of a node say; the rest is left to the defaults.
@@ -112,23 +113,10 @@ func WriteDefault(path string, v Values) (written bool, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return false, fmt.Errorf("write the node's first settings: %w", err)
 	}
-	if err := writeWhole(path, content.Bytes()); err != nil {
+	if err := atomicfile.Write(path, content.Bytes(), 0o644, atomicfile.PowerCut); err != nil {
 		return false, fmt.Errorf("write the node's first settings: %w", err)
 	}
 	return true, nil
-}
-
-func writeWhole(path string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".config-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(content)
-	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
 
 // resolver is the file with the machine's name servers. That of systemd's stub names the machine itself,

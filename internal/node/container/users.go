@@ -17,6 +17,7 @@ import (
 
 	"podium.dev/podium/internal/node/poddir"
 	"podium.dev/podium/internal/paths"
+	"podium.dev/podium/internal/util/atomicfile"
 )
 
 // userRanges gives Pods with users of their own (hostUsers: false) ranges of the node's user and group IDs.
@@ -124,16 +125,7 @@ func (u *userRanges) write(uid types.UID, m userMapping) error {
 	if err := os.MkdirAll(poddir.Dir(u.paths, uid), 0o750); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(poddir.Dir(u.paths, uid), ".userns")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(raw)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), u.file(uid))
+	return atomicfile.Write(u.file(uid), raw, 0o600, atomicfile.PowerCut)
 }
 
 // withUsers has the mounts shown to the Pod's users as the node's are to it.

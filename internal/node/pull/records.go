@@ -15,6 +15,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+
+	"podium.dev/podium/internal/util/atomicfile"
 )
 
 // records keeps, across restarts, which images this node pulled and with which credentials, in the kubelet's
@@ -155,7 +157,7 @@ func read(path string) (*kubeletconfig.ImagePulledRecord, error) {
 	return rec, nil
 }
 
-// write puts a record in its file, whole or not at all.
+// write replaces the file of a record in one step.
 func write(path string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -164,11 +166,7 @@ func write(path string, v any) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("make the folder of pull records: %w", err)
 	}
-	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, data, 0o600); err != nil {
-		return fmt.Errorf("write the record of a pull: %w", err)
-	}
-	if err := os.Rename(tmp, path); err != nil {
+	if err := atomicfile.Write(path, data, 0o600, atomicfile.Crash); err != nil {
 		return fmt.Errorf("write the record of a pull: %w", err)
 	}
 	return nil

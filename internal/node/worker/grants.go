@@ -5,10 +5,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
 
 	"podium.dev/podium/internal/node/pod"
+	"podium.dev/podium/internal/util/atomicfile"
 )
 
 // grant is what a resized Pod was granted and what was made of that. It is kept in a file, for nothing else
@@ -37,6 +39,10 @@ func readGrants(dir string) (map[types.UID]grant, error) {
 	}
 	failed := []error{err}
 	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") { // what a crash left of a write
+			failed = append(failed, os.Remove(filepath.Join(dir, e.Name())))
+			continue
+		}
 		r := grant{kept: true}
 		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
 		if err == nil {
@@ -51,7 +57,7 @@ func readGrants(dir string) (map[types.UID]grant, error) {
 	return grants, errors.Join(failed...)
 }
 
-// writeGrant writes a grant, whole or not at all.
+// writeGrant replaces the file of a grant in one step.
 func writeGrant(dir string, uid types.UID, r grant) error {
 	text, err := json.Marshal(r)
 	if err != nil {
@@ -60,20 +66,7 @@ func writeGrant(dir string, uid types.UID, r grant) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	// A name that no UID has, in the same folder, so that the rename is one step.
-	part, err := os.CreateTemp(dir, ".part-")
-	if err != nil {
-		return err
-	}
-	_, err = part.Write(text)
-	err = errors.Join(err, part.Close())
-	if err == nil {
-		err = os.Rename(part.Name(), filepath.Join(dir, string(uid)))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(part.Name()))
-	}
-	return nil
+	return atomicfile.Write(filepath.Join(dir, string(uid)), text, 0o600, atomicfile.Crash)
 }
 
 // keep writes the worker's grant; the lock is held.

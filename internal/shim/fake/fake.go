@@ -22,6 +22,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"podium.dev/podium/internal/shim"
+	"podium.dev/podium/internal/util/atomicfile"
 )
 
 // Launcher starts scripted shims, which live in this process. It outlives the runtimes that use it, as real shims do,
@@ -195,10 +196,7 @@ func writeExit(file string, exit shim.Exit) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(file+".tmp", data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(file+".tmp", file)
+	return atomicfile.Write(file, data, 0o600, atomicfile.Crash)
 }
 
 // number is a script's value as a number.

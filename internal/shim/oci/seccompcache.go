@@ -15,6 +15,8 @@ import (
 
 	"github.com/opencontainers/runc/libcontainer/configs"
 	"golang.org/x/sys/unix"
+
+	"podium.dev/podium/internal/util/atomicfile"
 )
 
 // maxSeccompProgram bounds a cached program with the recording it was compiled from. The kernel takes 4096
@@ -75,25 +77,13 @@ func readProgram(path string) ([]byte, error) {
 	return data[sha256.Size:], nil
 }
 
-// writeProgram keeps a program, whole or not at all.
+// writeProgram replaces the file of a program in one step.
 func writeProgram(path string, program []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "*.tmp")
-	if err != nil {
-		return err
-	}
 	sum := sha256.Sum256(program)
-	_, err = f.Write(append(sum[:], program...))
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
+	return atomicfile.Write(path, append(sum[:], program...), 0o600, atomicfile.Crash)
 }
 
 // memoryFile makes a file in memory that can be sealed and never run.

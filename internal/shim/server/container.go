@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"podium.dev/podium/internal/shim"
+	"podium.dev/podium/internal/util/atomicfile"
 )
 
 // container is one that is being started, runs, or has ended.
@@ -224,16 +225,13 @@ func (s *server) forget(req shim.ContainerRef) (any, error) {
 	return nil, nil
 }
 
-// writeExit keeps the exit in its file, whole or not at all.
+// writeExit replaces the file of the exit in one step.
 func writeExit(file string, exit shim.Exit) error {
 	data, err := json.Marshal(exit)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(file+".tmp", data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(file+".tmp", file)
+	return atomicfile.Write(file, data, 0o600, atomicfile.Crash)
 }
 
 // cgroupDir is the folder whose processes are the container's, and whether it is cgroup v2's.
