@@ -255,7 +255,12 @@ func newNetwork(t testing.TB, change func(*Config)) *Network {
 	check(t, err)
 	t.Cleanup(func() {
 		check(t, n.Remove(t.Context()))
-		if after := machineState(t); after != before {
+		// The kernel removes the links of a deleted namespace in the background.
+		after := machineState(t)
+		for end := time.Now().Add(10 * time.Second); after != before && time.Now().Before(end); after = machineState(t) {
+			<-time.After(10 * time.Millisecond)
+		}
+		if after != before {
 			t.Errorf("left on the machine:\n%s\nbefore:\n%s", after, before)
 		}
 	})
