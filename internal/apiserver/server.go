@@ -194,7 +194,7 @@ func (s *Server) configure(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	s.pieces = furniture(cfg.Advertise, int32(port), cfg.ServiceRange)
+	s.pieces = bootstrapObjects(cfg.Advertise, int32(port), cfg.ServiceRange)
 	s.url = "https://" + net.JoinHostPort(reachable(cfg.Bind), strconv.Itoa(port))
 	c.LoopbackClientConfig, err = cfg.PKI.ClientConfig(loopback, s.url)
 	if err != nil {
@@ -299,7 +299,7 @@ func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	err := errors.Join(
-		s.atStart("podium/furniture", cancel, func() error {
+		s.atStart("podium/bootstrap-objects", cancel, func() error {
 			err := s.furnish(s.ctx, s.pieces)
 			if err == nil {
 				close(s.ready)

@@ -63,10 +63,10 @@ const maxKills = 64
 
 // daemon is a starting or running node.
 type daemon struct {
-	c        Config
-	clock    clock.RealClock
-	services *services
-	stop     context.CancelFunc
+	c     Config
+	clock clock.RealClock
+	parts *parts
+	stop  context.CancelFunc
 
 	facts    machine.Facts
 	ips      []net.IP
@@ -113,8 +113,8 @@ func Up(ctx context.Context, c *Config, progress func(phase.Report), ready func(
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	d := &daemon{c: *c, services: newServices("node", "scheduler", "controllers", "api server"), stop: stop, kills: make(chan oom.Kill, maxKills), reachable: make(chan struct{}), ready: make(chan struct{})}
-	defer d.services.stop()
+	d := &daemon{c: *c, parts: newParts("node", "scheduler", "controllers", "api server"), stop: stop, kills: make(chan oom.Kill, maxKills), reachable: make(chan struct{}), ready: make(chan struct{})}
+	defer d.parts.stop()
 	if err := d.look(); err != nil {
 		return err
 	}
@@ -125,8 +125,8 @@ func Up(ctx context.Context, c *Config, progress func(phase.Report), ready func(
 	}
 	close(d.ready)
 	ready()
-	d.services.start(ctx, "settle", d.settle)
-	return d.services.wait(ctx)
+	d.parts.start(ctx, "memory", d.releaseMemory)
+	return d.parts.wait(ctx)
 }
 
 // look finds out what the phases need to know of the machine, and makes the node's folders.

@@ -81,7 +81,7 @@ func (d *daemon) keepKubeconfig() error {
 			klog.Background().Error(err, "Could not renew the admin's kubeconfig")
 		}
 	})
-	d.services.closer("kubeconfig", func() error { timer.Stop(); return nil })
+	d.parts.closer("kubeconfig", func() error { timer.Stop(); return nil })
 	return nil
 }
 
@@ -109,10 +109,10 @@ func (d *daemon) startStore(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d.services.closer("store", d.store.Close)
+	d.parts.closer("store", d.store.Close)
 	go func() {
 		if err := <-d.store.Failed(); err != nil {
-			d.services.fail(fmt.Errorf("store: %w", err))
+			d.parts.fail(fmt.Errorf("store: %w", err))
 		}
 	}()
 	return nil
@@ -127,8 +127,8 @@ func (d *daemon) startImages(ctx context.Context) error {
 		return err
 	}
 	d.images.Store(images)
-	d.services.closer("images", images.Close)
-	d.services.start(ctx, "image archives", images.Watch)
+	d.parts.closer("images", images.Close)
+	d.parts.start(ctx, "image archives", images.Watch)
 	return nil
 }
 
@@ -139,7 +139,7 @@ func (d *daemon) startNetwork(context.Context) (err error) {
 	if d.network, err = d.openNetwork(); err != nil {
 		return err
 	}
-	d.services.closer("network", func() error { d.network.Close(); return nil })
+	d.parts.closer("network", func() error { d.network.Close(); return nil })
 	return nil
 }
 
@@ -154,10 +154,10 @@ func (d *daemon) startRuntime(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	d.services.closer("runtime", d.cri.Close)
+	d.parts.closer("runtime", d.cri.Close)
 	d.pulls = newPulls(cri.LocalImages(images))
 	d.runtime, d.imageAPI = d.cri.Local(), d.pulls
-	d.services.start(ctx, "cri", func(ctx context.Context) error {
+	d.parts.start(ctx, "cri", func(ctx context.Context) error {
 		return d.cri.Serve(ctx, d.c.Paths.CRISocket, cri.ImageService(images))
 	})
 	return nil
@@ -171,7 +171,7 @@ func (d *daemon) startAPIServer(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d.services.start(ctx, "api server", d.apiserver.Run)
+	d.parts.start(ctx, "api server", d.apiserver.Run)
 	if err := d.await(ctx, d.apiserver.Ready()); err != nil {
 		return err
 	}
@@ -195,7 +195,7 @@ func (d *daemon) await(ctx context.Context, ready <-chan struct{}) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	case err := <-d.services.failed:
+	case err := <-d.parts.failed:
 		return err
 	}
 }
@@ -205,7 +205,7 @@ func (d *daemon) startControllers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.services.start(ctx, "controllers", func(ctx context.Context) error {
+	d.parts.start(ctx, "controllers", func(ctx context.Context) error {
 		return controller.Run(ctx, controller.Config{REST: config, CA: d.pki.Bundle()})
 	})
 	return nil
@@ -233,7 +233,7 @@ func (d *daemon) startScheduler(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.services.start(ctx, "scheduler", scheduler.New(client, scheduler.Options{}).Run)
+	d.parts.start(ctx, "scheduler", scheduler.New(client, scheduler.Options{}).Run)
 	return nil
 }
 
@@ -267,7 +267,7 @@ func (d *daemon) startNode(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	d.services.start(ctx, "node", d.node.Run)
+	d.parts.start(ctx, "node", d.node.Run)
 	return nil
 }
 
@@ -288,6 +288,6 @@ func listenNode(address string, port int32) (net.Listener, error) {
 }
 
 func (d *daemon) startControl(ctx context.Context) error {
-	d.services.start(ctx, "control socket", func(ctx context.Context) error { return control.Serve(ctx, d.c.Paths.ControlSocket, d) })
+	d.parts.start(ctx, "control socket", func(ctx context.Context) error { return control.Serve(ctx, d.c.Paths.ControlSocket, d) })
 	return nil
 }

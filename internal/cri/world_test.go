@@ -61,16 +61,11 @@ func realWorldTB(t testing.TB) *world {
 // newWorldAt is a world in a folder, not opened yet.
 func newWorldAt(t testing.TB, dir, busybox string) *world {
 	t.Helper()
-	shims, err := filepath.Abs("../shim/embedded")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(filepath.Join(shims, "shim.bin")); err != nil {
-		t.Skip("the shim is not built: run hack/build-shim.sh")
-	}
+	shims := builtShims(t)
 	w := &world{t: t, images: newTestImages(t, filepath.Join(dir, "images"), busybox), network: &critest.Network{}, logs: filepath.Join(dir, "logs")}
 	w.cfg = Config{Paths: paths.For(dir), Images: w.images, Network: w.network, ShimPath: shims}
 	w.cfg.Paths.CgroupParent = w.cfg.Paths.CgroupParent + "-test"
+	var err error
 	if w.cgroups, err = cgroup.New(w.cfg.Paths.CgroupParent); err != nil {
 		t.Skip(err)
 	}
@@ -389,4 +384,17 @@ func (i *testImages) left() []string {
 		out = append(out, k)
 	}
 	return out
+}
+
+// builtShims returns the folder of the shim's programs, and skips the test if they are not built.
+func builtShims(t testing.TB) string {
+	t.Helper()
+	shims, err := filepath.Abs("../shim/embedded")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(shims, "shim.bin")); err != nil {
+		t.Skip("the shim is not built: run hack/build-shim.sh")
+	}
+	return shims
 }

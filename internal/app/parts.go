@@ -11,31 +11,31 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// services are the parts of the daemon that run until it ends. They end one after the other: those of the list
+// parts are the parts of the daemon that run until it ends. They end one after the other: those of the list
 // first first, in its order, then the others in the reverse order of their start. So the API server outlives
 // its clients, and the store the API server, although all of them start side by side.
-type services struct {
+type parts struct {
 	first   []string
 	mu      sync.Mutex
-	running []*service
+	running []*part
 	failed  chan error
 }
 
-type service struct {
+type part struct {
 	name string
 	stop func()
 	done chan struct{}
 }
 
-func newServices(first ...string) *services {
-	return &services{first: first, failed: make(chan error, 1)}
+func newParts(first ...string) *parts {
+	return &parts{first: first, failed: make(chan error, 1)}
 }
 
 // start runs a part until it is stopped. When it ends by itself, its error is the daemon's.
-func (s *services) start(ctx context.Context, name string, run func(context.Context) error) {
+func (s *parts) start(ctx context.Context, name string, run func(context.Context) error) {
 	// A part is stopped in its turn, not when the daemon's context ends.
 	ctx, cancel := context.WithCancel(klog.NewContext(context.WithoutCancel(ctx), klog.FromContext(ctx).WithName(name)))
-	part := &service{name: name, stop: cancel, done: make(chan struct{})}
+	part := &part{name: name, stop: cancel, done: make(chan struct{})}
 	s.add(part)
 	go func() {
 		defer close(part.done)
@@ -51,8 +51,8 @@ func (s *services) start(ctx context.Context, name string, run func(context.Cont
 }
 
 // closer adds something that is closed in its turn.
-func (s *services) closer(name string, closeIt func() error) {
-	part := &service{name: name, done: make(chan struct{})}
+func (s *parts) closer(name string, closeIt func() error) {
+	part := &part{name: name, done: make(chan struct{})}
 	part.stop = func() {
 		defer close(part.done)
 		if err := closeIt(); err != nil {
@@ -62,14 +62,14 @@ func (s *services) closer(name string, closeIt func() error) {
 	s.add(part)
 }
 
-func (s *services) add(part *service) {
+func (s *parts) add(part *part) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.running = append(s.running, part)
 }
 
 // fail ends the daemon with the first error it is given.
-func (s *services) fail(err error) {
+func (s *parts) fail(err error) {
 	select {
 	case s.failed <- err:
 	default:
@@ -77,7 +77,7 @@ func (s *services) fail(err error) {
 }
 
 // wait answers with nil when the context ends, or with the error of a part that ended by itself.
-func (s *services) wait(ctx context.Context) error {
+func (s *parts) wait(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return nil
@@ -87,19 +87,19 @@ func (s *services) wait(ctx context.Context) error {
 }
 
 // stop ends every part in its turn, and returns when all have ended.
-func (s *services) stop() {
+func (s *parts) stop() {
 	s.mu.Lock()
 	parts := s.running
 	s.running = nil
 	s.mu.Unlock()
 	slices.Reverse(parts)
-	rank := func(p *service) int {
+	rank := func(p *part) int {
 		if i := slices.Index(s.first, p.name); i >= 0 {
 			return i
 		}
 		return len(s.first)
 	}
-	slices.SortStableFunc(parts, func(a, b *service) int { return cmp.Compare(rank(a), rank(b)) })
+	slices.SortStableFunc(parts, func(a, b *part) int { return cmp.Compare(rank(a), rank(b)) })
 	for _, p := range parts {
 		p.stop()
 		<-p.done

@@ -21,10 +21,10 @@ import (
 // every kind.
 const settleAfter = 8 * time.Second
 
-// settle gives back, once, the memory that only the start needed: the heap's garbage, and the pages of the
+// releaseMemory gives back, once, the memory that only the start needed: the heap's garbage, and the pages of the
 // program itself. The kernel maps a large program two megabytes at a time, so that all of it counts as used
 // when a part of each piece has run; what is still needed comes back by the page, from the page cache.
-func (d *daemon) settle(ctx context.Context) error {
+func (d *daemon) releaseMemory(ctx context.Context) error {
 	t := d.clock.NewTimer(settleAfter)
 	defer t.Stop()
 	select {

@@ -40,9 +40,9 @@ type metaObject interface {
 	metav1.Object
 }
 
-// furniture is what every cluster has from the first moment: the namespaces, the Service kubernetes with the
+// bootstrapObjects returns the objects that every cluster has from its start: the namespaces, the Service kubernetes with the
 // server's own address behind it, the system priority classes.
-func furniture(advertise net.IP, port int32, services netip.Prefix) []piece {
+func bootstrapObjects(advertise net.IP, port int32, services netip.Prefix) []piece {
 	var all []piece
 	for _, name := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease} {
 		all = append(all, piece{resource: apistore.Core("namespaces"), object: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}})

@@ -8,7 +8,7 @@ import (
 )
 
 func TestServicesStopInTurn(t *testing.T) {
-	s := newServices("api", "node")
+	s := newParts("api", "node")
 	var ended []string
 	for _, name := range []string{"store", "api", "node"} {
 		s.start(t.Context(), name, func(ctx context.Context) error {
@@ -30,7 +30,7 @@ func TestServicesStopInTurn(t *testing.T) {
 }
 
 func TestServicesFailWithThePart(t *testing.T) {
-	s := newServices()
+	s := newParts()
 	s.start(t.Context(), "store", func(context.Context) error { return errors.New("disk full") })
 	if err := s.wait(t.Context()); err == nil || err.Error() != "store: disk full" {
 		t.Errorf("got %v", err)
