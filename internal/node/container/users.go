@@ -94,7 +94,7 @@ func (u *userRanges) read(uid types.UID) (m userMapping, err error) {
 
 // choose takes the lowest range that no Pod with a folder has.
 func (u *userRanges) choose(uid types.UID) (userMapping, error) {
-	entries, err := os.ReadDir(poddir.All(u.paths))
+	entries, err := os.ReadDir(u.paths.Pods)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return userMapping{}, err
 	}

@@ -12,11 +12,8 @@ import (
 	"podium.dev/podium/internal/paths"
 )
 
-// All is the folder of all Pods' folders.
-func All(p paths.Paths) string { return p.Pods }
-
 // Dir is the folder of a Pod.
-func Dir(p paths.Paths, uid types.UID) string { return filepath.Join(All(p), string(uid)) }
+func Dir(p paths.Paths, uid types.UID) string { return filepath.Join(p.Pods, string(uid)) }
 
 // Volumes is the folder of a Pod's volumes.
 func Volumes(p paths.Paths, uid types.UID) string { return filepath.Join(Dir(p, uid), "volumes") }

@@ -301,7 +301,7 @@ func (m *Manager) takeAway(uid types.UID, dirs ...string) error {
 // Pods returns the Pods that have a folder: those whose volumes are there, and those that an earlier run of the node
 // left.
 func (m *Manager) Pods() (uids []types.UID, err error) {
-	folders, err := os.ReadDir(poddir.All(m.cfg.Paths))
+	folders, err := os.ReadDir(m.cfg.Paths.Pods)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("look for the folders of pods: %w", err)
 	}
