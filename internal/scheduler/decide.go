@@ -2,8 +2,12 @@ package scheduler
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 
 	"podium.dev/podium/internal/scheduler/framework"
@@ -13,6 +17,9 @@ import (
 
 // noNodes is the message for a Pod in a cluster without nodes.
 const noNodes = "no nodes available to schedule pods"
+
+// bindPause is the time between two tries of a binding that the API server does not answer.
+const bindPause = 100 * time.Millisecond
 
 // decide finds the Pod a node. If no node fits, it records why.
 func (s *Scheduler) decide(ctx context.Context, item *queue.Item) {
@@ -85,20 +92,14 @@ func placedOn(p *framework.PodInfo, node string) *framework.PodInfo {
 // bind writes the decision to the API server. If that fails, bind gives the room back and the Pod is tried
 // again.
 func (s *Scheduler) bind(ctx context.Context, item *queue.Item, p *profile.Profile, assumed *framework.PodInfo, node string) {
-	if s.bindingTime > 0 {
-		var cancel context.CancelFunc
-		// A decision made as the leader must be carried out within the time that the lease leaves.
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), s.bindingTime)
-		defer cancel()
-	}
-	err := p.Binder().Bind(ctx, assumed, node)
+	err := s.bindAnswered(ctx, p.Binder(), assumed, node)
 	if err == nil {
 		klog.FromContext(ctx).V(2).Info("Bound pod", "pod", klog.KObj(assumed.Pod), "node", node, "attempts", item.Attempts)
 		s.recorder.Eventf(assumed.Pod, nil, corev1.EventTypeNormal, "Scheduled", "Binding", "Successfully assigned %s to %s", assumed.Name(), node)
 		return
 	}
 	if ctx.Err() != nil {
-		return
+		return // this scheduler decides no more
 	}
 	p.Unreserve(assumed, node)
 	if !s.cache.Forget(assumed.Pod.UID) {
@@ -106,6 +107,54 @@ func (s *Scheduler) bind(ctx context.Context, item *queue.Item, p *profile.Profi
 	}
 	s.queue.Event(framework.Event{Kinds: framework.PodGone, Old: assumed})
 	s.fail(ctx, item, err)
+}
+
+// bindAnswered binds the Pod until the API server answers or ctx ends. A binding without an answer may have been
+// made, or may yet be: the Pod keeps its room on the node meanwhile, and only that node is asked for again.
+func (s *Scheduler) bindAnswered(ctx context.Context, binder framework.Binder, assumed *framework.PodInfo, node string) error {
+	for asked := false; ; asked = true {
+		err := s.bindOnce(ctx, binder, assumed, node)
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return err
+		case !unanswered(err):
+			if asked && apierrors.IsConflict(err) && s.isBoundTo(ctx, assumed, node) {
+				return nil // by the binding whose answer was lost
+			}
+			return err
+		}
+		klog.FromContext(ctx).Error(err, "No answer to a binding, will ask for the same node again", "pod", klog.KObj(assumed.Pod), "node", node)
+		pause := s.clock.NewTimer(bindPause)
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return err
+		case <-pause.C():
+		}
+	}
+}
+
+// bindOnce binds the Pod within the time that a leader has for what it decided.
+func (s *Scheduler) bindOnce(ctx context.Context, binder framework.Binder, assumed *framework.PodInfo, node string) error {
+	if s.bindingTime > 0 {
+		var cancel context.CancelFunc
+		// A decision made as the leader must be carried out within the time that the lease leaves.
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), s.bindingTime)
+		defer cancel()
+	}
+	return binder.Bind(ctx, assumed, node)
+}
+
+// unanswered reports whether the error leaves open what the API server did.
+func unanswered(err error) bool {
+	var answer apierrors.APIStatus
+	return !errors.As(err, &answer) || apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err)
+}
+
+// isBoundTo asks the API server whether the Pod is on the node.
+func (s *Scheduler) isBoundTo(ctx context.Context, assumed *framework.PodInfo, node string) bool {
+	pod, err := s.client.CoreV1().Pods(assumed.Pod.Namespace).Get(ctx, assumed.Pod.Name, metav1.GetOptions{})
+	return err == nil && pod.UID == assumed.Pod.UID && pod.Spec.NodeName == node
 }
 
 // refuse makes the Pod wait for events that may help, and records why it waits.
