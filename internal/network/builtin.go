@@ -11,6 +11,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"podium.dev/podium/internal/nft"
 )
 
 // builtin is Podium's own network: a bridge, a pair of links a Pod, addresses from the ledger, rules.
@@ -93,24 +95,24 @@ func (b *builtin) make() (index int, err error) {
 }
 
 // specsLocked are the tables as they must be now.
-func (b *builtin) specsLocked() []tableSpec {
+func (b *builtin) specsLocked() []nft.Table {
 	var recs []*record
 	for _, r := range b.ledger.all() {
 		if r.CNI == "" && !r.leaving {
 			recs = append(recs, r)
 		}
 	}
-	return []tableSpec{b.rules.spec(b.allTargets("")), b.guard.spec(recs)}
+	return []nft.Table{b.rules.spec(b.allTargets("")), b.guard.spec(recs)}
 }
 
 func (b *builtin) writeTables() error {
 	b.tables.Lock()
 	defer b.tables.Unlock()
-	return writeTables(b.specsLocked()...)
+	return nft.Write(b.specsLocked()...)
 }
 
 // serviceOnly is the table where CNI serves the Pods: the way to the API server's Service.
-func (b *builtin) serviceOnly() tableSpec {
+func (b *builtin) serviceOnly() nft.Table {
 	b.tables.Lock()
 	defer b.tables.Unlock()
 	r := *b.rules
@@ -122,7 +124,7 @@ func (b *builtin) serviceOnly() tableSpec {
 func (b *builtin) tablesThere() (bool, error) {
 	b.tables.Lock()
 	defer b.tables.Unlock()
-	return tablesExist(b.specsLocked())
+	return nft.Exist(b.specsLocked()...)
 }
 
 // claimPorts gives the ports of the bridge that an earlier version of the node made their device group.

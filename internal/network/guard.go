@@ -8,9 +8,10 @@ import (
 	"net/netip"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"podium.dev/podium/internal/nft"
 )
 
 // guard is the node's table of the bridge family. It holds each Pod to its own addresses, before the bridge learns
@@ -114,15 +115,15 @@ func (g *guard) senders(v4 bool) *nftables.Set {
 }
 
 // changesFor are the elements of a sandbox: by which link, from which MAC and with which addresses it may send.
-func (g *guard) changesFor(recs ...*record) []change {
-	v4, v6 := change{set: g.senders(true)}, change{set: g.senders(false)}
+func (g *guard) changesFor(recs ...*record) []nft.Change {
+	v4, v6 := nft.Change{Set: g.senders(true)}, nft.Change{Set: g.senders(false)}
 	for _, r := range recs {
 		if len(r.IPs) == 0 {
 			continue
 		}
 		port := portKeyOf(hostLink(r.ID), hardwareAddr(r.IPs[0]))
-		add := func(c *change, ip netip.Addr) {
-			c.elements = append(c.elements, nftables.SetElement{Key: append(append([]byte{}, port...), ip.AsSlice()...)})
+		add := func(c *nft.Change, ip netip.Addr) {
+			c.Elements = append(c.Elements, nftables.SetElement{Key: append(append([]byte{}, port...), ip.AsSlice()...)})
 		}
 		linkLocal := false
 		for _, ip := range r.IPs {
@@ -137,12 +138,12 @@ func (g *guard) changesFor(recs ...*record) []change {
 			add(&v6, linkLocalOf(hardwareAddr(r.IPs[0])))
 		}
 	}
-	return []change{v4, v6}
+	return []nft.Change{v4, v6}
 }
 
 // portKeyOf is the first part of a sender's key: the link's name and the MAC, filled up to whole registers.
 func portKeyOf(link string, mac net.HardwareAddr) []byte {
-	return append(append(linkName(link), mac...), 0, 0)
+	return append(append(nft.LinkName(link), mac...), 0, 0)
 }
 
 // linkLocalOf is the address that the kernel makes of a MAC (RFC 4291, appendix A).
@@ -152,7 +153,7 @@ func linkLocalOf(mac net.HardwareAddr) netip.Addr {
 
 // admit lets a sandbox send by its link.
 func (g *guard) admit(r *record) error {
-	if err := sendChanges(unix.NFT_MSG_NEWSETELEM, g.changesFor(r)...); err != nil {
+	if err := nft.Add(g.changesFor(r)...); err != nil {
 		return fmt.Errorf("let the sandbox send from its addresses: %w", err)
 	}
 	return nil
@@ -160,18 +161,18 @@ func (g *guard) admit(r *record) error {
 
 // dismiss ends what admit began.
 func (g *guard) dismiss(r *record) error {
-	if err := deleteElements(g.changesFor(r)...); err != nil {
+	if err := nft.Delete(g.changesFor(r)...); err != nil {
 		return fmt.Errorf("let the sandbox send no more from its addresses: %w", err)
 	}
 	return nil
 }
 
 // spec is the whole table, with the elements of these sandboxes.
-func (g *guard) spec(recs []*record) tableSpec {
+func (g *guard) spec(recs []*record) nft.Table {
 	t := g.ref()
-	s := tableSpec{Table: t}
+	s := nft.Table{Table: t}
 	for _, c := range g.changesFor(recs...) {
-		s.sets = append(s.sets, setSpec{c.set, c.elements})
+		s.Sets = append(s.Sets, nft.Set{Set: c.Set, Elements: c.Elements})
 	}
 	accept := nftables.ChainPolicyAccept
 	chain := func(name string, hook *nftables.ChainHook, rules ...[][]expr.Any) {
@@ -179,163 +180,80 @@ func (g *guard) spec(recs []*record) tableSpec {
 		if hook != nil {
 			ch.Type, ch.Hooknum, ch.Priority, ch.Policy = nftables.ChainTypeFilter, hook, nftables.ChainPriorityRef(beforeAll), &accept
 		}
-		spec := chainSpec{Chain: ch}
+		spec := nft.Chain{Chain: ch}
 		for _, parts := range rules {
-			spec.rules = append(spec.rules, allOf(parts...))
+			spec.Rules = append(spec.Rules, nft.All(parts...))
 		}
-		s.chains = append(s.chains, spec)
+		s.Chains = append(s.Chains, spec)
 	}
 	rule := func(parts ...[]expr.Any) [][]expr.Any { return parts }
-	drop, pass := verdict(expr.VerdictDrop, ""), verdict(expr.VerdictAccept, "")
-	goTo := func(name string) []expr.Any { return verdict(expr.VerdictGoto, name) }
+	drop, pass := nft.Verdict(expr.VerdictDrop, ""), nft.Verdict(expr.VerdictAccept, "")
+	goTo := func(name string) []expr.Any { return nft.Verdict(expr.VerdictGoto, name) }
 
-	chain("prerouting", nftables.ChainHookPrerouting, rule(inByGroup(g.group), goTo("port")))
-	chain("input", nftables.ChainHookInput, rule(inByGroup(g.group), toReservedGroup(), drop))
-	kinds := [][][]expr.Any{rule(etherType(etherIP4), goTo("ip4")), rule(etherType(etherARP), goTo("arp"))}
+	chain("prerouting", nftables.ChainHookPrerouting, rule(nft.InByGroup(g.group), goTo("port")))
+	chain("input", nftables.ChainHookInput, rule(nft.InByGroup(g.group), toReservedGroup(), drop))
+	kinds := [][][]expr.Any{rule(nft.EtherType(etherIP4), goTo("ip4")), rule(nft.EtherType(etherARP), goTo("arp"))}
 	if g.v6 {
-		kinds = append(kinds, rule(etherType(etherIP6), goTo("ip6")))
+		kinds = append(kinds, rule(nft.EtherType(etherIP6), goTo("ip6")))
 	}
 	chain("port", nil, append(kinds, rule(drop))...)
 	chain("ip4", nil,
-		rule(transport(unix.IPPROTO_UDP), ports(dhcpServer, dhcpClient), drop),
-		rule(transport(unix.IPPROTO_IGMP), transportByte(0, igmpQuery, igmpQuery), drop),
-		rule(sentBy(true, fromMAC, networkBytes(12, 4)), pass),
+		rule(nft.Transport(unix.IPPROTO_UDP), nft.Ports(dhcpServer, dhcpClient), drop),
+		rule(nft.Transport(unix.IPPROTO_IGMP), nft.TransportByte(0, igmpQuery, igmpQuery), drop),
+		rule(sentBy(true, nft.FromMAC, nft.NetworkBytes(12, 4)), pass),
 		rule(drop))
 	chain("arp", nil,
 		rule(networkStart(0, 1, 8, 0, 6, 4), // Ethernet, IPv4, and the lengths of their addresses
-			networkRange(6, []byte{0, 1}, []byte{0, 2}), // request, reply
-			sentBy(true, fromMAC, networkBytes(14, 4)), sentBy(true, networkBytes(8, 6), networkBytes(14, 4)), pass),
+			nft.NetworkRange(6, []byte{0, 1}, []byte{0, 2}), // request, reply
+			sentBy(true, nft.FromMAC, nft.NetworkBytes(14, 4)), sentBy(true, nft.NetworkBytes(8, 6), nft.NetworkBytes(14, 4)), pass),
 		rule(drop))
-	own, target := sentBy(false, fromMAC, networkBytes(8, 16)), sentBy(false, fromMAC, transportBytes(8, 16))
+	own, target := sentBy(false, nft.FromMAC, nft.NetworkBytes(8, 16)), sentBy(false, nft.FromMAC, nft.TransportBytes(8, 16))
 	chain("ip6", nil,
-		rule(transport(unix.IPPROTO_UDP), ports(dhcp6Server, dhcp6Client), drop),
-		rule(transport(unix.IPPROTO_ICMPV6), goTo("icmp6")),
+		rule(nft.Transport(unix.IPPROTO_UDP), nft.Ports(dhcp6Server, dhcp6Client), drop),
+		rule(nft.Transport(unix.IPPROTO_ICMPV6), goTo("icmp6")),
 		rule(transportKnown(), own, pass),
 		rule(drop))
-	icmp6 := [][][]expr.Any{rule(laterFragment(), own, pass)}
+	icmp6 := [][][]expr.Any{rule(nft.LaterFragment(), own, pass)}
 	for _, r := range senderTypes {
-		icmp6 = append(icmp6, rule(transportByte(0, r[0], r[1]), own, pass))
+		icmp6 = append(icmp6, rule(nft.TransportByte(0, r[0], r[1]), own, pass))
 	}
 	chain("icmp6", nil, append(icmp6,
-		rule(transportByte(0, icmp6Advertise, icmp6Advertise), own, target, pass),
-		rule(transportByte(0, icmp6Solicit, icmp6Solicit), networkEquals(8, make([]byte, 16)), target, pass),
+		rule(nft.TransportByte(0, icmp6Advertise, icmp6Advertise), own, target, pass),
+		rule(nft.TransportByte(0, icmp6Solicit, icmp6Solicit), nft.NetworkEquals(8, make([]byte, 16)), target, pass),
 		rule(drop))...)
 	return s
 }
 
 // The expressions of the bridge family: there a packet's protocol is that of its frame.
 
-func inByGroup(group uint32) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyIIFGROUP, Register: reg},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: binaryutil.NativeEndian.PutUint32(group)},
-	}
-}
-
 // toReservedGroup matches frames to one of the group addresses that bridges keep to themselves.
 func toReservedGroup() []expr.Any {
 	return []expr.Any{
-		&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseLLHeader, Offset: 0, Len: 6},
-		&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: 6, Mask: []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xf0}, Xor: make([]byte, 6)},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: []byte{0x01, 0x80, 0xc2, 0, 0, 0}},
-	}
-}
-
-// etherType matches frames of a type; one with a VLAN tag is of the tag's type.
-func etherType(t uint16) []expr.Any {
-	return []expr.Any{
-		&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseLLHeader, Offset: 12, Len: 2},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: binaryutil.BigEndian.PutUint16(t)},
-	}
-}
-
-// transport matches packets of a transport protocol.
-func transport(proto byte) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: []byte{proto}},
+		&expr.Payload{DestRegister: nft.Reg, Base: expr.PayloadBaseLLHeader, Offset: 0, Len: 6},
+		&expr.Bitwise{SourceRegister: nft.Reg, DestRegister: nft.Reg, Len: 6, Mask: []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xf0}, Xor: make([]byte, 6)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: nft.Reg, Data: []byte{0x01, 0x80, 0xc2, 0, 0, 0}},
 	}
 }
 
 // transportKnown matches packets of whose transport protocol the kernel knows that it is not ICMPv6.
 func transportKnown() []expr.Any {
 	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg, Data: []byte{unix.IPPROTO_ICMPV6}},
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: nft.Reg},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: nft.Reg, Data: []byte{unix.IPPROTO_ICMPV6}},
 	}
 }
 
-// ports matches the source and the destination port of TCP, UDP and the like.
-func ports(source, destination uint16) []expr.Any {
-	return []expr.Any{
-		&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 4},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: append(binaryutil.BigEndian.PutUint16(source), binaryutil.BigEndian.PutUint16(destination)...)},
-	}
-}
-
-func between(from expr.Any, low, high []byte) []expr.Any {
-	return []expr.Any{
-		from,
-		&expr.Cmp{Op: expr.CmpOpGte, Register: reg, Data: low},
-		&expr.Cmp{Op: expr.CmpOpLte, Register: reg, Data: high},
-	}
-}
-
-func transportByte(offset uint32, low, high byte) []expr.Any {
-	return between(transportBytes(offset, 1)(reg), []byte{low}, []byte{high})
-}
-
-func networkRange(offset uint32, low, high []byte) []expr.Any {
-	return between(networkBytes(offset, uint32(len(low)))(reg), low, high)
-}
-
-func networkEquals(offset uint32, want []byte) []expr.Any {
-	return []expr.Any{
-		networkBytes(offset, uint32(len(want)))(reg),
-		&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: want},
-	}
-}
-
-func networkStart(want ...byte) []expr.Any { return networkEquals(0, want) }
-
-// laterFragment matches IPv6 fragments but the first.
-func laterFragment() []expr.Any {
-	return []expr.Any{
-		&expr.Exthdr{DestRegister: reg, Type: unix.IPPROTO_FRAGMENT, Offset: 2, Len: 2, Op: expr.ExthdrOpIpv6},
-		&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: 2, Mask: []byte{0xff, 0xf8}, Xor: make([]byte, 2)},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg, Data: []byte{0, 0}},
-	}
-}
-
-// part loads a part of a packet into a register.
-type part func(at uint32) expr.Any
-
-func networkBytes(offset, size uint32) part {
-	return func(at uint32) expr.Any {
-		return &expr.Payload{DestRegister: at, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size}
-	}
-}
-
-func transportBytes(offset, size uint32) part {
-	return func(at uint32) expr.Any {
-		return &expr.Payload{DestRegister: at, Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: size}
-	}
-}
-
-// fromMAC loads the frame's source.
-func fromMAC(at uint32) expr.Any {
-	return &expr.Payload{DestRegister: at, Base: expr.PayloadBaseLLHeader, Offset: 6, Len: 6}
-}
+func networkStart(want ...byte) []expr.Any { return nft.NetworkEquals(0, want) }
 
 // sentBy matches packets whose link, MAC and address are one of the senders.
-func sentBy(v4 bool, mac, address part) []expr.Any {
+func sentBy(v4 bool, mac, address nft.Part) []expr.Any {
 	set := "senders6"
 	if v4 {
 		set = "senders4"
 	}
-	const macAt, addressAt = reg + unix.IFNAMSIZ/4, reg + unix.IFNAMSIZ/4 + 2 // a MAC takes two registers
+	const macAt, addressAt = nft.Reg + unix.IFNAMSIZ/4, nft.Reg + unix.IFNAMSIZ/4 + 2 // a MAC takes two registers
 	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg}, mac(macAt), address(addressAt),
-		&expr.Lookup{SourceRegister: reg, SetName: set},
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: nft.Reg}, mac(macAt), address(addressAt),
+		&expr.Lookup{SourceRegister: nft.Reg, SetName: set},
 	}
 }

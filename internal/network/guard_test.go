@@ -11,6 +11,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"podium.dev/podium/internal/nft"
 )
 
 var toAll = net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
@@ -299,7 +301,7 @@ func TestHostileGuardStays(t *testing.T) {
 	if spoof(1) {
 		t.Error("after a restart")
 	}
-	check(t, removeTables(again.cfg.Paths.ID))
+	check(t, nft.Remove(again.cfg.Paths.ID))
 	eventually(t, "the tables are back", func() bool {
 		there, err := again.tablesThere()
 		return err == nil && there

@@ -13,6 +13,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"podium.dev/podium/internal/nft"
 )
 
 // portTarget is a host port and the Pod's address it leads to.
@@ -145,12 +147,12 @@ func (m portMap) load(at uint32) []expr.Any {
 }
 
 func (m portMap) lookupAnyAddress() []expr.Any {
-	return append(m.load(reg), &expr.Lookup{SourceRegister: reg, DestRegister: reg, IsDestRegSet: true, SetName: m.any})
+	return append(m.load(nft.Reg), &expr.Lookup{SourceRegister: nft.Reg, DestRegister: nft.Reg, IsDestRegSet: true, SetName: m.any})
 }
 
 func (m portMap) lookupWithAddress() []expr.Any {
-	out := append([]expr.Any{loadAddress(dst, m.v4, reg)}, m.load(reg+m.words())...)
-	return append(out, &expr.Lookup{SourceRegister: reg, DestRegister: reg, IsDestRegSet: true, SetName: m.withAddress})
+	out := append([]expr.Any{nft.LoadAddress(nft.Dst, m.v4, nft.Reg)}, m.load(nft.Reg+m.words())...)
+	return append(out, &expr.Lookup{SourceRegister: nft.Reg, DestRegister: nft.Reg, IsDestRegSet: true, SetName: m.withAddress})
 }
 
 func (m portMap) dnatFromMap() []expr.Any {
@@ -158,7 +160,7 @@ func (m portMap) dnatFromMap() []expr.Any {
 	if m.v4 {
 		family = unix.NFPROTO_IPV4
 	}
-	return []expr.Any{&expr.NAT{Type: expr.NATTypeDestNAT, Family: family, RegAddrMin: reg, RegProtoMin: reg + m.words(), Specified: true}}
+	return []expr.Any{&expr.NAT{Type: expr.NATTypeDestNAT, Family: family, RegAddrMin: nft.Reg, RegProtoMin: nft.Reg + m.words(), Specified: true}}
 }
 
 // element is t as an element of its map.
@@ -174,22 +176,22 @@ func (m portMap) element(t portTarget) nftables.SetElement {
 
 // maps are the maps with their elements. Of two sandboxes with one host port (the old one not yet gone) the later in
 // ports has it.
-func (r *rules) maps(ports []portTarget) []setSpec {
-	var out []setSpec
+func (r *rules) maps(ports []portTarget) []nft.Set {
+	var out []nft.Set
 	for _, c := range r.changesFor(ports) {
-		out = append(out, setSpec{c.set, c.elements})
+		out = append(out, nft.Set{Set: c.Set, Elements: c.Elements})
 	}
 	return out
 }
 
 // changesFor are the elements of ports, a change for each map.
-func (r *rules) changesFor(ports []portTarget) []change {
-	var out []change
+func (r *rules) changesFor(ports []portTarget) []nft.Change {
+	var out []nft.Change
 	for _, v4 := range []bool{true, false} {
 		m := portMaps[v4]
 		anyAddr, withAddr := m.sets(r.ref())
 		for _, set := range []*nftables.Set{anyAddr, withAddr} {
-			c, addressed := change{set: set}, set == withAddr
+			c, addressed := nft.Change{Set: set}, set == withAddr
 			at := map[string]int{}
 			for _, p := range ports {
 				if p.to.Is4() != v4 || p.HostIP.IsValid() != addressed {
@@ -197,11 +199,11 @@ func (r *rules) changesFor(ports []portTarget) []change {
 				}
 				e := m.element(p)
 				if i, twice := at[string(e.Key)]; twice {
-					c.elements[i] = e
+					c.Elements[i] = e
 					continue
 				}
-				at[string(e.Key)] = len(c.elements)
-				c.elements = append(c.elements, e)
+				at[string(e.Key)] = len(c.Elements)
+				c.Elements = append(c.Elements, e)
 			}
 			out = append(out, c)
 		}
@@ -213,10 +215,10 @@ func (r *rules) changesFor(ports []portTarget) []change {
 // scheduler gives a port once) is taken over.
 func (r *rules) open(ports []portTarget) error {
 	changes := r.changesFor(ports)
-	err := sendChanges(unix.NFT_MSG_NEWSETELEM, changes...)
+	err := nft.Add(changes...)
 	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST) {
 		if err = r.close(ports); err == nil {
-			err = sendChanges(unix.NFT_MSG_NEWSETELEM, changes...)
+			err = nft.Add(changes...)
 		}
 	}
 	if err != nil {
@@ -227,7 +229,7 @@ func (r *rules) open(ports []portTarget) error {
 
 // close ends ports. Those that are not open are no error.
 func (r *rules) close(ports []portTarget) error {
-	if err := deleteElements(r.changesFor(ports)...); err != nil {
+	if err := nft.Delete(r.changesFor(ports)...); err != nil {
 		return fmt.Errorf("close the host ports %v: %w", ports, err)
 	}
 	return nil

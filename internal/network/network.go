@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"k8s.io/klog/v2"
 
+	"podium.dev/podium/internal/nft"
 	"podium.dev/podium/internal/paths"
 )
 
@@ -59,7 +60,7 @@ func (n *Network) start(ctx context.Context) error {
 		klog.FromContext(ctx).Info("A firewall drops forwarded packets by default; Pods reach nothing outside the node until it accepts what comes in and goes out by the bridge",
 			"chains", drops, "bridge", n.builtin.bridge.name)
 	}
-	flushed, err := watchTable(ctx, n.cfg.Paths.ID, &n.stopped)
+	flushed, err := nft.Watch(ctx, n.cfg.Paths.ID, &n.stopped)
 	if err != nil {
 		return err
 	}
@@ -224,7 +225,7 @@ func Remove(ctx context.Context, p paths.Paths) error {
 	} else if err != nil && !errors.As(err, new(netlink.LinkNotFoundError)) {
 		errs = append(errs, fmt.Errorf("look for the bridge %s: %w", b.bridge.name, err))
 	}
-	errs = append(errs, removeTables(p.ID))
+	errs = append(errs, nft.Remove(p.ID))
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}

@@ -15,6 +15,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"podium.dev/podium/internal/nft"
 	"podium.dev/podium/test/pace"
 )
 
@@ -270,7 +272,7 @@ func TestFlushedRulesComeBack(t *testing.T) {
 	n := newNetwork(t, nil)
 	a, _ := pod(t, n, "a", &runtimeapi.PortMapping{ContainerPort: 80, HostPort: 8080})
 	serve(t, a, "a", "tcp", ":80")
-	check(t, removeTables(n.cfg.Paths.ID))
+	check(t, nft.Remove(n.cfg.Paths.ID))
 	eventually(t, "the table is back", func() bool {
 		there, err := n.tablesThere()
 		return err == nil && there

@@ -5,6 +5,8 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+
+	"podium.dev/podium/internal/nft"
 )
 
 // rules is the node's own nftables table. What it does, in nft's words, per address family:
@@ -57,20 +59,20 @@ func (r *rules) ref() *nftables.Table {
 }
 
 // spec is the whole table, with these host ports.
-func (r *rules) spec(ports []portTarget) tableSpec {
-	return tableSpec{Table: r.ref(), sets: r.maps(ports), chains: r.chains()}
+func (r *rules) spec(ports []portTarget) nft.Table {
+	return nft.Table{Table: r.ref(), Sets: r.maps(ports), Chains: r.chains()}
 }
 
 // chains are the table's chains and rules.
-func (r *rules) chains() []chainSpec {
+func (r *rules) chains() []nft.Chain {
 	accept := nftables.ChainPolicyAccept
 	t := r.ref()
-	chain := func(name string, kind nftables.ChainType, hook *nftables.ChainHook, prio *nftables.ChainPriority, rules [][]expr.Any) chainSpec {
+	chain := func(name string, kind nftables.ChainType, hook *nftables.ChainHook, prio *nftables.ChainPriority, rules [][]expr.Any) nft.Chain {
 		c := &nftables.Chain{Name: name, Table: t, Type: kind, Hooknum: hook, Priority: prio}
 		if hook != nil {
 			c.Policy = &accept
 		}
-		return chainSpec{c, rules}
+		return nft.Chain{Chain: c, Rules: rules}
 	}
 	dstnat := nftables.ChainPriorityNATDest
 	if r.bridge == "" {
@@ -79,16 +81,16 @@ func (r *rules) chains() []chainSpec {
 	}
 	var pre, out [][]expr.Any
 	if r.service.IsValid() && r.api.IsValid() && r.service.Is4() == r.api.Addr().Is4() {
-		to := allOf(match(dst, netip.PrefixFrom(r.service, r.service.BitLen())), tcpPort(servicePort), dnatTo(r.api))
+		to := nft.All(nft.Match(nft.Dst, netip.PrefixFrom(r.service, r.service.BitLen())), nft.TCPPort(servicePort), nft.DNAT(r.api))
 		out = append(out, to)
 		if r.bridge != "" {
-			to = allOf(inBy(r.bridge), to)
+			to = nft.All(nft.InBy(r.bridge), to)
 		}
 		pre = append(pre, to)
 	}
-	chains := []chainSpec{chain("hostports", "", nil, nil, r.hostPortRules())}
+	chains := []nft.Chain{chain("hostports", "", nil, nil, r.hostPortRules())}
 	if r.bridge != "" {
-		jump := allOf(localDestination(), verdict(expr.VerdictJump, "hostports"))
+		jump := nft.All(nft.LocalDestination(), nft.Verdict(expr.VerdictJump, "hostports"))
 		pre, out = append(pre, jump), append(out, jump)
 		chains = append(chains, chain("guard", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw, r.guardRules()))
 	}
@@ -100,14 +102,14 @@ func (r *rules) chains() []chainSpec {
 
 // guardRules keep from the node what no Pod may send it and nobody in a Pod's name.
 func (r *rules) guardRules() [][]expr.Any {
-	drop := verdict(expr.VerdictDrop, "")
+	drop := nft.Verdict(expr.VerdictDrop, "")
 	rules := [][]expr.Any{
-		allOf(inByGroup(r.group), drop),
-		allOf(inBy(r.bridge), match(dst, loopback4), drop),
-		allOf(inBy(r.bridge), match(src, loopback4), drop),
+		nft.All(nft.InByGroup(r.group), drop),
+		nft.All(nft.InBy(r.bridge), nft.Match(nft.Dst, loopback4), drop),
+		nft.All(nft.InBy(r.bridge), nft.Match(nft.Src, loopback4), drop),
 	}
 	for _, p := range r.cidrs {
-		rules = append(rules, allOf(match(src, p), notInBy(r.bridge), notInBy("lo"), drop))
+		rules = append(rules, nft.All(nft.Match(nft.Src, p), nft.NotInBy(r.bridge), nft.NotInBy("lo"), drop))
 	}
 	return rules
 }
@@ -119,17 +121,17 @@ func (r *rules) hostPortRules() [][]expr.Any {
 	}
 	var rules [][]expr.Any
 	for _, own := range r.own {
-		match := tcpPort(own.At.Port())
+		match := nft.TCPPort(own.At.Port())
 		if ip := own.At.Addr(); !ip.IsUnspecified() {
-			match = allOf(matchAddress(dst, ip), match)
+			match = nft.All(nft.MatchAddress(nft.Dst, ip), match)
 		}
-		rules = append(rules, allOf(match, verdict(expr.VerdictReturn, "")))
+		rules = append(rules, nft.All(match, nft.Verdict(expr.VerdictReturn, "")))
 	}
 	for _, p := range r.cidrs {
 		f := portMaps[p.Addr().Is4()]
 		rules = append(rules,
-			allOf(ofFamily(p.Addr()), f.lookupWithAddress(), f.dnatFromMap()),
-			allOf(ofFamily(p.Addr()), f.lookupAnyAddress(), f.dnatFromMap()))
+			nft.All(nft.OfFamily(p.Addr()), f.lookupWithAddress(), f.dnatFromMap()),
+			nft.All(nft.OfFamily(p.Addr()), f.lookupAnyAddress(), f.dnatFromMap()))
 	}
 	return rules
 }
@@ -139,21 +141,21 @@ func (r *rules) sourceRules() [][]expr.Any {
 	if r.bridge == "" {
 		return nil
 	}
-	rules := [][]expr.Any{allOf(match(src, loopback4), outBy(r.bridge), masquerade())}
-	pass := verdict(expr.VerdictReturn, "")
+	rules := [][]expr.Any{nft.All(nft.Match(nft.Src, loopback4), nft.OutBy(r.bridge), nft.Masquerade())}
+	pass := nft.Verdict(expr.VerdictReturn, "")
 	for _, p := range r.cidrs {
-		from := match(src, p)
-		rules = append(rules, allOf(from, match(dst, p), translated(), masquerade()), allOf(from, outBy(r.bridge), pass))
+		from := nft.Match(nft.Src, p)
+		rules = append(rules, nft.All(from, nft.Match(nft.Dst, p), nft.Translated(), nft.Masquerade()), nft.All(from, nft.OutBy(r.bridge), pass))
 		multicast := netip.MustParsePrefix("ff00::/8")
 		if p.Addr().Is4() {
 			multicast = netip.MustParsePrefix("224.0.0.0/4")
 		}
 		for _, keep := range append([]netip.Prefix{multicast}, r.cluster...) {
 			if keep.Addr().Is4() == p.Addr().Is4() {
-				rules = append(rules, allOf(from, match(dst, keep), pass))
+				rules = append(rules, nft.All(from, nft.Match(nft.Dst, keep), pass))
 			}
 		}
-		rules = append(rules, allOf(from, masquerade()))
+		rules = append(rules, nft.All(from, nft.Masquerade()))
 	}
 	return rules
 }

@@ -139,6 +139,7 @@ var rules = []rule{
 	{below: "internal/shim", forbid: []string{module + "internal/cri", module + "internal/node", module + "internal/image", module + "internal/network", "k8s.io/client-go", "k8s.io/apiserver"},
 		why: "the shim is small"},
 	{below: "internal/network", forbid: []string{module + "internal/cri", module + "internal/node", "k8s.io/client-go"}, why: "an edge knows only what it wraps"},
+	{below: "internal/nft", forbid: []string{module + "internal", "k8s.io/client-go"}, why: "an edge knows only what it wraps"},
 	{below: "internal/image", forbid: []string{module + "internal/cri", module + "internal/node", "k8s.io/client-go"}, why: "an edge knows only what it wraps"},
 	{below: "internal", forbid: []string{module + "internal/app"}, why: "only the command line starts the whole", except: []string{"internal/app", "internal/cli"}},
 	{below: "internal", forbid: []string{module + "internal/cli"}, why: "nothing is below the command line", except: []string{"internal/cli"}},

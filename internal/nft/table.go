@@ -1,4 +1,4 @@
-package network
+package nft
 
 import (
 	"bytes"
@@ -11,38 +11,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tableSpec is one of the node's nftables tables as it must be.
-type tableSpec struct {
+// Table is one of the node's nftables tables as it must be.
+type Table struct {
 	*nftables.Table
-	sets   []setSpec
-	chains []chainSpec
+	Sets   []Set
+	Chains []Chain
 }
 
-type setSpec struct {
+// Set is a set or map of a table and all of its elements.
+type Set struct {
 	*nftables.Set
-	elements []nftables.SetElement
+	Elements []nftables.SetElement
 }
 
-type chainSpec struct {
+// Chain is a chain of a table and its rules.
+type Chain struct {
 	*nftables.Chain
-	rules [][]expr.Any
+	Rules [][]expr.Any
 }
 
 // maxElements is how many elements go into one message: the length of a netlink attribute is 16 bits, and the largest
 // element takes some 100 bytes.
 const maxElements = 256
 
-// writeTables makes the tables what the specs say, all in one transaction: no packet sees half of it. A table that is
+// Write makes the tables what the arguments say, all in one transaction: no packet sees half of it. A table that is
 // there is kept: its rules are written again, of its sets only the elements that differ are touched. A table of another
 // shape, such as an earlier version's, is replaced.
-func writeTables(specs ...tableSpec) error {
-	if err := sendTables(true, specs); err == nil {
+func Write(tables ...Table) error {
+	if err := sendTables(true, tables); err == nil {
 		return nil
 	}
-	return sendTables(false, specs)
+	return sendTables(false, tables)
 }
 
-func sendTables(keep bool, specs []tableSpec) error {
+func sendTables(keep bool, specs []Table) error {
 	c, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("reach nftables: %w", err)
@@ -50,7 +52,7 @@ func sendTables(keep bool, specs []tableSpec) error {
 	setID := uint32(0)
 	for _, s := range specs {
 		// Numbered here: the library's own counter is not safe for several tables at once.
-		for _, set := range s.sets {
+		for _, set := range s.Sets {
 			setID++
 			set.ID = setID
 		}
@@ -70,7 +72,7 @@ func sendTables(keep bool, specs []tableSpec) error {
 }
 
 // standsIn reports whether the kernel has the table with just these sets and chains.
-func (s tableSpec) standsIn(c *nftables.Conn) bool {
+func (s Table) standsIn(c *nftables.Conn) bool {
 	all, err := c.ListChainsOfTableFamily(s.Family)
 	if err != nil {
 		return false
@@ -81,18 +83,18 @@ func (s tableSpec) standsIn(c *nftables.Conn) bool {
 }
 
 // sameShape reports whether chains and sets are those of the spec, whatever rules and elements they hold.
-func (s tableSpec) sameShape(chains []*nftables.Chain, sets []*nftables.Set) bool {
-	if len(chains) != len(s.chains) || len(sets) != len(s.sets) {
+func (s Table) sameShape(chains []*nftables.Chain, sets []*nftables.Set) bool {
+	if len(chains) != len(s.Chains) || len(sets) != len(s.Sets) {
 		return false
 	}
-	for _, want := range s.chains {
+	for _, want := range s.Chains {
 		if !slices.ContainsFunc(chains, func(have *nftables.Chain) bool {
 			return have.Name == want.Name && have.Type == want.Type && equal(have.Hooknum, want.Hooknum) && equal(have.Priority, want.Priority)
 		}) {
 			return false
 		}
 	}
-	for _, want := range s.sets {
+	for _, want := range s.Sets {
 		if !slices.ContainsFunc(sets, func(have *nftables.Set) bool {
 			return have.Name == want.Name && have.IsMap == want.IsMap &&
 				have.KeyType.GetNFTMagic() == want.KeyType.GetNFTMagic() && have.DataType.GetNFTMagic() == want.DataType.GetNFTMagic()
@@ -108,19 +110,19 @@ func equal[T comparable](a, b *T) bool {
 }
 
 // replace puts the table in place of one of its name.
-func (s tableSpec) replace(c *nftables.Conn) error {
+func (s Table) replace(c *nftables.Conn) error {
 	c.AddTable(s.Table)
 	c.DelTable(s.Table)
 	c.AddTable(s.Table)
-	for _, set := range s.sets {
+	for _, set := range s.Sets {
 		if err := c.AddSet(set.Set, nil); err != nil {
 			return err
 		}
-		if err := addElements(c, set.Set, set.elements); err != nil {
+		if err := addElements(c, set.Set, set.Elements); err != nil {
 			return err
 		}
 	}
-	for _, ch := range s.chains {
+	for _, ch := range s.Chains {
 		c.AddChain(ch.Chain)
 	}
 	s.addRules(c)
@@ -128,32 +130,30 @@ func (s tableSpec) replace(c *nftables.Conn) error {
 }
 
 // update makes the table that is there what the spec says.
-func (s tableSpec) update(c *nftables.Conn) error {
-	for _, set := range s.sets {
+func (s Table) update(c *nftables.Conn) error {
+	for _, set := range s.Sets {
 		have, err := c.GetSetElements(set.Set)
 		if err != nil {
 			return err
 		}
-		add, drop := difference(have, set.elements)
-		for part := range slices.Chunk(drop, maxElements) {
-			if err := c.SetDeleteElements(set.Set, part); err != nil {
-				return err
-			}
+		add, drop := difference(have, set.Elements)
+		if err := dropElements(c, set.Set, drop); err != nil {
+			return err
 		}
 		if err := addElements(c, set.Set, add); err != nil {
 			return err
 		}
 	}
-	for _, ch := range s.chains {
+	for _, ch := range s.Chains {
 		c.FlushChain(ch.Chain)
 	}
 	s.addRules(c)
 	return nil
 }
 
-func (s tableSpec) addRules(c *nftables.Conn) {
-	for _, ch := range s.chains {
-		for _, r := range ch.rules {
+func (s Table) addRules(c *nftables.Conn) {
+	for _, ch := range s.Chains {
+		for _, r := range ch.Rules {
 			c.AddRule(&nftables.Rule{Table: s.Table, Chain: ch.Chain, Exprs: r})
 		}
 	}
@@ -162,6 +162,15 @@ func (s tableSpec) addRules(c *nftables.Conn) {
 func addElements(c *nftables.Conn, set *nftables.Set, elements []nftables.SetElement) error {
 	for part := range slices.Chunk(elements, maxElements) {
 		if err := c.SetAddElements(set, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func dropElements(c *nftables.Conn, set *nftables.Set, elements []nftables.SetElement) error {
+	for part := range slices.Chunk(elements, maxElements) {
+		if err := c.SetDeleteElements(set, part); err != nil {
 			return err
 		}
 	}
@@ -193,50 +202,28 @@ func difference(have, want []nftables.SetElement) (add, drop []nftables.SetEleme
 	return add, drop
 }
 
-// change is elements to be added to a set or deleted from it.
-type change struct {
-	set      *nftables.Set
-	elements []nftables.SetElement
+// Change is elements to be added to a set or deleted from it.
+type Change struct {
+	Set      *nftables.Set
+	Elements []nftables.SetElement
 }
 
-// sendChanges adds (NFT_MSG_NEWSETELEM) or deletes (NFT_MSG_DELSETELEM) elements, all or none.
-func sendChanges(message int, changes ...change) error {
-	c, err := nftables.New()
-	if err != nil {
-		return fmt.Errorf("reach nftables: %w", err)
-	}
-	some := false
-	for _, ch := range changes {
-		if len(ch.elements) == 0 {
-			continue
-		}
-		some = true
-		if message == unix.NFT_MSG_NEWSETELEM {
-			err = c.SetAddElements(ch.set, ch.elements)
-		} else {
-			err = c.SetDeleteElements(ch.set, ch.elements)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if !some {
-		return nil
-	}
-	return c.Flush()
+// Add adds elements, all or none. An element that is there with another value is an error.
+func Add(changes ...Change) error {
+	return sendChanges(addElements, changes)
 }
 
-// deleteElements deletes elements. Those that are not there are no error.
-func deleteElements(changes ...change) error {
-	err := sendChanges(unix.NFT_MSG_DELSETELEM, changes...)
+// Delete deletes elements. Those that are not there are no error.
+func Delete(changes ...Change) error {
+	err := sendChanges(dropElements, changes)
 	if !errors.Is(err, unix.ENOENT) {
 		return err
 	}
 	var errs []error
 	for _, ch := range changes {
-		for _, e := range ch.elements {
-			one := change{ch.set, []nftables.SetElement{e}}
-			if err := sendChanges(unix.NFT_MSG_DELSETELEM, one); !errors.Is(err, unix.ENOENT) {
+		for _, e := range ch.Elements {
+			one := []Change{{ch.Set, []nftables.SetElement{e}}}
+			if err := sendChanges(dropElements, one); !errors.Is(err, unix.ENOENT) {
 				errs = append(errs, err)
 			}
 		}
@@ -244,13 +231,27 @@ func deleteElements(changes ...change) error {
 	return errors.Join(errs...)
 }
 
-// tableFamilies are the families in which the node has a table.
-var tableFamilies = []nftables.TableFamily{nftables.TableFamilyINet, nftables.TableFamilyBridge}
+// sendChanges adds or deletes elements, all or none.
+func sendChanges(describe func(*nftables.Conn, *nftables.Set, []nftables.SetElement) error, changes []Change) error {
+	c, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("reach nftables: %w", err)
+	}
+	for _, ch := range changes {
+		if err := describe(c, ch.Set, ch.Elements); err != nil {
+			return err
+		}
+	}
+	return c.Flush()
+}
 
-// removeTables deletes the node's tables by name. One that is not there is no error.
-func removeTables(name string) error {
+// families are the families in which a node has tables.
+var families = []nftables.TableFamily{nftables.TableFamilyINet, nftables.TableFamilyBridge}
+
+// Remove deletes the node's tables of a name, in all families. One that is not there is no error.
+func Remove(name string) error {
 	var errs []error
-	for _, family := range tableFamilies {
+	for _, family := range families {
 		c, err := nftables.New()
 		if err != nil {
 			return fmt.Errorf("reach nftables: %w", err)
@@ -264,18 +265,18 @@ func removeTables(name string) error {
 	return errors.Join(errs...)
 }
 
-// tablesExist reports whether all of the specs' tables are there.
-func tablesExist(specs []tableSpec) (bool, error) {
+// Exist reports whether all of the tables are there.
+func Exist(tables ...Table) (bool, error) {
 	c, err := nftables.New()
 	if err != nil {
 		return false, fmt.Errorf("reach nftables: %w", err)
 	}
-	for _, s := range specs {
-		tables, err := c.ListTablesOfFamily(s.Family)
+	for _, s := range tables {
+		have, err := c.ListTablesOfFamily(s.Family)
 		if err != nil {
 			return false, fmt.Errorf("list the nftables tables: %w", err)
 		}
-		if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == s.Name }) {
+		if !slices.ContainsFunc(have, func(t *nftables.Table) bool { return t.Name == s.Name }) {
 			return false, nil
 		}
 	}
