@@ -168,9 +168,9 @@ func (b *bridge) floodMulticast(h *netlink.Handle, link netlink.Link) error {
 
 // settle sets what only sysctl can.
 func (b *bridge) settle() error {
-	// No Pod tells the node its routes, by redirects or, in IPv6, by advertisements. A machine without IPv6 has no
-	// settings of it.
-	settings := [][2]string{{"ipv4", "accept_redirects=0"}, {"ipv6", "accept_ra=0"}, {"ipv6", "accept_redirects=0"}}
+	// No Pod tells the node its routes, by redirects or, in IPv6, by advertisements; and the node, which routes between Pods of
+	// one link, tells none of them a shorter way. A machine without IPv6 has no settings of it.
+	settings := [][2]string{{"ipv4", "accept_redirects=0"}, {"ipv4", "send_redirects=0"}, {"ipv6", "accept_ra=0"}, {"ipv6", "accept_redirects=0"}}
 	for _, p := range b.cidrs {
 		if p.Addr().Is6() {
 			// The bridge's own address needs no second in which nothing is forwarded to the first Pod.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -88,6 +89,11 @@ func (b *builtin) make() (index int, err error) {
 	if err := b.claimPorts(index); err != nil {
 		return 0, err
 	}
+	link, err := b.h.LinkByIndex(index)
+	if err != nil {
+		return 0, fmt.Errorf("look for the bridge %s: %w", b.bridge.name, err)
+	}
+	b.setRouter(link.Attrs().HardwareAddr)
 	if err := b.writeTables(); err != nil {
 		return 0, err
 	}
@@ -109,6 +115,12 @@ func (b *builtin) writeTables() error {
 	b.tables.Lock()
 	defer b.tables.Unlock()
 	return nft.Write(b.specsLocked()...)
+}
+
+func (b *builtin) setRouter(mac net.HardwareAddr) {
+	b.tables.Lock()
+	defer b.tables.Unlock()
+	b.guard.router = mac
 }
 
 // serviceOnly is the table where CNI serves the Pods: the way to the API server's Service.

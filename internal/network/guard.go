@@ -15,7 +15,7 @@ import (
 )
 
 // guard is the node's table of the bridge family. It holds each Pod to its own addresses, before the bridge learns
-// anything of a frame. In nft's words:
+// anything of a frame, and hands the packets between Pods to the node. In nft's words:
 //
 //	table bridge podium {
 //	  set senders4 { type ifname . ether_addr . ipv4_addr }
@@ -30,22 +30,25 @@ import (
 //	                     drop }
 //	  chain ip4        { udp sport 67 udp dport 68 drop
 //	                     igmp type membership-query drop
-//	                     iifname . ether saddr . ip saddr @senders4 accept
+//	                     iifname . ether saddr . ip saddr @senders4 goto route
 //	                     drop }
 //	  chain arp        { arp htype 1 arp ptype ip arp hlen 6 arp plen 4 arp operation 1-2
 //	                     iifname . ether saddr . arp saddr ip @senders4 iifname . arp saddr ether . arp saddr ip @senders4 accept
 //	                     drop }
 //	  chain ip6        { udp sport 547 udp dport 546 drop
 //	                     meta l4proto icmpv6 goto icmp6
-//	                     meta l4proto != icmpv6 iifname . ether saddr . ip6 saddr @senders6 accept
+//	                     meta l4proto != icmpv6 iifname . ether saddr . ip6 saddr @senders6 goto route
 //	                     drop }
 //	  chain icmp6      { (each with: iifname . ether saddr . ip6 saddr @senders6)
-//	                     frag frag-off != 0 accept
-//	                     icmpv6 type { 1-4, 128-129, 131-132, 135, 143 } accept
+//	                     frag frag-off != 0 goto route
+//	                     icmpv6 type { 1-4, 128-129, 131-132, 143 } goto route
+//	                     icmpv6 type nd-neighbor-solicit accept
 //	                     icmpv6 type nd-neighbor-advert iifname . ether saddr . icmpv6 taddr @senders6 accept
 //	                     (without it:)
 //	                     ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . ether saddr . icmpv6 taddr @senders6 accept
 //	                     drop }
+//	  chain route      { meta pkttype otherhost ether daddr set ROUTER meta pkttype set host accept
+//	                     accept }
 //	}
 //
 // A Pod's port is known by its device group, which the link has from its first moment, so that a Pod whose elements are
@@ -60,11 +63,17 @@ import (
 //     type and no `l4proto`: it is dropped. Fragments after the first are let through with the right source; they come to
 //     nothing without the first.
 //   - Servers of DHCP and DHCPv6 answer from ports 67 and 547: nothing on the bridge asks them but perhaps the node.
+//   - What a Pod sends to another's MAC is routed by the node (ROUTER is the bridge's MAC), not bridged. So the rules of the
+//     inet family see it in both directions, whether or not the kernel has br_netfilter: a Pod that is reached by the address
+//     of a Service answers by the node, which translates back, and policies are enforced in the forward hook. Only resolution
+//     of addresses and multicast go from Pod to Pod by the bridge.
 //   - The address :: is a sender's only to ask whether an address of its own is taken (RFC 4862, 5.4.2).
 type guard struct {
 	table string
 	group uint32
 	v6    bool
+	// router is the bridge's own MAC.
+	router net.HardwareAddr
 }
 
 func newGuard(id string, cidrs []netip.Prefix) *guard {
@@ -94,9 +103,10 @@ const (
 	icmp6Solicit, icmp6Advertise = 135, 136
 )
 
-// senderTypes are ranges of the ICMPv6 types that need no more than the Pod's own source address: errors (1–4), echo
-// (128, 129), membership of multicast groups (131, 132, 143) and neighbour solicitations (RFC 4443, 3810, 4861).
-var senderTypes = [][2]byte{{1, 4}, {128, 129}, {131, 132}, {icmp6Solicit, icmp6Solicit}, {143, 143}}
+// senderTypes are ranges of the ICMPv6 types that need no more than the Pod's own source address and may be routed: errors
+// (1–4), echo (128, 129) and membership of multicast groups (131, 132, 143) (RFC 4443, 3810). Neighbour solicitations
+// (RFC 4861) are not routed.
+var senderTypes = [][2]byte{{1, 4}, {128, 129}, {131, 132}, {143, 143}}
 
 func (g *guard) ref() *nftables.Table {
 	return &nftables.Table{Family: nftables.TableFamilyBridge, Name: g.table}
@@ -196,11 +206,12 @@ func (g *guard) spec(recs []*record) nft.Table {
 	if g.v6 {
 		kinds = append(kinds, rule(nft.EtherType(etherIP6), goTo("ip6")))
 	}
+	chain("route", nil, rule(toOtherHost(), toRouter(g.router), pass), rule(pass))
 	chain("port", nil, append(kinds, rule(drop))...)
 	chain("ip4", nil,
 		rule(nft.Transport(unix.IPPROTO_UDP), nft.Ports(dhcpServer, dhcpClient), drop),
 		rule(nft.Transport(unix.IPPROTO_IGMP), nft.TransportByte(0, igmpQuery, igmpQuery), drop),
-		rule(sentBy(true, nft.FromMAC, nft.NetworkBytes(12, 4)), pass),
+		rule(sentBy(true, nft.FromMAC, nft.NetworkBytes(12, 4)), goTo("route")),
 		rule(drop))
 	chain("arp", nil,
 		rule(networkStart(0, 1, 8, 0, 6, 4), // Ethernet, IPv4, and the lengths of their addresses
@@ -211,13 +222,14 @@ func (g *guard) spec(recs []*record) nft.Table {
 	chain("ip6", nil,
 		rule(nft.Transport(unix.IPPROTO_UDP), nft.Ports(dhcp6Server, dhcp6Client), drop),
 		rule(nft.Transport(unix.IPPROTO_ICMPV6), goTo("icmp6")),
-		rule(transportKnown(), own, pass),
+		rule(transportKnown(), own, goTo("route")),
 		rule(drop))
-	icmp6 := [][][]expr.Any{rule(nft.LaterFragment(), own, pass)}
+	icmp6 := [][][]expr.Any{rule(nft.LaterFragment(), own, goTo("route"))}
 	for _, r := range senderTypes {
-		icmp6 = append(icmp6, rule(nft.TransportByte(0, r[0], r[1]), own, pass))
+		icmp6 = append(icmp6, rule(nft.TransportByte(0, r[0], r[1]), own, goTo("route")))
 	}
 	chain("icmp6", nil, append(icmp6,
+		rule(nft.TransportByte(0, icmp6Solicit, icmp6Solicit), own, pass),
 		rule(nft.TransportByte(0, icmp6Advertise, icmp6Advertise), own, target, pass),
 		rule(nft.TransportByte(0, icmp6Solicit, icmp6Solicit), nft.NetworkEquals(8, make([]byte, 16)), target, pass),
 		rule(drop))...)
@@ -225,6 +237,24 @@ func (g *guard) spec(recs []*record) nft.Table {
 }
 
 // The expressions of the bridge family: there a packet's protocol is that of its frame.
+
+// toOtherHost matches frames to a MAC that is neither the bridge's nor a group's.
+func toOtherHost() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyPKTTYPE, Register: nft.Reg},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: nft.Reg, Data: []byte{unix.PACKET_OTHERHOST}},
+	}
+}
+
+// toRouter has the bridge hand the frame to the node instead of passing it on.
+func toRouter(mac net.HardwareAddr) []expr.Any {
+	return []expr.Any{
+		&expr.Immediate{Register: nft.Reg, Data: mac},
+		&expr.Payload{OperationType: expr.PayloadWrite, SourceRegister: nft.Reg, Base: expr.PayloadBaseLLHeader, Offset: 0, Len: 6},
+		&expr.Immediate{Register: nft.Reg, Data: []byte{unix.PACKET_HOST}},
+		&expr.Meta{Key: expr.MetaKeyPKTTYPE, SourceRegister: true, Register: nft.Reg},
+	}
+}
 
 // toReservedGroup matches frames to one of the group addresses that bridges keep to themselves.
 func toReservedGroup() []expr.Any {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -90,7 +91,13 @@ func swap(n uint16) uint16 { return n<<8 | n>>8 }
 // broadcast sends a packet to all on the bridge.
 func (w *wire) broadcast(t *testing.T, kind uint16, packet ...[]byte) {
 	t.Helper()
-	frame := append([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, w.mac...)
+	w.send(t, net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, kind, packet...)
+}
+
+// send sends a packet to a MAC.
+func (w *wire) send(t *testing.T, to net.HardwareAddr, kind uint16, packet ...[]byte) {
+	t.Helper()
+	frame := append(append([]byte{}, to...), w.mac...)
 	frame = append(encoding.BigEndian.AppendUint16(frame, kind), bytes.Join(packet, nil)...)
 	if err := unix.Sendto(w.fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: w.link, Halen: 6}); err != nil {
 		t.Fatal(err)
@@ -121,16 +128,21 @@ func (w *wire) until(t *testing.T, text string) string {
 
 // datagram is an IPv4 packet with UDP to the port 9 of all.
 func datagram(from, text string) []byte {
+	return datagramTo(from, netip.MustParseAddrPort("255.255.255.255:9"), text)
+}
+
+// datagramTo is an IPv4 packet with UDP.
+func datagramTo(from string, to netip.AddrPort, text string) []byte {
 	h := []byte{0x45, 0, 0, 0, 0, 1, 0, 0, 64, unix.IPPROTO_UDP, 0, 0}
 	encoding.BigEndian.PutUint16(h[2:], uint16(28+len(text)))
-	h = append(append(h, netip.MustParseAddr(from).AsSlice()...), 255, 255, 255, 255)
+	h = append(append(h, netip.MustParseAddr(from).AsSlice()...), to.Addr().AsSlice()...)
 	var sum uint32
 	for i := 0; i < len(h); i += 2 {
 		sum += uint32(encoding.BigEndian.Uint16(h[i:]))
 	}
 	sum = sum>>16 + sum&0xffff
 	encoding.BigEndian.PutUint16(h[10:], ^uint16(sum+sum>>16))
-	h = append(h, 0, 9, 0, 9, 0, byte(8+len(text)), 0, 0)
+	h = append(encoding.BigEndian.AppendUint16(append(h, 0, 9), to.Port()), 0, byte(8+len(text)), 0, 0)
 	return append(h, text...)
 }
 
@@ -165,9 +177,27 @@ func TestHostileNetwork(t *testing.T) {
 			t.Errorf("%s: the victim got %q", when, got)
 		}
 	}
+	loopback := listenUDP(t, "127.0.0.1")
+	there := listenUDP(t, netip.AddrFrom4(gateway).String())
+	router := net.HardwareAddr{0x0a, 0x58, gateway[0], gateway[1], gateway[2], gateway[3]}
+	onLoopback := func(when string) {
+		t.Helper()
+		for _, from := range []string{attackerIP, "127.0.0.1"} {
+			attacker.send(t, router, unix.ETH_P_IP, datagramTo(from, addrOf(loopback), "spoof from "+from))
+		}
+		attacker.send(t, router, unix.ETH_P_IP, datagramTo(attackerIP, addrOf(there), when))
+		if got := receive(t, there, patience); got != when {
+			t.Errorf("%s: the node got %q", when, got)
+		}
+		if got := receive(t, loopback, time.Millisecond); got != "" {
+			t.Errorf("%s: a server of the node on 127.0.0.1 got %q", when, got)
+		}
+	}
 	attack("after the start")
+	onLoopback("after the start")
 	n.kill(t)
 	attack("without a daemon")
+	onLoopback("without a daemon")
 	if err := n.up(); err != nil {
 		t.Fatal(err)
 	}
@@ -175,6 +205,33 @@ func TestHostileNetwork(t *testing.T) {
 	if out := s.kubectl("exec", "attacker", "--", "cat", "/proc/sys/net/ipv6/conf/eth0/accept_ra"); strings.TrimSpace(out) != "0" {
 		t.Errorf("accept_ra of the Pod: %s", out)
 	}
+}
+
+// listenUDP is a socket of the node's.
+func listenUDP(t *testing.T, ip string) net.PacketConn {
+	t.Helper()
+	c, err := net.ListenPacket("udp4", ip+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func addrOf(c net.PacketConn) netip.AddrPort { return netip.MustParseAddrPort(c.LocalAddr().String()) }
+
+// receive returns the next datagram, or "" if none comes in time.
+func receive(t *testing.T, c net.PacketConn, within time.Duration) string {
+	t.Helper()
+	if err := c.SetReadDeadline(time.Now().Add(within)); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 256)
+	n, _, err := c.ReadFrom(buf)
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	return string(buf[:n])
 }
 
 // Pods ask for the node's own ports, as host ports and with the node's network: they are refused, by whichever way they
