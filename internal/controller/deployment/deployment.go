@@ -204,10 +204,23 @@ func (k *Controller) write(ctx context.Context, stored *appsv1.Deployment, r *ro
 			return err
 		}
 	}
+	if r.rolledBack != nil {
+		return k.writeRollback(ctx, stored, r)
+	}
 	if equality.Semantic.DeepEqual(stored.Status, r.d.Status) && stored.Annotations[revisionAnnotation] == r.d.Annotations[revisionAnnotation] {
 		return nil
 	}
 	return k.writeStatus(ctx, r.d)
+}
+
+// writeRollback stores the template and the annotations of the revision that the Deployment goes back to and tells of it.
+// The status follows in the next round, which the change wakes.
+func (k *Controller) writeRollback(ctx context.Context, stored *appsv1.Deployment, r *rollout) error {
+	if _, err := k.client.AppsV1().Deployments(r.d.Namespace).Update(ctx, r.d, metav1.UpdateOptions{}); err != nil {
+		return fmt.Errorf("roll deployment %s/%s back: %w", r.d.Namespace, r.d.Name, err)
+	}
+	k.recorder.Event(stored, r.rolledBack.eventType, r.rolledBack.reason, r.rolledBack.message)
+	return nil
 }
 
 // writeStatus stores the status, and the revision in the annotations. A Deployment that is gone needs none.

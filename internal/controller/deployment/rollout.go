@@ -41,6 +41,8 @@ type rollout struct {
 	oldPodsRun bool
 	// again is the time after which the progress deadline has to be checked, 0 for none.
 	again time.Duration
+	// rolledBack is set when the round has met a request for a rollback: d differs in its template and its annotations.
+	rolledBack *outcome
 }
 
 // newRollout sorts the ReplicaSets of the Deployment into the new one and the old ones. The arguments are not changed.
@@ -78,12 +80,15 @@ func (r *rollout) decide() {
 		return
 	}
 	r.notePause()
+	revision, back := rollbackTo(r.d)
 	switch {
 	case r.d.Spec.Paused:
 		r.revise(false)
 		r.scale()
 		r.prune()
 		r.d.Status = r.status()
+	case back:
+		r.rollback(revision)
 	case r.scaled():
 		r.revise(false)
 		r.scale()
