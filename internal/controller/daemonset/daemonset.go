@@ -3,6 +3,7 @@
 package daemonset
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -171,7 +172,7 @@ func (k *Controller) syncSet(ctx context.Context, ds *appsv1.DaemonSet) (time.Du
 		return 0, err
 	}
 	unseen, going := podcontrol.Settle(k.expect, ds.UID, mine)
-	v, err := k.view(ds, podcontrol.MarkGoing(mine, going, k.clock.Now()), current.Labels[appsv1.DefaultDaemonSetUniqueLabelKey])
+	v, err := k.view(ds, podcontrol.MarkGoing(mine, going, k.clock.Now()), hashOf(current))
 	if err != nil {
 		return 0, err
 	}
@@ -211,16 +212,31 @@ func (k *Controller) revision(ctx context.Context, ds *appsv1.DaemonSet, revisio
 	return k.revisions.Ensure(ctx, revisions, data, ptr.Deref(ds.Status.CollisionCount, 0), build)
 }
 
-// prune removes the oldest revisions beyond spec.revisionHistoryLimit that no Pod has.
+// prune removes the surplus of revisions.
 func (k *Controller) prune(ctx context.Context, ds *appsv1.DaemonSet, revisions []*appsv1.ControllerRevision, current *appsv1.ControllerRevision, pods []*corev1.Pod) error {
+	limit := int(ptr.Deref(ds.Spec.RevisionHistoryLimit, defaultHistoryLimit))
+	return k.revisions.Remove(ctx, surplus(revisions, limit, current, pods))
+}
+
+// surplus returns the oldest of the sorted revisions beyond the limit. Those that a Pod has are kept, yet they count.
+func surplus(revisions []*appsv1.ControllerRevision, limit int, current *appsv1.ControllerRevision, pods []*corev1.Pod) []*appsv1.ControllerRevision {
 	live := map[string]bool{}
 	for _, p := range pods {
 		live[p.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]] = true
 	}
-	surplus := history.Surplus(revisions, int(ptr.Deref(ds.Spec.RevisionHistoryLimit, defaultHistoryLimit)), func(r *appsv1.ControllerRevision) bool {
-		return r.Name == current.Name || live[r.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]]
-	})
-	return k.revisions.Remove(ctx, surplus)
+	used := func(r *appsv1.ControllerRevision) bool { return r.Name == current.Name || live[hashOf(r)] }
+	for _, r := range revisions {
+		if r.Name != current.Name && used(r) {
+			limit--
+		}
+	}
+	return history.Surplus(revisions, max(0, limit), used)
+}
+
+// hashOf returns the hash by which the Pods of a revision are told. One that lacks it, because it was not made by this
+// controller before the set adopted it, is told by its name.
+func hashOf(r *appsv1.ControllerRevision) string {
+	return cmp.Or(r.Labels[appsv1.DefaultDaemonSetUniqueLabelKey], r.Name)
 }
 
 func (k *Controller) view(ds *appsv1.DaemonSet, mine []*corev1.Pod, hash string) (*view, error) {

@@ -10,11 +10,13 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -26,6 +28,7 @@ import (
 	appslisters "k8s.io/client-go/listers/apps/v1"
 
 	"podium.dev/podium/internal/controller/podcontrol"
+	"podium.dev/podium/internal/registry/podspec"
 )
 
 // HashLabel is the label of a StatefulSet's revision that holds the hash of its data.
@@ -146,17 +149,39 @@ func Same(a, b []byte) bool {
 	if bytes.Equal(a, b) {
 		return true
 	}
-	var x, y any
-	if json.Unmarshal(a, &x) != nil || json.Unmarshal(b, &y) != nil {
+	left, errLeft := decode(a)
+	right, errRight := decode(b)
+	return errLeft == nil && errRight == nil && reflect.DeepEqual(left, right)
+}
+
+// decode reads JSON without loss: as floating-point numbers large integers would be rounded, and differ no more.
+func decode(data []byte) (any, error) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	var out any
+	err := d.Decode(&out)
+	return out, err
+}
+
+// restores reports whether going back to the stored data gives a template whose data is wanted. Data that an earlier
+// release wrote may lack defaults of this one, or hold null where this one writes nothing: without this comparison every
+// set would be rolled out again after an upgrade.
+func restores(stored, wanted []byte) bool {
+	var object struct {
+		Spec struct {
+			Template corev1.PodTemplateSpec `json:"template"`
+		} `json:"spec"`
+	}
+	if json.Unmarshal(stored, &object) != nil {
 		return false
 	}
-	left, errLeft := json.Marshal(x)
-	right, errRight := json.Marshal(y)
-	return errLeft == nil && errRight == nil && bytes.Equal(left, right)
+	podspec.DefaultTemplate(&object.Spec.Template)
+	data, err := TemplatePatch(object)
+	return err == nil && Same(data, wanted)
 }
 
 // Ensure returns the stored revision with the data: the newest one that has it, given the last number again when others
-// came after it, or a new one. When the name of a new one is taken by other data, collisions is raised until a name is
+// came after it, or the last one when its data means the same (see restores), or a new one. When the name of a new one is taken by other data, collisions is raised until a name is
 // free; the new count is returned.
 func (k Keeper) Ensure(ctx context.Context, sorted []*appsv1.ControllerRevision, data []byte, collisions int32,
 	build func(number int64, collisions int32) *appsv1.ControllerRevision) (*appsv1.ControllerRevision, int32, error) {
@@ -170,6 +195,9 @@ func (k Keeper) Ensure(ctx context.Context, sorted []*appsv1.ControllerRevision,
 		}
 		r, err := k.renumber(ctx, sorted[i], next)
 		return r, collisions, err
+	}
+	if last := len(sorted) - 1; last >= 0 && restores(sorted[last].Data.Raw, data) {
+		return sorted[last], collisions, nil
 	}
 	for {
 		r := build(next, collisions)
@@ -201,15 +229,14 @@ func (k Keeper) renumber(ctx context.Context, r *appsv1.ControllerRevision, numb
 	return updated, nil
 }
 
-// Surplus returns the oldest of the sorted revisions that are in nobody's use, beyond the limit.
+// Surplus returns the oldest of the sorted revisions that are in nobody's use, beyond the limit. With a negative limit,
+// which validation allows for StatefulSets, every revision is kept.
 func Surplus(sorted []*appsv1.ControllerRevision, limit int, used func(*appsv1.ControllerRevision) bool) []*appsv1.ControllerRevision {
-	var unused []*appsv1.ControllerRevision
-	for _, r := range sorted {
-		if !used(r) {
-			unused = append(unused, r)
-		}
+	if limit < 0 {
+		return nil
 	}
-	return unused[:max(0, len(unused)-max(0, limit))]
+	unused := slices.DeleteFunc(slices.Clone(sorted), used)
+	return unused[:max(0, len(unused)-limit)]
 }
 
 // Remove deletes revisions.

@@ -92,7 +92,8 @@ func (v *view) decide() decision {
 	}
 	if v.set.Spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType {
 		steps = v.roll(members, ordered)
-		d.status.CurrentReplicas -= int32(len(steps))
+		// Members of a revision between the current and the newest one go, too, and were not counted.
+		d.status.CurrentReplicas = max(0, d.status.CurrentReplicas-int32(len(steps)))
 		d.add(steps)
 	}
 	return v.completed(d)
