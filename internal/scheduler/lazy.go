@@ -34,7 +34,7 @@ type lazy struct {
 
 func newLazy(client kubernetes.Interface) *lazy {
 	return &lazy{
-		factory: informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trim)),
+		factory: informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trim), informers.WithTweakListOptions(current)),
 		started: map[cache.SharedIndexInformer]bool{},
 	}
 }

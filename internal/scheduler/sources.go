@@ -29,9 +29,17 @@ func newSources(client kubernetes.Interface) *sources {
 		fields.OneTermNotEqualSelector("status.phase", string(corev1.PodFailed))).String()
 	return &sources{
 		running: informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trim),
-			informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.FieldSelector = running })),
-		others: informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trim)),
+			informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.FieldSelector = running; current(o) })),
+		others: informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trim), informers.WithTweakListOptions(current)),
 		lazy:   newLazy(client),
+	}
+}
+
+// current has a list show what is in the store now. A list that a watch cache answers may be older than the last
+// binding of the leader before this one; an informer asks for such a list when its watch-list fails.
+func current(o *metav1.ListOptions) {
+	if o.ResourceVersion == "0" {
+		o.ResourceVersion = ""
 	}
 }
 

@@ -63,8 +63,10 @@ func Run(ctx context.Context, config Config, lead func(context.Context) error) e
 			return nil
 		}
 		klog.FromContext(ctx).Info("Acquired the lease, leading", "lease", e.Name, "identity", e.Identity)
-		err := e.lead(ctx, lead)
-		e.release(ctx)
+		lost, err := e.lead(ctx, lead)
+		if e.lost = lost; !lost {
+			e.release(ctx)
+		}
 		if err != nil || ctx.Err() != nil {
 			return err
 		}
@@ -79,6 +81,9 @@ type elector struct {
 	seenAt time.Time
 	// renewed is when this process last renewed the lease.
 	renewed time.Time
+	// lost is set when this process could not renew the lease in time. What it asked for then may still be under
+	// way in a slow server, so its own lease must run out like that of another.
+	lost bool
 }
 
 // acquire tries to take the lease until it succeeds. It returns false if ctx ends first.
@@ -109,8 +114,9 @@ func (e *elector) pause(ctx context.Context) bool {
 	}
 }
 
-// lead runs lead and renews the lease in the background until one of the two ends.
-func (e *elector) lead(ctx context.Context, lead func(context.Context) error) error {
+// lead runs lead and renews the lease in the background until one of the two ends. It reports whether the lease
+// was lost.
+func (e *elector) lead(ctx context.Context, lead func(context.Context) error) (lost bool, err error) {
 	leading, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make(chan error, 1)
@@ -120,7 +126,7 @@ func (e *elector) lead(ctx context.Context, lead func(context.Context) error) er
 		select {
 		case err := <-ended:
 			t.Stop()
-			return err
+			return false, err
 		case <-t.C():
 		}
 		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.RetryPeriod)
@@ -129,7 +135,7 @@ func (e *elector) lead(ctx context.Context, lead func(context.Context) error) er
 		if !held && (err == nil || e.Clock.Since(e.renewed) >= e.RenewDeadline) {
 			klog.FromContext(ctx).Error(err, "Lost the lease, stopped leading", "lease", e.Name, "identity", e.Identity)
 			stop()
-			return <-ended
+			return true, <-ended
 		}
 	}
 }
@@ -144,13 +150,13 @@ func (e *elector) try(ctx context.Context) (bool, error) {
 		if _, err = leases.Create(ctx, lease, metav1.CreateOptions{}); err != nil {
 			return false, fmt.Errorf("create lease %s/%s: %w", e.Namespace, e.Name, err)
 		}
-		e.renewed = now
+		e.renewed, e.lost = now, false
 		return true, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("read lease %s/%s: %w", e.Namespace, e.Name, err)
 	}
-	if !e.mayTake(lease.Spec, now) {
+	if !e.mayTake(lease.Spec, now, e.Clock.Now()) {
 		return false, nil
 	}
 	lease.Spec = e.spec(lease.Spec, now)
@@ -161,24 +167,25 @@ func (e *elector) try(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("write lease %s/%s: %w", e.Namespace, e.Name, err)
 	}
-	e.renewed = now
+	e.renewed, e.lost = now, false
 	return true, nil
 }
 
 // mayTake reports whether this process may take the lease: it holds it, nobody does, or the holder has been
-// silent for too long. Silence is measured by this process's own clock, from when it saw the lease change.
-func (e *elector) mayTake(s coordv1.LeaseSpec, now time.Time) bool {
-	if s.HolderIdentity == nil || *s.HolderIdentity == "" || *s.HolderIdentity == e.Identity {
+// silent for too long. Silence is measured by this process's own clock: from when it had read the changed lease
+// until it asked for the lease that is still the same.
+func (e *elector) mayTake(s coordv1.LeaseSpec, asked, read time.Time) bool {
+	if s.HolderIdentity == nil || *s.HolderIdentity == "" || (*s.HolderIdentity == e.Identity && !e.lost) {
 		return true
 	}
 	if e.seenAt.IsZero() || !same(e.seen, s) {
-		e.seen, e.seenAt = s, now
+		e.seen, e.seenAt = s, read
 	}
 	length := e.LeaseDuration
 	if s.LeaseDurationSeconds != nil {
 		length = max(length, time.Duration(*s.LeaseDurationSeconds)*time.Second)
 	}
-	return now.Sub(e.seenAt) > length
+	return asked.Sub(e.seenAt) > length
 }
 
 func same(a, b coordv1.LeaseSpec) bool {

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	coordv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
@@ -106,5 +108,41 @@ func TestTakesOverFromASilentLeader(t *testing.T) {
 	}
 	if held, err := old.try(t.Context()); !held || err != nil { // it was released
 		t.Errorf("the lease was not given back: %v %v", held, err)
+	}
+}
+
+func TestMayTake(t *testing.T) {
+	start := time.Now()
+	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
+	held := func(who string, renewed int) coordv1.LeaseSpec {
+		r := metav1.NewMicroTime(at(renewed))
+		return coordv1.LeaseSpec{HolderIdentity: &who, RenewTime: &r}
+	}
+	type look struct {
+		lease       coordv1.LeaseSpec
+		asked, read int // ms
+		want        bool
+	}
+	for _, test := range []struct {
+		name  string
+		lost  bool
+		looks []look
+	}{
+		{"nobody's", false, []look{{coordv1.LeaseSpec{}, 0, 1, true}}},
+		{"its own", false, []look{{held("e", 0), 10, 11, true}}},
+		{"its own, which it could not renew", true, []look{{held("e", 0), 10, 11, false}, {held("e", 0), 311, 312, false}, {held("e", 0), 312, 313, true}}},
+		{"a silent one's", false, []look{{held("other", 0), 10, 11, false}, {held("other", 0), 311, 312, false}, {held("other", 0), 312, 313, true}}},
+		{"a busy one's", false, []look{{held("other", 0), 10, 11, false}, {held("other", 250), 312, 313, false}}},
+		// The server took its time: the lease was renewed while it did.
+		{"seen by a slow read", false, []look{{held("other", 250), 0, 260, false}, {held("other", 250), 400, 401, false}, {held("other", 250), 561, 562, true}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e := &elector{Config: config(nil, "e"), lost: test.lost}
+			for _, l := range test.looks {
+				if got := e.mayTake(l.lease, at(l.asked), at(l.read)); got != l.want {
+					t.Errorf("asked at %d ms: %v", l.asked, got)
+				}
+			}
+		})
 	}
 }
