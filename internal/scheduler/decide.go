@@ -44,6 +44,9 @@ func (s *Scheduler) decide(ctx context.Context, item *queue.Item) {
 	if whole == nil {
 		fitting, failed = cycle.Find()
 	}
+	if ctx.Err() != nil {
+		return // a plugin that waited for a list may have decided without it
+	}
 	switch {
 	case failed != nil && failed.Code == framework.Failed:
 		s.fail(ctx, item, failed.Err)
