@@ -471,6 +471,10 @@ func TestBudget(t *testing.T) {
 func TestEndpoints(t *testing.T) {
 	ctx, client := cluster(t, nodelifecycle.Config{})
 	ns := makeNamespace(t, ctx, client)
+	if _, err := client.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "behind"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.CoreV1().Nodes().Delete(context.Background(), "behind", metav1.DeleteOptions{}) })
 	service, err := client.CoreV1().Services(ns).Create(ctx, &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: "web", Labels: map[string]string{"team": "a"}},
 		Spec: corev1.ServiceSpec{
@@ -494,7 +498,7 @@ func TestEndpoints(t *testing.T) {
 	slice(func(s discoveryv1.EndpointSlice) bool {
 		return len(s.Endpoints) == 0 && s.OwnerReferences[0].UID == service.UID
 	})
-	create(t, ctx, client, ns, pod("a", onNode("nowhere"), func(p *corev1.Pod) {
+	create(t, ctx, client, ns, pod("a", onNode("behind"), func(p *corev1.Pod) {
 		p.Spec.Containers[0].Ports = []corev1.ContainerPort{{Name: "web", ContainerPort: 8080, Protocol: corev1.ProtocolTCP}}
 	}))
 	setStatus := func(ready string) {

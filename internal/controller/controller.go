@@ -135,17 +135,17 @@ func build(cfg Config, client kubernetes.Interface, meta metadata.Interface, sca
 		return events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: component})
 	}
 	namespaces := namespace.New(client, meta, src, cfg.Clock)
-	addresses := endpoints.New(client, src, cfg.Clock)
+	addresses := endpoints.New(client, src, recorder(endpoints.Component), recorder(endpoints.SliceComponent), cfg.Clock)
 	quotas := resourcequota.New(client, meta, src, cfg.Clock)
 	volumes := volumeprotection.New(client, src, cfg.Clock)
 	// The collector watches everything, so it can notify the other controllers of objects that they do not
 	// watch.
 	seen := func(resource schema.GroupResource, o metav1.Object, gone bool) {
 		volumes.OnSeen(resource, o, gone)
+		addresses.OnSeen(resource, o, gone)
 		if gone {
 			quotas.OnRemoved(o.GetNamespace())
 			namespaces.OnRemoved(o.GetNamespace())
-			addresses.OnRemoved(resource, o)
 		}
 	}
 	return []runner{

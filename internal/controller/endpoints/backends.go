@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/endpointslice"
 
 	"podium.dev/podium/internal/podutil"
 )
@@ -14,8 +15,8 @@ import (
 // backend is a Pod behind a Service.
 type backend struct {
 	pod *corev1.Pod
-	// ready is set if traffic may go to the Pod. serving is set if the Pod is ready, even if it is terminating.
-	ready, serving, terminating bool
+	// ready is set if the Pod is ready or need not be. terminating is set if its deletion is under way.
+	ready, terminating bool
 	// ports are the Service's ports as this Pod has them, in the Service's order, without those that the Pod
 	// does not have.
 	ports []port
@@ -33,10 +34,6 @@ func (p port) compare(o port) int {
 	return cmp.Or(strings.Compare(p.name, o.name), strings.Compare(string(p.protocol), string(o.protocol)), cmp.Compare(p.number, o.number))
 }
 
-func (p port) same(o port) bool {
-	return p.compare(o) == 0 && (p.appProtocol == nil) == (o.appProtocol == nil) && (p.appProtocol == nil || *p.appProtocol == *o.appProtocol)
-}
-
 // backends returns the Pods behind the Service that have an address and have not ended, sorted by name.
 func backends(service *corev1.Service, pods []*corev1.Pod) []backend {
 	var out []backend
@@ -45,36 +42,17 @@ func backends(service *corev1.Service, pods []*corev1.Pod) []backend {
 			continue
 		}
 		b := backend{pod: pod, terminating: pod.DeletionTimestamp != nil}
-		b.serving = podutil.IsReady(pod)
-		b.ready = service.Spec.PublishNotReadyAddresses || b.serving && !b.terminating
+		b.ready = service.Spec.PublishNotReadyAddresses || podutil.IsReady(pod)
 		for i := range service.Spec.Ports {
-			if n := portAt(pod, &service.Spec.Ports[i]); n > 0 {
-				p := &service.Spec.Ports[i]
-				b.ports = append(b.ports, port{p.Name, p.Protocol, n, p.AppProtocol})
+			p := &service.Spec.Ports[i]
+			if n, err := endpointslice.FindPort(pod, p); err == nil { // otherwise the Pod has no port of that name
+				b.ports = append(b.ports, port{p.Name, p.Protocol, int32(n), p.AppProtocol})
 			}
 		}
 		out = append(out, b)
 	}
 	slices.SortFunc(out, func(a, b backend) int { return strings.Compare(a.pod.Name, b.pod.Name) })
 	return out
-}
-
-// portAt returns the number of the Service's port on the Pod, or 0 if the Pod has no port of that name.
-func portAt(pod *corev1.Pod, p *corev1.ServicePort) int32 {
-	if p.TargetPort.StrVal == "" {
-		return p.TargetPort.IntVal
-	}
-	sidecars := slices.DeleteFunc(slices.Clone(pod.Spec.InitContainers), func(c corev1.Container) bool {
-		return !podutil.IsSidecar(&c)
-	})
-	for _, c := range slices.Concat(pod.Spec.Containers, sidecars) {
-		for _, has := range c.Ports {
-			if has.Name == p.TargetPort.StrVal && has.Protocol == p.Protocol {
-				return has.ContainerPort
-			}
-		}
-	}
-	return 0
 }
 
 // ipOf returns the Pod's address of a family, or "" if it has none.

@@ -11,8 +11,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -21,6 +19,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
+	sliceutil "k8s.io/endpointslice/util"
 	"k8s.io/utils/clock"
 
 	"podium.dev/podium/internal/controller/sources"
@@ -28,8 +28,15 @@ import (
 	"podium.dev/podium/internal/util/loop"
 )
 
-// Controller maintains Endpoints and EndpointSlices. It watches neither: it reads those of a Service when
-// something about the Service changed, and OnRemoved notifies it of deletions.
+// The components named in events.
+const (
+	Component      = "endpoint-controller"
+	SliceComponent = "endpoint-slice-controller"
+)
+
+// Controller maintains Endpoints and EndpointSlices. It watches the slices once there is a Service with a
+// selector. It does not watch Endpoints: it reads those of a Service when something about the Service changed,
+// and OnSeen notifies it of those that it does not expect.
 type Controller struct {
 	client   kubernetes.Interface
 	services corelisters.ServiceLister
@@ -37,33 +44,42 @@ type Controller struct {
 	nodes    corelisters.NodeLister
 	synced   []cache.InformerSynced
 	loop     *loop.Loop[types.NamespacedName]
+	slices   *sliceWriter
+	triggers *sliceutil.TriggerTimeTracker
+	events   record.EventRecorder
 }
 
-// New returns a controller.
-func New(client kubernetes.Interface, src *sources.Sources, c clock.Clock) *Controller {
+// New returns a controller. The recorders are those of Component and of SliceComponent.
+func New(client kubernetes.Interface, src *sources.Sources, events, sliceEvents record.EventRecorder, c clock.Clock) *Controller {
 	services, pods, nodes := src.All().Core().V1().Services(), src.Pods(), src.Nodes()
 	k := &Controller{
 		client: client, services: services.Lister(), pods: pods.Lister(), nodes: nodes.Lister(),
-		synced: []cache.InformerSynced{services.Informer().HasSynced, pods.Informer().HasSynced, nodes.Informer().HasSynced},
+		synced:   []cache.InformerSynced{services.Informer().HasSynced, pods.Informer().HasSynced, nodes.Informer().HasSynced},
+		triggers: sliceutil.NewTriggerTimeTracker(), events: events,
 	}
 	k.loop = loop.New("endpoints", c, 4, k.sync)
+	k.slices = newSliceWriter(client, nodes.Lister(), sliceEvents, k.loop.Add)
 	sources.OnAny(services.Informer(), func(o metav1.Object) { k.loop.Add(sources.NameOf(o)) })
 	sources.OnDiff(pods.Informer(), k.onPodChange)
+	sources.OnDiff(nodes.Informer(), k.onNodeChange)
 	return k
 }
 
 // Run runs the controller until ctx ends.
 func (k *Controller) Run(ctx context.Context) {
+	defer k.slices.wait()
 	k.loop.RunSynced(ctx, k.synced...)
 }
 
-// OnRemoved handles the deletion of an object. If this controller maintains the object, it is created again.
-func (k *Controller) OnRemoved(resource schema.GroupResource, o metav1.Object) {
-	switch {
-	case resource == corev1.Resource("endpoints"):
+// OnSeen handles Endpoints that were found, changed or deleted: those of a Service are created again, and those
+// that are left of a deleted one are deleted.
+func (k *Controller) OnSeen(resource schema.GroupResource, o metav1.Object, gone bool) {
+	if resource != corev1.Resource("endpoints") {
+		return
+	}
+	_, err := k.services.Services(o.GetNamespace()).Get(o.GetName())
+	if gone == (err == nil) && (gone || o.GetLabels()[managedByEndpoints] == endpointController) {
 		k.loop.Add(sources.NameOf(o))
-	case resource == (schema.GroupResource{Group: discoveryv1.GroupName, Resource: "endpointslices"}) && o.GetLabels()[discoveryv1.LabelManagedBy] == sliceController:
-		k.loop.Add(types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetLabels()[discoveryv1.LabelServiceName]})
 	}
 }
 
@@ -92,10 +108,21 @@ func samePod(a, b *corev1.Pod) bool {
 		slices.Equal(a.Status.PodIPs, b.Status.PodIPs) && maps.Equal(a.Labels, b.Labels)
 }
 
+// onNodeChange tells the hints of topology of nodes that came, went, or changed in what the hints depend on.
+func (k *Controller) onNodeChange(old, now *corev1.Node) {
+	if old != nil && now != nil && sameTopology(old, now) {
+		return
+	}
+	all, _ := k.nodes.List(labels.Everything()) // the informer's store does not fail
+	k.slices.setNodes(all)
+}
+
 func (k *Controller) sync(ctx context.Context, name types.NamespacedName) (time.Duration, error) {
 	service, err := k.services.Services(name.Namespace).Get(name.Name)
 	if err != nil {
-		return 0, k.forget(ctx, name) // the slices are deleted with their owner
+		k.triggers.DeleteService(name.Namespace, name.Name)
+		k.slices.forget(name) // the slices are deleted with their owner
+		return 0, k.deleteEndpoints(ctx, name)
 	}
 	if service.Spec.Type == corev1.ServiceTypeExternalName || service.Spec.Selector == nil {
 		return 0, nil // without a selector, the user maintains the endpoints
@@ -104,82 +131,50 @@ func (k *Controller) sync(ctx context.Context, name types.NamespacedName) (time.
 	if err != nil {
 		return 0, fmt.Errorf("list the pods of service %s: %w", name, err)
 	}
-	all := backends(service, pods)
-	err = errors.Join(k.writeSlices(ctx, service, all), k.writeEndpoints(ctx, service, all))
+	behind, err := k.slices.behind(ctx, service)
+	if err != nil {
+		return 0, err
+	}
+	if behind {
+		return loop.Behind, nil
+	}
+	trigger := k.triggers.ComputeEndpointLastChangeTriggerTime(name.Namespace, service, pods)
+	err = errors.Join(k.slices.write(ctx, service, pods, trigger), k.writeEndpoints(ctx, service, backends(service, pods), trigger))
 	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 		return 0, nil
 	}
 	return 0, err
 }
 
-// forget deletes the Endpoints of a deleted Service if this controller made them.
-func (k *Controller) forget(ctx context.Context, name types.NamespacedName) error {
-	endpoints := k.client.CoreV1().Endpoints(name.Namespace)
-	have, err := endpoints.Get(ctx, name.Name, metav1.GetOptions{})
-	if err == nil && have.Labels[managedByEndpoints] == endpointController {
-		err = endpoints.Delete(ctx, name.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &have.UID}})
-	}
-	if err == nil || apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+// deleteEndpoints deletes the Endpoints of a deleted Service, whoever made them.
+func (k *Controller) deleteEndpoints(ctx context.Context, name types.NamespacedName) error {
+	err := k.client.CoreV1().Endpoints(name.Namespace).Delete(ctx, name.Name, metav1.DeleteOptions{})
+	if err == nil || apierrors.IsNotFound(err) {
 		return nil
 	}
 	return fmt.Errorf("delete the endpoints of service %s: %w", name, err)
 }
 
-func (k *Controller) writeEndpoints(ctx context.Context, service *corev1.Service, all []backend) error {
+func (k *Controller) writeEndpoints(ctx context.Context, service *corev1.Service, all []backend, trigger time.Time) error {
 	endpoints := k.client.CoreV1().Endpoints(service.Namespace)
 	have, err := endpoints.Get(ctx, service.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		_, err = endpoints.Create(ctx, endpointsOf(service, all, nil), metav1.CreateOptions{})
+		have = endpointsOf(service, all, nil, trigger)
+		if _, err = endpoints.Create(ctx, have, metav1.CreateOptions{}); err != nil && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+			k.events.Eventf(have, corev1.EventTypeWarning, "FailedToCreateEndpoint", "Failed to create endpoint for service %v/%v: %v", service.Namespace, service.Name, err)
+		}
 	case err == nil:
-		want := endpointsOf(service, all, have)
-		if equality.Semantic.DeepEqual(have, want) {
+		want := endpointsOf(service, all, have, trigger)
+		if want == nil {
 			return nil
 		}
-		_, err = endpoints.Update(ctx, want, metav1.UpdateOptions{})
+		if _, err = endpoints.Update(ctx, want, metav1.UpdateOptions{}); err != nil && !apierrors.IsConflict(err) {
+			k.events.Eventf(want, corev1.EventTypeWarning, "FailedToUpdateEndpoint", "Failed to update endpoint %v/%v: %v", service.Namespace, service.Name, err)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("write the endpoints of service %s/%s: %w", service.Namespace, service.Name, err)
 	}
 	return nil
-}
-
-func (k *Controller) writeSlices(ctx context.Context, service *corev1.Service, all []backend) error {
-	client := k.client.DiscoveryV1().EndpointSlices(service.Namespace)
-	list, err := client.List(ctx, metav1.ListOptions{LabelSelector: selectorOf(service.Name)})
-	if err != nil {
-		return fmt.Errorf("list the endpoint slices of service %s/%s: %w", service.Namespace, service.Name, err)
-	}
-	have := make([]*discoveryv1.EndpointSlice, 0, len(list.Items))
-	for i := range list.Items {
-		have = append(have, &list.Items[i])
-	}
-	c := reconcileSlices(slicesOf(service, all, k.zone), have)
-	var errs []error
-	for _, s := range c.create {
-		_, err := client.Create(ctx, s, metav1.CreateOptions{})
-		errs = append(errs, err)
-	}
-	for _, s := range c.update {
-		_, err := client.Update(ctx, s, metav1.UpdateOptions{})
-		errs = append(errs, err)
-	}
-	for _, name := range c.remove {
-		if err := client.Delete(ctx, name, metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
-			errs = append(errs, err)
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("write the endpoint slices of service %s/%s: %w", service.Namespace, service.Name, err)
-	}
-	return nil
-}
-
-// zone returns the zone of a node, or "" if it has none.
-func (k *Controller) zone(node string) string {
-	n, err := k.nodes.Get(node)
-	if err != nil {
-		return ""
-	}
-	return n.Labels[corev1.LabelTopologyZone]
 }

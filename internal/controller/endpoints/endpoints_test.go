@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
@@ -33,13 +33,11 @@ var (
 	named    = corev1.ContainerPort{Name: "b", ContainerPort: 9090, Protocol: corev1.ProtocolTCP}
 )
 
-func noZone(string) string { return "" }
-
 func TestSubsets(t *testing.T) {
 	pods := []*corev1.Pod{newPod("p1", "10.1.0.1", true, named), newPod("p2", "10.1.0.2", false), newPod("p3", "10.1.0.3", true)}
 	ended := newPod("p4", "10.1.0.4", true)
 	ended.Status.Phase = corev1.PodSucceeded
-	out, truncated := subsets(newService(byNumber, byName), backends(newService(byNumber, byName), append(pods, ended)))
+	out := subsets(newService(byNumber, byName), backends(newService(byNumber, byName), append(pods, ended)))
 	var got []string
 	for _, s := range out {
 		text := ""
@@ -55,87 +53,89 @@ func TestSubsets(t *testing.T) {
 		got = append(got, text)
 	}
 	want := []string{" 10.1.0.1 10.1.0.3 !10.1.0.2 a:8080", " 10.1.0.1 b:9090"}
-	if slices.Sort(got); !slices.Equal(got, want) || truncated {
-		t.Errorf("got %q %v", got, truncated)
+	if slices.Sort(got); !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
 	}
 }
 
-func TestSubsetsTruncated(t *testing.T) {
-	var pods []*corev1.Pod
-	for i := range mostAddresses + 5 {
-		pods = append(pods, newPod(fmt.Sprintf("p%05d", i), fmt.Sprintf("10.1.%d.%d", i/250, i%250), i >= 5))
+func TestTruncated(t *testing.T) {
+	// many returns a number of Pods, of which some are ready.
+	many := func(count, ready int) (out []*corev1.Pod) {
+		for i := range count {
+			out = append(out, newPod(fmt.Sprintf("p%05d", i), fmt.Sprintf("10.1.%d.%d", i/250, i%250), i < ready))
+		}
+		return out
 	}
-	service := newService(byNumber)
-	e := endpointsOf(service, backends(service, pods), nil)
-	if n := len(e.Subsets[0].Addresses); n != mostAddresses || len(e.Subsets[0].NotReadyAddresses) != 0 || e.Annotations[overCapacity] != "truncated" {
-		t.Errorf("%d addresses, annotations %v", n, e.Annotations)
-	}
-}
-
-func TestSlices(t *testing.T) {
-	service := newService(byNumber, byName)
-	var pods []*corev1.Pod
-	for i := range 150 {
-		pods = append(pods, newPod(fmt.Sprintf("p%03d", i), fmt.Sprintf("10.1.0.%d", i), true))
-	}
-	pods = append(pods, newPod("named", "10.1.1.1", true, named))
-	all := slicesOf(service, backends(service, pods), noZone)
-	var sizes []int
-	for _, s := range all {
-		sizes = append(sizes, len(s.Endpoints)*10+len(s.Ports))
-	}
-	if slices.Sort(sizes); !slices.Equal(sizes, []int{12, 501, 1001}) {
-		t.Errorf("endpoints*10+ports: %v", sizes)
-	}
-	if empty := slicesOf(service, nil, noZone); len(empty) != 1 || empty[0].Ports != nil {
-		t.Errorf("without pods: %+v", empty)
-	}
-	service.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
-	if both := slicesOf(service, backends(service, pods[:1]), noZone); len(both) != 2 || len(both[1].Endpoints) != 0 {
-		t.Errorf("two families: %+v", both)
-	}
-}
-
-func TestConditions(t *testing.T) {
-	now := metav1.Now()
-	going := newPod("going", "10.1.0.1", true)
-	going.DeletionTimestamp = &now
-	unready := newPod("unready", "10.1.0.2", false)
 	for _, tt := range []struct {
-		pod                         *corev1.Pod
-		publish                     bool
-		ready, serving, terminating bool
+		name          string
+		count, ready  int
+		want, wantNot int
+		truncated     bool
 	}{
-		{going, false, false, true, true},
-		{going, true, true, true, true},
-		{unready, false, false, false, false},
-		{unready, true, true, false, false},
+		{"as many as fit", 1000, 900, 900, 100, false},
+		{"too many that are ready", 1005, 1002, 1000, 0, true},
+		{"those that are ready first", 1005, 995, 995, 5, true},
+		{"none is ready", 1500, 0, 0, 1000, true},
 	} {
-		service := newService(byNumber)
-		service.Spec.PublishNotReadyAddresses = tt.publish
-		c := slicesOf(service, backends(service, []*corev1.Pod{tt.pod}), noZone)[0].Endpoints[0].Conditions
-		if *c.Ready != tt.ready || *c.Serving != tt.serving || *c.Terminating != tt.terminating {
-			t.Errorf("%s, publish %v: %v %v %v", tt.pod.Name, tt.publish, *c.Ready, *c.Serving, *c.Terminating)
+		t.Run(tt.name, func(t *testing.T) {
+			service := newService(byNumber)
+			e := endpointsOf(service, backends(service, many(tt.count, tt.ready)), nil, time.Time{})
+			s := e.Subsets[0]
+			if len(s.Addresses) != tt.want || len(s.NotReadyAddresses) != tt.wantNot || (e.Annotations[overCapacity] == "truncated") != tt.truncated {
+				t.Errorf("%d ready and %d other addresses, annotations %v", len(s.Addresses), len(s.NotReadyAddresses), e.Annotations)
+			}
+			if endpointsOf(service, backends(service, many(tt.count, tt.ready)), e, time.Time{}) != nil {
+				t.Error("what is right is written again")
+			}
+		})
+	}
+	// Two subsets share the room in proportion.
+	service := newService(byNumber, byName)
+	pods := many(1600, 1600)
+	for _, pod := range pods[:400] {
+		pod.Spec.Containers[0].Ports = []corev1.ContainerPort{named}
+	}
+	total := 0
+	for _, s := range endpointsOf(service, backends(service, pods), nil, time.Time{}).Subsets {
+		if total += len(s.Addresses); len(s.Addresses) != 800 && len(s.Addresses) != 200 {
+			t.Errorf("a subset of %d addresses", len(s.Addresses))
 		}
 	}
+	if total != 1000 {
+		t.Errorf("%d addresses in all", total)
+	}
 }
 
-func TestReconcileWritesLittle(t *testing.T) {
+func TestEndpointsOf(t *testing.T) {
+	going := newPod("going", "10.1.0.9", true)
+	going.DeletionTimestamp = &metav1.Time{Time: time.Now()}
+	pods := []*corev1.Pod{newPod("a", "10.1.0.1", true), newPod("b", "10.1.0.2", false), going}
 	service := newService(byNumber)
-	have := slicesOf(service, backends(service, []*corev1.Pod{newPod("a", "10.1.0.1", true)}), noZone)
-	have[0].Name = "web-1"
-	extra := have[0].DeepCopy()
-	extra.Name, extra.Endpoints = "web-2", nil
-	same := slicesOf(service, backends(service, []*corev1.Pod{newPod("a", "10.1.0.1", true)}), noZone)
-	if c := reconcileSlices(same, have); len(c.create)+len(c.update)+len(c.remove) != 0 {
-		t.Errorf("nothing changed: %+v", c)
+	service.Labels = map[string]string{"team": "x", corev1.IsHeadlessService: "no"}
+	changed := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
+	e := endpointsOf(service, backends(service, pods), nil, changed)
+	if s := e.Subsets[0]; len(s.Addresses) != 1 || len(s.NotReadyAddresses) != 1 {
+		t.Errorf("%+v", s)
 	}
-	c := reconcileSlices(same, []*discoveryv1.EndpointSlice{extra, have[0]})
-	if len(c.create)+len(c.update) != 0 || !slices.Equal(c.remove, []string{"web-2"}) {
-		t.Errorf("one too many: %+v", c)
+	if _, ok := e.Labels[corev1.IsHeadlessService]; ok || e.Labels["team"] != "x" || e.Labels[managedByEndpoints] != endpointController {
+		t.Errorf("labels %v", e.Labels)
 	}
-	more := slicesOf(service, backends(service, []*corev1.Pod{newPod("a", "10.1.0.1", false)}), noZone)
-	if c := reconcileSlices(more, have); len(c.update) != 1 || c.update[0].Name != "web-1" {
-		t.Errorf("a change: %+v", c)
+	if got := e.Annotations[corev1.EndpointsLastChangeTriggerTime]; got != "2026-01-02T03:04:05.000000006Z" {
+		t.Errorf("trigger time %q", got)
+	}
+	if endpointsOf(service, backends(service, pods), e, time.Time{}) != nil {
+		t.Error("nothing changed, and it is written")
+	}
+	service.Spec.ClusterIP, service.Spec.PublishNotReadyAddresses = corev1.ClusterIPNone, true
+	e.Annotations["mine"] = "kept"
+	e = endpointsOf(service, backends(service, pods), e, time.Time{})
+	if s := e.Subsets[0]; len(s.Addresses) != 3 || len(s.NotReadyAddresses) != 0 {
+		t.Errorf("addresses that are not ready are published: %+v", s)
+	}
+	if _, ok := e.Annotations[corev1.EndpointsLastChangeTriggerTime]; ok || e.Annotations["mine"] != "kept" {
+		t.Errorf("annotations %v", e.Annotations)
+	}
+	if v, ok := e.Labels[corev1.IsHeadlessService]; !ok || v != "" {
+		t.Errorf("labels of a headless service %v", e.Labels)
 	}
 }

@@ -5,8 +5,11 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // mostAddresses is the maximum number of addresses in an Endpoints object. Further ones are left out, and an
@@ -14,20 +17,16 @@ import (
 const mostAddresses = 1000
 
 // subsets converts the backends to the form of Endpoints. Ports with exactly the same addresses form one
-// subset. It reports whether addresses were left out.
-func subsets(service *corev1.Service, all []backend) (out []corev1.EndpointSubset, truncated bool) {
+// subset.
+func subsets(service *corev1.Service, all []backend) (out []corev1.EndpointSubset) {
 	all = slices.DeleteFunc(slices.Clone(all), func(b backend) bool {
 		return b.terminating && !service.Spec.PublishNotReadyAddresses || ipOf(b.pod, families(service)[0]) == ""
 	})
-	if len(all) > mostAddresses { // keep the ready ones
-		slices.SortStableFunc(all, func(a, b backend) int { return boolOrder(a.ready) - boolOrder(b.ready) })
-		all, truncated = all[:mostAddresses], true
-	}
 	if len(service.Spec.Ports) == 0 {
 		if service.Spec.ClusterIP != corev1.ClusterIPNone || len(all) == 0 {
-			return nil, truncated
+			return nil
 		}
-		return []corev1.EndpointSubset{subset(service, all, nil)}, truncated
+		return []corev1.EndpointSubset{subset(service, all, nil)}
 	}
 	having := map[port][]int{} // the backends that have a port
 	app := map[port]*string{}
@@ -56,14 +55,36 @@ func subsets(service *corev1.Service, all []backend) (out []corev1.EndpointSubse
 	slices.SortFunc(out, func(a, b corev1.EndpointSubset) int {
 		return strings.Compare(fmt.Sprint(a.Ports, firstIP(a)), fmt.Sprint(b.Ports, firstIP(b)))
 	})
-	return out, truncated
+	return out
 }
 
-func boolOrder(first bool) int {
-	if first {
-		return 0
+// truncate limits the subsets to mostAddresses in all and reports whether some were left out. Ready addresses come
+// first, and each subset keeps a share in proportion to what it has.
+func truncate(all []corev1.EndpointSubset) bool {
+	ready, rest := 0, 0
+	for _, s := range all {
+		ready += len(s.Addresses)
+		rest += len(s.NotReadyAddresses)
 	}
-	return 1
+	if ready+rest <= mostAddresses {
+		return false
+	}
+	room, of := mostAddresses-ready, rest
+	if ready > mostAddresses {
+		room, of = mostAddresses, ready
+	}
+	left := room
+	for i := range all {
+		s := &all[i]
+		list := &s.NotReadyAddresses
+		if ready > mostAddresses {
+			s.NotReadyAddresses, list = nil, &s.Addresses
+		}
+		share := (len(*list)*room + of - 1) / of // rounded up
+		*list = (*list)[:min(len(*list), share, left)]
+		left -= len(*list)
+	}
+	return true
 }
 
 func firstIP(s corev1.EndpointSubset) string {
@@ -79,7 +100,7 @@ func subset(service *corev1.Service, members []backend, ports []port) corev1.End
 		a := corev1.EndpointAddress{
 			IP: ipOf(b.pod, families(service)[0]), Hostname: hostname(service, b.pod), NodeName: &b.pod.Spec.NodeName, TargetRef: reference(b.pod),
 		}
-		if b.ready || b.serving {
+		if b.ready {
 			s.Addresses = append(s.Addresses, a)
 		} else {
 			s.NotReadyAddresses = append(s.NotReadyAddresses, a)
@@ -98,9 +119,9 @@ const (
 	overCapacity       = corev1.EndpointsOverCapacity
 )
 
-// endpointsOf returns the Endpoints of the Service. have is the existing object, or nil; its annotations are
-// kept.
-func endpointsOf(service *corev1.Service, all []backend, have *corev1.Endpoints) *corev1.Endpoints {
+// endpointsOf returns the Endpoints of the Service. have is the existing object, whose other annotations are kept,
+// or nil. The result is nil if have is right as it is. trigger is the time of the change that led to it, or zero.
+func endpointsOf(service *corev1.Service, all []backend, have *corev1.Endpoints, trigger time.Time) *corev1.Endpoints {
 	out := &corev1.Endpoints{}
 	if have != nil {
 		out = have.DeepCopy()
@@ -115,14 +136,17 @@ func endpointsOf(service *corev1.Service, all []backend, have *corev1.Endpoints)
 		out.Labels[corev1.IsHeadlessService] = ""
 	}
 	out.Labels[managedByEndpoints] = endpointController
-	var truncated bool
-	out.Subsets, truncated = subsets(service, all)
+	out.Subsets = subsets(service, all)
 	delete(out.Annotations, overCapacity)
-	if truncated {
-		if out.Annotations == nil {
-			out.Annotations = map[string]string{}
-		}
-		out.Annotations[overCapacity] = "truncated"
+	if truncate(out.Subsets) {
+		metav1.SetMetaDataAnnotation(&out.ObjectMeta, overCapacity, "truncated")
+	}
+	if have != nil && equality.Semantic.DeepEqual(have, out) {
+		return nil
+	}
+	delete(out.Annotations, corev1.EndpointsLastChangeTriggerTime)
+	if !trigger.IsZero() {
+		metav1.SetMetaDataAnnotation(&out.ObjectMeta, corev1.EndpointsLastChangeTriggerTime, trigger.UTC().Format(time.RFC3339Nano))
 	}
 	return out
 }
