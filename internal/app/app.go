@@ -51,6 +51,8 @@ type Config struct {
 	MemoryLimit string
 	// RuntimeEndpoint is the CRI socket of another runtime; "" is Podium's own.
 	RuntimeEndpoint string
+	// Disable are the add-ons that this cluster goes without, by their names in Addons.
+	Disable []string
 	// Verbosity is how much is logged, 0 to 9.
 	Verbosity int
 }

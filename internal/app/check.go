@@ -54,6 +54,9 @@ func (c Config) Check() error {
 	if _, err := memoryLimit(c.MemoryLimit, 0); err != nil {
 		faults = append(faults, fmt.Errorf("--memory-limit %w", err))
 	}
+	if err := checkAddons(c.Disable); err != nil {
+		faults = append(faults, err)
+	}
 	if n := c.MaxTokenLife; n != 0 && (n < token.MinMaxLife || n > token.MaxMaxLife) {
 		faults = append(faults, fmt.Errorf("--service-account-max-token-expiration %v must be between 1 hour and 2^32 seconds; give for example 24h", n))
 	}

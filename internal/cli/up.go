@@ -65,6 +65,7 @@ func newUp(o *options) *cobra.Command {
 	f.DurationVar(&c.MaxTokenLife, "service-account-max-token-expiration", token.DefaultMaxLife, "the longest lifetime of a service-account token; longer requests are shortened")
 	f.StringVar(&c.MemoryLimit, "memory-limit", "", "the memory that the daemon may use, for example 2Gi, or 0 for no limit; Pods keep running when it is exceeded (default: a quarter of the machine's memory, at least 1Gi)")
 	f.StringVar(&c.RuntimeEndpoint, "container-runtime-endpoint", "", "the CRI socket of another runtime to use instead of Podium's own")
+	f.StringSliceVar(&c.Disable, "disable", nil, "the parts that this cluster goes without, separated by commas: "+strings.Join(app.Addons(), ", "))
 	f.IntVarP(&c.Verbosity, "v", "v", 0, "the verbosity of ROOT/podium.log, 0 to 9")
 	f.BoolVar(&detach, "detach", false, "run in the background and return when the node is Ready")
 	return cmd
