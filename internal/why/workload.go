@@ -248,11 +248,13 @@ func working(f *Facts, j *batchv1.Job) []Finding {
 	if ptr.Deref(j.Spec.Parallelism, 1) == 0 {
 		out = append(out, Finding{About: AboutJob, Reason: "Parallelism", Message: "spec.parallelism is 0: it starts no Pods", Fix: "set spec.parallelism"})
 	}
-	if j.Status.Failed > 0 {
+	if f := failures(f, j); f != nil {
+		out = append(out, *f)
+	}
+	if ending := terminating(f); ending > 0 && ptr.Deref(j.Spec.PodReplacementPolicy, batchv1.TerminatingOrFailed) == batchv1.Failed {
 		out = append(out, Finding{
-			About: AboutJob, Reason: "Failures",
-			Message: fmt.Sprintf("%s (spec.backoffLimit: %d); the wait before the next doubles with each, from 10 s to 10 min",
-				plural(int(j.Status.Failed), "Pod has failed", "Pods have failed"), ptr.Deref(j.Spec.BackoffLimit, 6)),
+			About: AboutJob, Reason: "Replacement",
+			Message: plural(ending, "Pod is terminating", "Pods are terminating") + "; spec.podReplacementPolicy is Failed: each is replaced when it has ended",
 		})
 	}
 	if d := j.Spec.ActiveDeadlineSeconds; d != nil && j.Status.StartTime != nil {
@@ -260,6 +262,39 @@ func working(f *Facts, j *batchv1.Job) []Finding {
 		out = append(out, Finding{About: AboutJob, Reason: "Deadline", Next: next(end), Message: fmt.Sprintf("spec.activeDeadlineSeconds (%d) ends it at %s", *d, end.Format(time.TimeOnly))})
 	}
 	return out
+}
+
+// failures returns the finding about failed Pods, for which the next ones wait. Those that a rule of spec.podFailurePolicy
+// ignores are not counted in the status, yet they lengthen the wait.
+func failures(f *Facts, j *batchv1.Job) *Finding {
+	n := int(j.Status.Failed)
+	for _, p := range f.Pods {
+		if j.Status.Failed == 0 && p.Pod.Status.Phase == corev1.PodFailed {
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	limit := fmt.Sprintf("spec.backoffLimit: %d", ptr.Deref(j.Spec.BackoffLimit, 6))
+	if per := j.Spec.BackoffLimitPerIndex; per != nil {
+		limit = fmt.Sprintf("spec.backoffLimitPerIndex: %d", *per)
+	}
+	return &Finding{
+		About: AboutJob, Reason: "Failures",
+		Message: fmt.Sprintf("%s (%s); the wait before the next doubles with each, from 10 s to 10 min", plural(n, "Pod has failed", "Pods have failed"), limit),
+	}
+}
+
+// terminating counts the Pods whose deletion is under way.
+func terminating(f *Facts) int {
+	n := 0
+	for _, p := range f.Pods {
+		if p.Pod.DeletionTimestamp != nil && !p.over() {
+			n++
+		}
+	}
+	return n
 }
 
 // cronJobWords are the reasons of the events that say why a CronJob makes no Job.

@@ -1,6 +1,7 @@
 package why
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -129,6 +130,23 @@ func TestExplainWorkload(t *testing.T) {
 			}},
 			want: []string{"1 wanted, 0 Pods are there", "2 Pods have failed (spec.backoffLimit: 6)", "job: Deadline (next in 9m)", "ends it at 12:09:00"},
 		},
+		"Job that waits after a failure that a rule ignores": {
+			kind:   "Job",
+			object: &batchv1.Job{ObjectMeta: named, Spec: batchv1.JobSpec{BackoffLimit: ptr.To[int32](0)}},
+			pods:   []*Facts{failedPod("web-1")},
+			want:   []string{"1 wanted, 0 Pods are there", "1 Pod has failed (spec.backoffLimit: 0); the wait before the next doubles", "!is the controller"},
+		},
+		"Job with a limit for each index": {
+			kind:   "Job",
+			object: &batchv1.Job{ObjectMeta: named, Spec: batchv1.JobSpec{BackoffLimit: ptr.To[int32](math.MaxInt32), BackoffLimitPerIndex: ptr.To[int32](2)}, Status: batchv1.JobStatus{Failed: 3}},
+			want:   []string{"3 Pods have failed (spec.backoffLimitPerIndex: 2)", "!2147483647"},
+		},
+		"Job that waits for the end of a Pod": {
+			kind:   "Job",
+			object: &batchv1.Job{ObjectMeta: named, Spec: batchv1.JobSpec{PodReplacementPolicy: ptr.To(batchv1.Failed)}},
+			pods:   []*Facts{goingPod("web-1")},
+			want:   []string{"1 Pod is terminating; spec.podReplacementPolicy is Failed", "!is the controller"},
+		},
 		"suspended CronJob": {
 			kind:   "CronJob",
 			object: &batchv1.CronJob{ObjectMeta: named, Spec: batchv1.CronJobSpec{Schedule: "0 0 * * *", Suspend: ptr.To(true), ConcurrencyPolicy: batchv1.ForbidConcurrent}, Status: batchv1.CronJobStatus{Active: []corev1.ObjectReference{{Name: "web-1"}}, LastScheduleTime: ptr.To(ago(time.Hour))}},
@@ -157,4 +175,16 @@ func TestExplainWorkload(t *testing.T) {
 			}
 		})
 	}
+}
+
+func failedPod(name string) *Facts {
+	f := podFacts(name, "False", time.Hour)
+	f.Pod.Status.Phase = corev1.PodFailed
+	return f
+}
+
+func goingPod(name string) *Facts {
+	f := podFacts(name, "True", time.Hour)
+	f.Pod.DeletionTimestamp = ptr.To(ago(time.Second))
+	return f
 }
