@@ -33,6 +33,8 @@ type Facts struct {
 	// made, each with its own facts.
 	Owner *unstructured.Unstructured
 	Pods  []*Facts
+	// FurtherPods is the number of live Pods of the owner that are not in Pods.
+	FurtherPods int
 	// Quotas and Ranges are those of the namespace, for an owner whose Pods are rejected.
 	Quotas []corev1.ResourceQuota
 	Ranges []corev1.LimitRange

@@ -1,6 +1,7 @@
 package why
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/clock"
 
+	"podium.dev/podium/internal/podutil"
 	"podium.dev/podium/internal/scheduler"
 )
 
@@ -255,18 +257,45 @@ func (r *Reader) Owner(ctx context.Context, owner *unstructured.Unstructured) (*
 	if err != nil {
 		return nil, fmt.Errorf("list the Pods of namespace %s: %w", f.Namespace, err)
 	}
+	var made []*corev1.Pod
 	for i := range pods.Items {
-		if c := metav1.GetControllerOf(&pods.Items[i]); c == nil || !makers[c.UID] {
-			continue
+		if c := metav1.GetControllerOf(&pods.Items[i]); c != nil && makers[c.UID] {
+			made = append(made, &pods.Items[i])
 		}
-		if len(f.Pods) == podsOfOwner {
-			f.Unread = append(f.Unread, fmt.Sprintf("more than the first %d Pods", podsOfOwner))
-			break
+	}
+	read, further := worst(made, podsOfOwner)
+	for _, p := range read {
+		f.Pods = append(f.Pods, r.about(ctx, p))
+	}
+	for _, p := range further {
+		if isLive(p) {
+			f.FurtherPods++
 		}
-		f.Pods = append(f.Pods, r.about(ctx, &pods.Items[i]))
+	}
+	if len(further) > 0 {
+		f.Unread = append(f.Unread, plural(len(further), "further Pod", "further Pods"))
 	}
 	return f, nil
 }
+
+// worst returns the Pods to read about, at most n, and the others. Those that may be in trouble come first.
+func worst(pods []*corev1.Pod, n int) (read, further []*corev1.Pod) {
+	rank := func(p *corev1.Pod) int {
+		switch {
+		case podutil.IsReady(p):
+			return 2
+		case podutil.Ended(p):
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(pods, func(a, b *corev1.Pod) int { return cmp.Compare(rank(a), rank(b)) })
+	n = min(n, len(pods))
+	return pods[:n], pods[n:]
+}
+
+// isLive reports whether the Pod counts among those that its owner has.
+func isLive(p *corev1.Pod) bool { return !podutil.Ended(p) && p.DeletionTimestamp == nil }
 
 // adopt adds an object to the makers if one of them controls it.
 func adopt(makers map[types.UID]bool, o metav1.Object) {

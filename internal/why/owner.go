@@ -17,9 +17,9 @@ func explainOwner(f *Facts) Explanation {
 	o := f.Owner
 	out := Explanation{Kind: o.GetKind(), Namespace: o.GetNamespace(), Name: o.GetName(), Unread: f.Unread}
 	self := describe(f)
-	live := 0
+	live := f.FurtherPods
 	for _, pod := range f.Pods {
-		if !pod.over() && pod.Pod.DeletionTimestamp == nil {
+		if isLive(pod.Pod) {
 			live++
 		}
 		if e := explainPod(pod); !e.fine() {

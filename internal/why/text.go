@@ -32,12 +32,42 @@ func write(b *strings.Builder, e Explanation, now time.Time, indent string) {
 		writeFinding(b, f, now, indent+"  ")
 	}
 	writeNodes(b, e.Nodes, indent+"  ")
-	for _, p := range e.Pods {
-		write(b, p, now, indent+"  ")
-	}
+	writePods(b, e.Pods, now, indent+"  ")
 	for _, u := range e.Unread {
 		fmt.Fprintf(b, "%s  not read: %s\n", indent, u)
 	}
+}
+
+// writePods writes what keeps each Pod. Pods that differ in their names and times only are written once.
+func writePods(b *strings.Builder, pods []Explanation, now time.Time, indent string) {
+	var first []Explanation
+	more := map[string][]string{}
+	for _, p := range pods {
+		key := timeless(p)
+		if _, known := more[key]; known {
+			more[key] = append(more[key], p.Name)
+			continue
+		}
+		first, more[key] = append(first, p), nil
+	}
+	for _, p := range first {
+		write(b, p, now, indent)
+		if names := more[timeless(p)]; len(names) > 0 {
+			fmt.Fprintf(b, "%s  the same holds for %s: %s\n", indent, plural(len(names), "further Pod", "further Pods"), enumerate(names))
+		}
+	}
+}
+
+// timeless returns the text of an explanation without the object's name and the times of the findings.
+func timeless(e Explanation) string {
+	name := e.Name
+	e.Name, e.Findings = "", slices.Clone(e.Findings)
+	for i := range e.Findings {
+		e.Findings[i].Since, e.Findings[i].Next = nil, nil
+	}
+	var b strings.Builder
+	write(&b, e, time.Time{}, "")
+	return strings.ReplaceAll(b.String(), name, "")
 }
 
 func writeFinding(b *strings.Builder, f Finding, now time.Time, indent string) {

@@ -1,6 +1,7 @@
 package why
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -174,6 +175,42 @@ func TestExplainWorkload(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Pods that wait for the same are told of once.
+func TestEqualPodsAreWrittenOnce(t *testing.T) {
+	e := Explanation{Kind: "Deployment", Namespace: "shop", Name: "web", Verdict: "6 Pods are there, 6 with findings"}
+	for i, name := range []string{"web-a", "web-b", "web-c", "web-d", "web-e", "web-f"} {
+		e.Pods = append(e.Pods, Explanation{Kind: "Pod", Namespace: "shop", Name: name, Verdict: "it does not start", Findings: []Finding{
+			{About: AboutPod, Reason: "Slow", Message: "see kubectl logs " + name, Since: ptr.To(ago(time.Duration(i) * time.Second))},
+		}})
+	}
+	e.Pods[3].Verdict = "it has ended"
+	var b strings.Builder
+	if err := Write(&b, e, now); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.String(); strings.Count(got, "Pod shop/") != 2 || !strings.Contains(got, "the same holds for 4 further Pods: web-b, web-c, web-e, web-f\n") {
+		t.Errorf("text:\n%s", got)
+	}
+}
+
+// Of many Pods those in trouble are read, and all are counted.
+func TestWorstPodsAreRead(t *testing.T) {
+	var pods []*corev1.Pod
+	for i := range 9 {
+		pods = append(pods, podFacts(fmt.Sprint("ready-", i), "True", time.Hour).Pod)
+	}
+	pods = append(pods, failedPod("failed").Pod, podFacts("unready", "False", time.Hour).Pod)
+	read, further := worst(pods, 3)
+	if len(read) != 3 || read[0].Name != "unready" || read[1].Name != "failed" || len(further) != 8 {
+		t.Errorf("read %s, %s, … and left %d", read[0].Name, read[1].Name, len(further))
+	}
+	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}, Spec: appsv1.DeploymentSpec{Replicas: ptr.To[int32](1000)}, Status: appsv1.DeploymentStatus{Replicas: 1000, UpdatedReplicas: 1000}}
+	e := Explain(&Facts{Now: now, Namespace: "shop", Name: "web", Owner: owner(t, "Deployment", d), FurtherPods: 1000})
+	if e.Verdict != "1000 Pods are there: nothing is in the way" {
+		t.Errorf("verdict %q", e.Verdict)
 	}
 }
 
