@@ -28,7 +28,7 @@ type Config struct {
 	All authorizer.UnconditionalAuthorizer
 }
 
-// Chain answers with all plug-ins in Kubernetes' order: first those that change objects, each in turn, then
+// Chain returns all plug-ins in Kubernetes' order: first those that change objects, each in turn, then
 // those that only look.
 func Chain(cfg Config) (admission.Interface, error) {
 	security, err := newPodSecurity(cfg.Stores)
@@ -69,7 +69,7 @@ func Chain(cfg Config) (admission.Interface, error) {
 
 var podsResource = apistore.Core("pods")
 
-// pod answers with the object as a Pod when the request is for Pods themselves, not for a subresource.
+// pod returns the object as a Pod when the request is for Pods themselves, not for a subresource.
 func pod(a admission.Attributes) (*corev1.Pod, error) {
 	if a.GetResource().GroupResource() != podsResource || a.GetSubresource() != "" || a.GetObject() == nil {
 		return nil, nil
@@ -81,7 +81,7 @@ func pod(a admission.Attributes) (*corev1.Pod, error) {
 	return p, nil
 }
 
-// find answers with an object as the cache knows it, or as etcd does when the cache does not know it yet.
+// find returns an object as the cache knows it, or as etcd does when the cache does not know it yet.
 func find[T runtime.Object](ctx context.Context, s apistore.Stores, r schema.GroupResource, namespace, name string) (T, error) {
 	o, err := apistore.Get[T](ctx, s, r, namespace, name)
 	if apierrors.IsNotFound(err) {

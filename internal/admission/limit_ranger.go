@@ -79,7 +79,7 @@ func (l *limitRanger) each(ctx context.Context, a admission.Attributes, f func(*
 	return nil
 }
 
-// limited says whether a request is one that LimitRanges are about: a new Pod, a resize, or a claim.
+// limited reports whether a request is one that LimitRanges are about: a new Pod, a resize, or a claim.
 func limited(a admission.Attributes) bool {
 	create := a.GetOperation() == admission.Create
 	switch a.GetResource().GroupResource() {

@@ -70,7 +70,7 @@ func keepPriority(p, old *corev1.Pod) {
 	}
 }
 
-// class answers with the class of a name, or for no name with the default class, or with one that stands for
+// class returns the class of a name, or for no name with the default class, or with one that stands for
 // none at all.
 func (s *priority) class(ctx context.Context, a admission.Attributes, name string) (*schedulingv1.PriorityClass, error) {
 	if name == "" {
@@ -93,7 +93,7 @@ func (s *priority) class(ctx context.Context, a admission.Attributes, name strin
 	return class, nil
 }
 
-// defaultClass answers with the default class, the lowest when a race has let in several, or nil.
+// defaultClass returns the default class, the lowest when a race has let in several, or nil.
 func (s *priority) defaultClass(ctx context.Context) (class *schedulingv1.PriorityClass, err error) {
 	all, err := apistore.List[*schedulingv1.PriorityClass](ctx, s.stores, priorityClasses, "")
 	for _, c := range all {

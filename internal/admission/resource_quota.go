@@ -23,7 +23,7 @@ import (
 )
 
 // resourceQuota holds what is made in a namespace to its ResourceQuotas. It charges a quota at once, in its
-// status; a controller counts anew what is really there.
+// status; a controller counts again what is really there.
 type resourceQuota struct {
 	*admission.Handler
 	stores apistore.Stores
@@ -67,7 +67,7 @@ func (q *resourceQuota) Validate(ctx context.Context, a admission.Attributes, _ 
 	return nil
 }
 
-// counts says whether a request may change what is used: most kinds only when an object is made.
+// counts reports whether a request may change what is used: most kinds only when an object is made.
 func (q *resourceQuota) counts(a admission.Attributes) bool {
 	create := a.GetOperation() == admission.Create
 	switch a.GetResource().GroupResource() {
@@ -84,14 +84,14 @@ func (q *resourceQuota) counts(a admission.Attributes) bool {
 	return create && a.GetSubresource() == ""
 }
 
-// scopeChanged says whether an update makes a Pod one that ends by itself, or no longer.
+// scopeChanged reports whether an update makes a Pod one that ends by itself, or no longer.
 func scopeChanged(a admission.Attributes) bool {
 	p, ok := a.GetObject().(*corev1.Pod)
 	old, was := a.GetOldObject().(*corev1.Pod)
 	return ok && was && (p.Spec.ActiveDeadlineSeconds == nil) != (old.Spec.ActiveDeadlineSeconds == nil)
 }
 
-// usage answers with what an object uses, under all names by which a quota may bound it.
+// usage returns what an object uses, under all names by which a quota may bound it.
 func (q *resourceQuota) usage(kind schema.GroupResource, o runtime.Object) corev1.ResourceList {
 	switch o := o.(type) {
 	case *corev1.Pod:
@@ -110,7 +110,7 @@ func (q *resourceQuota) usage(kind schema.GroupResource, o runtime.Object) corev
 	return used
 }
 
-// charge writes to a quota what a request uses of it. The quota is read anew, so that of two requests for the
+// charge writes to a quota what a request uses of it. The quota is read again, so that of two requests for the
 // last place one is refused.
 func (q *resourceQuota) charge(ctx context.Context, c charge, quota *corev1.ResourceQuota) error {
 	if used, err := c.to(quota); err != nil || used == nil {
@@ -142,7 +142,7 @@ type charge struct {
 	usage, before corev1.ResourceList
 }
 
-// to answers with what a quota's status.used becomes, nil when it stays as it is, or with why the quota
+// to returns what a quota's status.used becomes, nil when it stays as it is, or with why the quota
 // refuses the request.
 func (c charge) to(quota *corev1.ResourceQuota) (corev1.ResourceList, error) {
 	if !selects(quota, c.a.GetObject()) {
@@ -206,7 +206,7 @@ func mustSpecify(pod *corev1.Pod, hard corev1.ResourceList) error {
 	return fmt.Errorf("must specify %s", strings.Join(words, "; "))
 }
 
-// unspecified answers with those of the names of CPU and memory that a quota bounds and a container leaves
+// unspecified returns those of the names of CPU and memory that a quota bounds and a container leaves
 // out.
 func unspecified(c *corev1.Container, hard corev1.ResourceList) (missing []corev1.ResourceName) {
 	for _, r := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {

@@ -32,7 +32,7 @@ func newRuntimeClass(stores apistore.Stores) *runtimeClass {
 
 var errOverhead = errors.New("pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead")
 
-// class answers with the class of a Pod, or nil when it names none.
+// class returns the class of a Pod, or nil when it names none.
 func (r *runtimeClass) class(ctx context.Context, a admission.Attributes, p *corev1.Pod) (*nodev1.RuntimeClass, error) {
 	if p.Spec.RuntimeClassName == nil {
 		return nil, nil
@@ -77,7 +77,7 @@ func (r *runtimeClass) Admit(ctx context.Context, a admission.Attributes, _ admi
 	return nil
 }
 
-// mergeTolerations answers with both lists, without those that another one in them covers.
+// mergeTolerations returns both lists, without those that another one in them covers.
 func mergeTolerations(first, second []corev1.Toleration) (merged []corev1.Toleration) {
 	all := append(append([]corev1.Toleration(nil), first...), second...)
 next:
@@ -97,7 +97,7 @@ next:
 	return merged
 }
 
-// covers says whether the first toleration tolerates all that the second does, and for as long.
+// covers reports whether the first toleration tolerates all that the second does, and for as long.
 func covers(a, b corev1.Toleration) bool {
 	if equality.Semantic.DeepEqual(a, b) {
 		return true

@@ -115,7 +115,7 @@ func (s *serviceAccount) Validate(ctx context.Context, a admission.Attributes, _
 	return nil
 }
 
-// find answers with a service account. For the default one of a namespace, which a controller makes, it
+// find returns a service account. For the default one of a namespace, which a controller makes, it
 // waits a little.
 func (s *serviceAccount) find(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
 	sa, err := find[*corev1.ServiceAccount](ctx, s.stores, apistore.Core("serviceaccounts"), namespace, name)
@@ -151,7 +151,7 @@ func (s *serviceAccount) await(ctx context.Context, namespace, name string) *cor
 			if e.Type != watch.Added && e.Type != watch.Modified {
 				continue
 			}
-			// The event may hold the object wrapped, so it is read anew.
+			// The event may hold the object wrapped, so it is read again.
 			if sa, err := apistore.Get[*corev1.ServiceAccount](ctx, s.stores, apistore.Core("serviceaccounts"), namespace, name); err == nil {
 				return sa
 			}
@@ -159,7 +159,7 @@ func (s *serviceAccount) await(ctx context.Context, namespace, name string) *cor
 	}
 }
 
-// wantsToken says whether a Pod gets its account's token: as the Pod says, or else the account, or else yes.
+// wantsToken reports whether a Pod gets its account's token: as the Pod says, or else the account, or else yes.
 func wantsToken(sa *corev1.ServiceAccount, p *corev1.Pod) bool {
 	if p.Spec.AutomountServiceAccountToken != nil {
 		return *p.Spec.AutomountServiceAccountToken
@@ -229,7 +229,7 @@ func checkMirror(p *corev1.Pod) error {
 	return nil
 }
 
-// secretsOf answers with the names of the Secrets that a Pod refers to.
+// secretsOf returns the names of the Secrets that a Pod refers to.
 func secretsOf(p *corev1.Pod) (all []string) {
 	for _, s := range p.Spec.ImagePullSecrets {
 		all = append(all, s.Name)

@@ -17,7 +17,7 @@ type beatClock struct {
 	start time.Time
 }
 
-// newBeatClock answers with a clock whose beats are counted from now on.
+// newBeatClock returns a clock whose beats are counted from now on.
 func newBeatClock() beatClock { return beatClock{start: time.Now()} }
 
 // NewTimer implements clock.Clock.

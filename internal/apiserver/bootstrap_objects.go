@@ -27,12 +27,12 @@ import (
 // kubernetesName is the name of the Service, and of what goes with it, by which Pods reach the API server.
 const kubernetesName = "kubernetes"
 
-// piece is one object that every cluster has. mend, when there is one, brings an object that is there in
-// line with it and says whether it had to.
+// piece is one object that every cluster has. repair, when there is one, brings an object that is there in
+// line with it and reports whether it had to.
 type piece struct {
 	resource schema.GroupResource
 	object   metaObject
-	mend     func(have runtime.Object) bool
+	repair   func(have runtime.Object) bool
 }
 
 type metaObject interface {
@@ -111,7 +111,7 @@ func kubernetesEndpoints(advertise net.IP, port int32) piece {
 			},
 			Subsets: subsets,
 		},
-		mend: func(have runtime.Object) bool {
+		repair: func(have runtime.Object) bool {
 			e := have.(*corev1.Endpoints)
 			if equality.Semantic.DeepEqual(e.Subsets, subsets) {
 				return false
@@ -141,7 +141,7 @@ func kubernetesSlice(advertise net.IP, port int32) piece {
 			},
 			AddressType: family, Endpoints: endpoints, Ports: ports,
 		},
-		mend: func(have runtime.Object) bool {
+		repair: func(have runtime.Object) bool {
 			s := have.(*discoveryv1.EndpointSlice)
 			if equality.Semantic.DeepEqual(s.Endpoints, endpoints) && equality.Semantic.DeepEqual(s.Ports, ports) {
 				return false
@@ -182,7 +182,7 @@ func (s *Server) ensure(ctx context.Context, p piece) error {
 		}
 		return err
 	}
-	if err != nil || p.mend == nil || !p.mend(have) {
+	if err != nil || p.repair == nil || !p.repair(have) {
 		return err
 	}
 	_, _, err = store.Update(ctx, p.object.GetName(), rest.DefaultUpdatedObjectInfo(have), rest.ValidateAllObjectFunc,

@@ -25,7 +25,7 @@ const cacheWatches = 3
 // somebody lists it from memory. Most kinds of an idle cluster are watched by the garbage collector alone.
 //
 // A cache knows nothing older than itself. So a watch that begins before the cache did is served by etcd,
-// which keeps the history: nobody can tell whether or when the cache was made.
+// which keeps the history: nobody can report whether or when the cache was made.
 type lazyCache struct {
 	storage.Interface // etcd itself
 	cfg               cacheConfig
@@ -62,7 +62,7 @@ func newLazyCache(raw storage.Interface, cfg cacheConfig) *lazyCache {
 	return &lazyCache{Interface: raw, cfg: cfg}
 }
 
-// full answers with the cache when it has been made and is full, or nil.
+// full returns the cache when it has been made and is full, or nil.
 func (l *lazyCache) full() *startedCache {
 	c := l.started.Load()
 	if c == nil || !c.cacher.Ready() {
@@ -71,7 +71,7 @@ func (l *lazyCache) full() *startedCache {
 	return c
 }
 
-// start answers with the cache, which it makes when there is none yet.
+// start returns the cache, which it makes when there is none yet.
 func (l *lazyCache) start() (*startedCache, error) {
 	if c := l.started.Load(); c != nil {
 		return c, nil
@@ -156,7 +156,7 @@ func (l *lazyCache) watch(ctx context.Context, key string, opts storage.ListOpti
 	if from, err := strconv.ParseUint(opts.ResourceVersion, 10, 64); err == nil && from > 0 && from < c.oldest {
 		return l.watchEtcd(ctx, key, opts)
 	}
-	// A cache that has lost etcd for a moment answers with an error until it is full again; wait instead.
+	// A cache that has lost etcd for a moment returns an error until it is full again; wait instead.
 	if err := c.cacher.Wait(ctx); err != nil {
 		return nil, err
 	}

@@ -150,7 +150,7 @@ func (o *openAPIDocs) serve(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", o.start, bytes.NewReader(data))
 }
 
-// acceptedSubtype answers with the encoding that a client likes best.
+// acceptedSubtype returns the encoding that a client likes best.
 func acceptedSubtype(accept string) (string, bool) {
 	if accept == "" {
 		return subtypeJSON, true
@@ -169,7 +169,7 @@ func acceptedSubtype(accept string) (string, bool) {
 	return "", false
 }
 
-// get answers with the document in an encoding, packed with gzip.
+// get returns the document in an encoding, packed with gzip.
 func (d *openAPIDoc) get(subtype string) ([]byte, error) {
 	if proto, ok := protoSubtypes[subtype]; ok {
 		subtype = proto

@@ -81,7 +81,7 @@ func groupVersionOf(root string) *schema.GroupVersion {
 	return nil
 }
 
-// namer answers with what adds to each model the kinds that it is. The kinds that every group has
+// namer returns what adds to each model the kinds that it is. The kinds that every group has
 // (WatchEvent, DeleteOptions) are named only for the group version of the document, when it is of one.
 func (o openAPISpec) namer(only *schema.GroupVersion) func(string) (string, spec.Extensions) {
 	kinds := map[string][]schema.GroupVersionKind{}

@@ -283,7 +283,7 @@ func (s *Server) build(cfg Config) (served, error) {
 	return all, all.add(schema.GroupVersion{Version: "v1"}, "nodes/proxy", nodes.NewProxy(connector))
 }
 
-// store answers with the main store of a kind, or nil.
+// store returns the main store of a kind, or nil.
 func (s *Server) store(r schema.GroupResource) *genericregistry.Store { return s.stores[r] }
 
 // URL is where this machine reaches the server.

@@ -73,7 +73,7 @@ func start(t testing.TB, dir string) *testCluster {
 	return c
 }
 
-// as answers with a configuration to act as somebody.
+// as returns a configuration to act as somebody.
 func (c *testCluster) as(who pki.Identity) *rest.Config {
 	c.t.Helper()
 	cfg, err := c.pki.ClientConfig(who, c.server.URL())
@@ -83,7 +83,7 @@ func (c *testCluster) as(who pki.Identity) *rest.Config {
 	return cfg
 }
 
-// client answers with a client that acts as somebody.
+// client returns a client that acts as somebody.
 func (c *testCluster) client(who pki.Identity) kubernetes.Interface {
 	c.t.Helper()
 	client, err := kubernetes.NewForConfig(c.as(who))

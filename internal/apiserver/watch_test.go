@@ -15,7 +15,7 @@ import (
 	"podium.dev/podium/internal/pki"
 )
 
-// next answers with the next event that is not a bookmark.
+// next returns the next event that is not a bookmark.
 func next(t *testing.T, w watch.Interface) watch.Event {
 	t.Helper()
 	for {

@@ -32,7 +32,7 @@ func CheckMachine(ctx context.Context, c Config) error {
 	return preflight.Check(preflight.Config{Root: c.Paths.Root, Bind: c.Bind})
 }
 
-// Check says what of the configuration cannot be on any machine, a line each with the mend. It touches nothing.
+// Check returns an error with a line for each part of the configuration that is impossible on any machine, and what to do about it. It touches nothing.
 func (c Config) Check() error {
 	var faults []error
 	if _, err := netip.ParseAddrPort(c.Bind); err != nil {

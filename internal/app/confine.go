@@ -15,7 +15,7 @@ import (
 	"podium.dev/podium/internal/paths"
 )
 
-// The cgroups of the node's own programs, beside kubepods. Shims are not in the daemon's: when the kernel ends the daemon for its
+// The cgroups of the node's own programs, next to kubepods. Shims are not in the daemon's: when the kernel ends the daemon for its
 // memory, the Pods run on.
 const (
 	daemonCgroup = "podium-daemon"

@@ -55,7 +55,7 @@ func (d *daemon) Trace(namespace, name string) ([]control.Step, error) {
 	return out, nil
 }
 
-// opened answers with the image store, which a daemon that is still starting may not have yet.
+// opened returns the image store, which a daemon that is still starting may not have yet.
 func (d *daemon) opened() (*image.Service, error) {
 	if d.c.RuntimeEndpoint != "" {
 		return nil, errNotOurs

@@ -27,7 +27,7 @@ type lock struct{ f *os.File }
 
 func lockFile(p paths.Paths) string { return filepath.Join(p.Root, "lock") }
 
-// lockRoot takes the root or answers with an error that wraps ErrAlreadyRunning.
+// lockRoot takes the root or returns an error that wraps ErrAlreadyRunning.
 func lockRoot(p paths.Paths) (*lock, error) {
 	if err := os.MkdirAll(p.Root, 0o700); err != nil {
 		return nil, fmt.Errorf("make the root: %w", err)
@@ -42,7 +42,7 @@ func lockRoot(p paths.Paths) (*lock, error) {
 	return hold(p, f)
 }
 
-// tryLock locks the file, shared or not, or answers with an error that wraps ErrAlreadyRunning. A holder that
+// tryLock locks the file, shared or not, or returns an error that wraps ErrAlreadyRunning. A holder that
 // is just dying is waited for.
 func tryLock(p paths.Paths, f *os.File, how int) error {
 	err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
@@ -94,7 +94,7 @@ func awaitEnd(pid int, within time.Duration) bool {
 
 func (l *lock) release() { l.f.Close() }
 
-// CheckNotRunning answers with an error that wraps ErrAlreadyRunning when a daemon is seen to hold the root. It
+// CheckNotRunning returns an error that wraps ErrAlreadyRunning when a daemon is seen to hold the root. It
 // changes nothing. A root that this user may not look into, or that is no folder, is for the preflight to tell of.
 func CheckNotRunning(p paths.Paths) error {
 	f, err := os.Open(lockFile(p))

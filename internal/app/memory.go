@@ -71,7 +71,7 @@ func dropProgramPages() error {
 // area is a range of addresses.
 type area struct{ from, to uintptr }
 
-// cleanAreas reads a process' mappings, as /proc/PID/smaps has them, and answers with those of a file that are
+// cleanAreas reads a process' mappings, as /proc/PID/smaps has them, and returns those of a file that are
 // not writable and hold no page of their own: dropping them loses nothing.
 func cleanAreas(smaps io.Reader, file string) ([]area, error) {
 	var areas []area

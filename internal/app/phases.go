@@ -211,7 +211,7 @@ func (d *daemon) startControllers(ctx context.Context) error {
 	return nil
 }
 
-// client answers with a client of the API server, which need not be there yet.
+// client returns a client of the API server, which need not be there yet.
 func (d *daemon) client(who pki.Identity) (kubernetes.Interface, error) {
 	config, err := d.clientConfig(who)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"podium.dev/podium/internal/util/atomicfile"
 )
 
-// podCIDRs answers with the ranges of the node's Pod addresses: what the user asked for, else what was used
+// podCIDRs returns the ranges of the node's Pod addresses: what the user asked for, else what was used
 // before, else free ones, which are chosen just now. They are kept, because Pods that run have addresses of them.
 func podCIDRs(p paths.Paths, asked string) (ranges []netip.Prefix, chosen bool, err error) {
 	file := cidrFile(p)
@@ -38,7 +38,7 @@ func podCIDRs(p paths.Paths, asked string) (ranges []netip.Prefix, chosen bool, 
 
 func cidrFile(p paths.Paths) string { return filepath.Join(p.Network, "pod-cidrs") }
 
-// chooseCIDRs answers with ranges that are free, and keeps them.
+// chooseCIDRs returns ranges that are free, and keeps them.
 func chooseCIDRs(file string) ([]netip.Prefix, error) {
 	v4, err := network.FreeCIDR()
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 type Mode int
 
 const (
-	// V1 has each controller in a hierarchy of its own. A hybrid machine, with an empty v2 tree beside, is V1.
+	// V1 has each controller in a hierarchy of its own. A hybrid machine, with an empty v2 tree next to it, is V1.
 	V1 Mode = 1
 	// V2 has all controllers in one hierarchy.
 	V2 Mode = 2
@@ -48,7 +48,7 @@ type Manager struct {
 	cpu map[string]sample
 }
 
-// New answers with the manager of the tree below parent ("/" for each hierarchy's root). Nothing is made yet. The
+// New returns the manager of the tree below parent ("/" for each hierarchy's root). Nothing is made yet. The
 // error says what is missing when no controller is mounted.
 func New(parent string) (*Manager, error) {
 	m := &Manager{parent: path.Clean("/" + parent), mode: V1, cpu: map[string]sample{}}
@@ -94,7 +94,7 @@ func (m *Manager) Dir(p, controller string) string {
 	return filepath.Join(root, path.Clean("/"+p))
 }
 
-// Exists says whether the cgroup is there in full: in every hierarchy that Ensure makes it in, which are all but
+// Exists reports whether the cgroup is there in full: in every hierarchy that Ensure makes it in, which are all but
 // v1's devices, whose cgroups come with the containers.
 func (m *Manager) Exists(p string) bool {
 	for c, dir := range m.Dirs(p) {

@@ -114,7 +114,7 @@ func killOne(pid, stop int) error {
 	return awaitReadable(fd, stop)
 }
 
-// cancelPipe answers with a descriptor that is readable once ctx ends, and what to call when done with it.
+// cancelPipe returns a descriptor that is readable once ctx ends, and what to call when done with it.
 func cancelPipe(ctx context.Context) (int, func(), error) {
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {

@@ -32,7 +32,7 @@ func (r Resources) empty() bool {
 		r.Memory == nil && r.MemorySwap == nil && r.PidsLimit == nil && len(r.HugePages) == 0 && len(r.Unified) == 0
 }
 
-// translate gives the library's form. The library may write into what it gets, so each call makes it anew.
+// translate gives the library's form. The library may write into what it gets, so each call makes it again.
 func (m *Manager) translate(r Resources) *cgroups.Resources {
 	out := &cgroups.Resources{SkipDevices: true, SkipFreezeOnSet: true, CpusetCpus: r.CPUSet, CpusetMems: r.MemSet}
 	if r.CPUShares != nil {

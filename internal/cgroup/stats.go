@@ -155,10 +155,10 @@ func psi(p *cgroups.PSIStats) *PSI {
 	return &PSI{Some: one(p.Some), Full: one(p.Full)}
 }
 
-// minSample is the shortest time that a rate is worked out over; a sooner reading answers with the rate before.
+// minSample is the shortest time that a rate is worked out over; a sooner reading returns the rate before.
 const minSample = 100 * time.Millisecond
 
-// rate notes the sample and answers with nanocores since the one before.
+// rate notes the sample and returns nanocores since the one before.
 func (m *Manager) rate(key string, at time.Time, usage uint64) *uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()

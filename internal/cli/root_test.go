@@ -36,7 +36,7 @@ func TestExitCodes(t *testing.T) {
 	}{
 		"failure":         {errors.New("no"), exitFailure},
 		"usage":           {codedError{errors.New("no"), exitUsage}, exitUsage},
-		"preflight":       {preflight.Error{{What: "a", Mend: "b"}}, exitPreflight},
+		"preflight":       {preflight.Error{{What: "a", Remedy: "b"}}, exitPreflight},
 		"already running": {withCode(app.ErrAlreadyRunning), exitRunning},
 		"not running":     {control.ErrNotRunning, exitStopped},
 	} {

@@ -16,7 +16,7 @@ import (
 	"podium.dev/podium/internal/shim"
 )
 
-// Attach answers with the URL at which the container's streams are.
+// Attach returns the URL at which the container's streams are.
 func (r *Runtime) Attach(_ context.Context, req *runtimeapi.AttachRequest) (*runtimeapi.AttachResponse, error) {
 	if _, err := r.attachable(req.GetContainerId()); err != nil {
 		return nil, err

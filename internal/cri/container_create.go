@@ -25,7 +25,7 @@ import (
 const createTimeout = 2 * time.Minute
 
 // CreateContainer makes a container's root file system and configuration. Asked again for the same name and attempt in
-// the sandbox, it answers with the same container.
+// the sandbox, it returns the same container.
 func (r *Runtime) CreateContainer(ctx context.Context, req *runtimeapi.CreateContainerRequest) (*runtimeapi.CreateContainerResponse, error) {
 	if req.GetConfig().GetMetadata() == nil {
 		return nil, status.Error(codes.InvalidArgument, "the container's configuration has no metadata")
@@ -248,7 +248,7 @@ func (r *Runtime) containerCreated(_ context.Context, c *container, _ image.Imag
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := r.saveContainer(c); err != nil {
+	if err := r.saveContainerLocked(c); err != nil {
 		return err
 	}
 	r.store.addContainer(c)

@@ -18,7 +18,7 @@ import (
 	"podium.dev/podium/internal/shim"
 )
 
-// Exec answers with the URL at which the streams of a command in the container are.
+// Exec returns the URL at which the streams of a command in the container are.
 func (r *Runtime) Exec(_ context.Context, req *runtimeapi.ExecRequest) (*runtimeapi.ExecResponse, error) {
 	c, err := r.store.container(req.GetContainerId())
 	if err != nil {
@@ -115,7 +115,7 @@ func (p *pipes) close() {
 	}
 }
 
-// openPipes makes pipes and answers with the process's ends, stdin first.
+// openPipes makes pipes and returns the process's ends, stdin first.
 func openPipes(stdin bool) (files []*os.File, p *pipes, err error) {
 	p = &pipes{}
 	defer func() {
@@ -209,7 +209,7 @@ func receiveTerminal(sock *os.File) (*os.File, error) {
 	return os.NewFile(uintptr(fds[0]), "terminal"), nil
 }
 
-// followSize sets the terminal's size as it changes, until the channel is closed or the func it answers with is called.
+// followSize sets the terminal's size as it changes, until the channel is closed or the func it returns is called.
 func followSize(ctx context.Context, terminal *os.File, resize <-chan remotecommandserver.TerminalSize) func() {
 	if resize == nil {
 		return func() {}

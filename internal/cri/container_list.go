@@ -30,12 +30,12 @@ func (r *Runtime) listContainers(f *runtimeapi.ContainerFilter) []*runtimeapi.Co
 	return out
 }
 
-// passes says whether an ID is the one that is asked for, or begins with it; nothing asked for lets all pass.
+// passes reports whether an ID is the one that is asked for, or begins with it; nothing asked for lets all pass.
 func passes(id, want string) bool {
 	return want == "" || id == want || len(want) < len(id) && id[:len(want)] == want
 }
 
-// matches says whether the labels have all that the selector has.
+// matches reports whether the labels have all that the selector has.
 func matches(labels, selector map[string]string) bool {
 	for k, v := range selector {
 		if have, ok := labels[k]; !ok || have != v {

@@ -9,7 +9,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// ReopenContainerLog has the log file opened anew, after it was moved away. On an error none was made.
+// ReopenContainerLog has the log file opened again, after it was moved away. On an error none was made.
 func (r *Runtime) ReopenContainerLog(ctx context.Context, req *runtimeapi.ReopenContainerLogRequest) (*runtimeapi.ReopenContainerLogResponse, error) {
 	c, err := r.store.container(req.GetContainerId())
 	if err != nil {

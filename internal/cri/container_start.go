@@ -76,7 +76,7 @@ func (r *Runtime) running(c *container, res shim.RunResult) error {
 	}
 	early := c.earlyExit
 	c.earlyExit = nil
-	err := r.saveContainer(c)
+	err := r.saveContainerLocked(c)
 	c.mu.Unlock()
 	r.emit(c.ID, c.sandbox, runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT)
 	if early != nil {
@@ -92,7 +92,7 @@ func (r *Runtime) notStarted(ctx context.Context, c *container, why error) error
 	c.state.State, c.state.StartedAt, c.state.FinishedAt = stateExited, now, now
 	c.state.ExitCode, c.state.Reason, c.state.Message = startErrorExitCode, startErrorReason, why.Error()
 	close(c.ended)
-	err := r.saveContainer(c)
+	err := r.saveContainerLocked(c)
 	c.mu.Unlock()
 	err = errors.Join(err, r.machine.ClearCgroup(ctx, c.Cgroup))
 	close(c.cleared)

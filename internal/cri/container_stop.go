@@ -82,7 +82,7 @@ func (r *Runtime) signal(ctx context.Context, c *container, sig unix.Signal, all
 	return err
 }
 
-// await says whether the container ends within the time.
+// await reports whether the container ends within the time.
 func (r *Runtime) await(ctx context.Context, c *container, d time.Duration) (bool, error) {
 	t := r.clock.NewTimer(d)
 	defer t.Stop()

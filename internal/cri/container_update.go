@@ -47,7 +47,7 @@ func (r *Runtime) UpdateContainerResources(_ context.Context, req *runtimeapi.Up
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.state.Resources = encoded
-	if err := r.saveContainer(c); err != nil {
+	if err := r.saveContainerLocked(c); err != nil {
 		return nil, err
 	}
 	return &runtimeapi.UpdateContainerResourcesResponse{}, nil

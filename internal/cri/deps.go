@@ -18,11 +18,11 @@ import (
 
 // Images is what the runtime needs of the image store.
 type Images interface {
-	// Find answers with the image of any reference: a tag, a digest, an image ID. The error wraps
+	// Find returns the image of any reference: a tag, a digest, an image ID. The error wraps
 	// errdefs.ErrNotFound when there is none.
 	Find(ctx context.Context, ref string) (image.Image, error)
-	// Rootfs prepares the snapshot named key above the image's layers, or finds the one prepared before, and answers
-	// with the mounts that make a root file system of it. A read-only one shares the image's layers.
+	// Rootfs prepares the snapshot named key above the image's layers, or finds the one prepared before, and returns
+	// the mounts that make a root file system of it. A read-only one shares the image's layers.
 	Rootfs(ctx context.Context, img image.Image, key string, readOnly bool) ([]mount.Mount, error)
 	// RemoveRootfs removes the snapshot; no error if there is none.
 	RemoveRootfs(ctx context.Context, key string) error
@@ -41,7 +41,7 @@ type Network interface {
 	Ready() error
 }
 
-// Machine is what the runtime does to the machine itself, beside what the shims do. Tests without root replace it.
+// Machine is what the runtime does to the machine itself, besides what the shims do. Tests without root replace it.
 type Machine interface {
 	// Host describes it for the containers' configurations.
 	Host() spec.Host
@@ -53,7 +53,7 @@ type Machine interface {
 	Unmount(path string) error
 	// Look finds out whether what the bundle names is in its images: the user, folders of image volumes.
 	Look(b *bundle.Bundle) error
-	// MakeCgroup makes the cgroup, whose path is from each hierarchy's root, and answers with its folders.
+	// MakeCgroup makes the cgroup, whose path is from each hierarchy's root, and returns its folders.
 	MakeCgroup(path string) ([]string, error)
 	// SetCgroup changes a cgroup's limits.
 	SetCgroup(path string, res cgroup.Resources) error

@@ -62,7 +62,7 @@ func (l *listener) push(e *runtimeapi.ContainerEventResponse, end bool) {
 	}
 }
 
-// idle says whether nobody listens.
+// idle reports whether nobody listens.
 func (b *broadcast) idle() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

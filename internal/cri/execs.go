@@ -17,7 +17,7 @@ import (
 	"podium.dev/podium/internal/shim"
 )
 
-// execs are the processes beside the containers' first, that somebody waits for.
+// execs are the processes besides the containers' first ones that somebody waits for.
 type execs struct {
 	mu      sync.Mutex
 	next    uint64

@@ -19,7 +19,7 @@ func WithPullProgress(ctx context.Context, progress func(PullProgress)) context.
 	return context.WithValue(ctx, progressKey{}, progress)
 }
 
-// PullImage pulls an image and answers with its ID.
+// PullImage pulls an image and returns its ID.
 func (s *imageServer) PullImage(ctx context.Context, req *runtimeapi.PullImageRequest) (*runtimeapi.PullImageResponse, error) {
 	progress, _ := ctx.Value(progressKey{}).(func(PullProgress))
 	img, err := s.images.Pull(ctx, req.GetImage().GetImage(), req.GetAuth(), progress)

@@ -60,7 +60,7 @@ func killed(what string, m shim.Memory) string {
 	return text
 }
 
-// reached says whether it was the container's own limit that was met, and not one above: a container that shares the
+// reached reports whether it was the container's own limit that was met, and not one above: a container that shares the
 // Pod's limit with others has used less than that.
 func reached(m shim.Memory) bool {
 	if m.Limit == 0 || m.Above > 0 && m.Above < m.Limit {

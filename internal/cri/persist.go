@@ -134,15 +134,15 @@ func loadExit(dir string) (*shim.Exit, error) {
 }
 
 // saveState keeps the container's state; the caller holds c.mu.
-func (r *Runtime) saveContainer(c *container) error {
+func (r *Runtime) saveContainerLocked(c *container) error {
 	if err := save(r.containerDir(c.ID), stateFile, c.state); err != nil {
 		return fmt.Errorf("keep the state of container %s: %w", c.ID, err)
 	}
 	return nil
 }
 
-// saveSandbox keeps the sandbox's state; the caller holds s.mu.
-func (r *Runtime) saveSandbox(s *sandbox) error {
+// saveSandboxLocked keeps the sandbox's state; the caller holds s.mu.
+func (r *Runtime) saveSandboxLocked(s *sandbox) error {
 	if err := save(r.sandboxDir(s.ID), stateFile, s.state); err != nil {
 		return fmt.Errorf("keep the state of sandbox %s: %w", s.ID, err)
 	}

@@ -54,7 +54,7 @@ func (r *Runtime) restore(ctx context.Context) error {
 	return r.sweep(ctx)
 }
 
-// loaded says whether a sandbox has a state; one without is half made.
+// loaded reports whether a sandbox has a state; one without is half made.
 func (sb *sandbox) loaded() bool { return sb.config != nil }
 
 // loadSandboxes reads all records. Those that are half made have no configuration.
@@ -82,7 +82,7 @@ func (r *Runtime) loadSandboxes() (map[string]*sandbox, error) {
 	return out, nil
 }
 
-// loadContainers reads all records, adds the whole ones to the store and answers with the half-made ones and those whose
+// loadContainers reads all records, adds the whole ones to the store and returns the half-made ones and those whose
 // sandbox is gone or half made.
 func (r *Runtime) loadContainers(sandboxes map[string]*sandbox) ([]*container, error) {
 	var orphans []*container
@@ -128,7 +128,7 @@ func names(dir string) []string {
 	return out
 }
 
-// half says whether the error is of something half made.
+// half reports whether the error is of something half made.
 func half(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errHalf) }
 
 // restoreSandbox takes a sandbox over, or removes it when it is half made.
@@ -248,10 +248,10 @@ func (r *Runtime) afterReboot(sb *sandbox) error {
 		c.mu.Lock()
 		c.state.State, c.state.PID, c.state.FinishedAt = stateExited, 0, r.clock.Now()
 		c.state.ExitCode, c.state.Reason = rebootExitCode, reasonUnknown
-		c.state.Message = "the machine was started anew"
+		c.state.Message = "the machine was restarted"
 		close(c.ended)
 		close(c.cleared)
-		err = r.saveContainer(c)
+		err = r.saveContainerLocked(c)
 		c.mu.Unlock()
 		if err != nil {
 			return err

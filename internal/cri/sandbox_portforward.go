@@ -16,7 +16,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// PortForward answers with the URL at which streams to the Pod's ports are.
+// PortForward returns the URL at which streams to the Pod's ports are.
 func (r *Runtime) PortForward(_ context.Context, req *runtimeapi.PortForwardRequest) (*runtimeapi.PortForwardResponse, error) {
 	sb, err := r.store.sandbox(req.GetPodSandboxId())
 	if err != nil {

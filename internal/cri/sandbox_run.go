@@ -33,7 +33,7 @@ const (
 	pauseOOMScore = -998
 )
 
-// RunPodSandbox makes and starts a sandbox. Asked again for the same Pod and attempt, it answers with the same sandbox.
+// RunPodSandbox makes and starts a sandbox. Asked again for the same Pod and attempt, it returns the same sandbox.
 func (r *Runtime) RunPodSandbox(ctx context.Context, req *runtimeapi.RunPodSandboxRequest) (*runtimeapi.RunPodSandboxResponse, error) {
 	if req.GetConfig().GetMetadata() == nil {
 		return nil, status.Error(codes.InvalidArgument, "the sandbox's configuration has no metadata")
@@ -53,7 +53,7 @@ func (r *Runtime) RunPodSandbox(ctx context.Context, req *runtimeapi.RunPodSandb
 	return &runtimeapi.RunPodSandboxResponse{PodSandboxId: id}, nil
 }
 
-// runSandbox answers with the ready sandbox of the key if there is one, removes one that is not ready, and makes one.
+// runSandbox returns the ready sandbox of the key if there is one, removes one that is not ready, and makes one.
 func (r *Runtime) runSandbox(ctx context.Context, key string, config *runtimeapi.PodSandboxConfig) (string, error) {
 	if have := r.store.sandboxByKey(key); have != nil {
 		if have.get().Ready {
@@ -273,7 +273,7 @@ func (r *Runtime) sandboxReady(_ context.Context, sb *sandbox) error {
 	sb.mu.Lock()
 	defer sb.mu.Unlock()
 	sb.state.Ready = true
-	if err := r.saveSandbox(sb); err != nil {
+	if err := r.saveSandboxLocked(sb); err != nil {
 		return err
 	}
 	r.store.addSandbox(sb)

@@ -93,7 +93,7 @@ func (r *Runtime) markNotReady(sb *sandbox) error {
 	}
 	sb.state.Ready = false
 	sb.state.StoppedAt = r.clock.Now()
-	err := r.saveSandbox(sb)
+	err := r.saveSandboxLocked(sb)
 	sb.mu.Unlock()
 	r.emit(sb.ID, sb, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
 	return err

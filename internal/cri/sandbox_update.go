@@ -25,7 +25,7 @@ func (r *Runtime) UpdatePodSandboxResources(_ context.Context, req *runtimeapi.U
 	sb.mu.Lock()
 	defer sb.mu.Unlock()
 	sb.state.Overhead, sb.state.Resources = overhead, resources
-	if err := r.saveSandbox(sb); err != nil {
+	if err := r.saveSandboxLocked(sb); err != nil {
 		return nil, err
 	}
 	return &runtimeapi.UpdatePodSandboxResourcesResponse{}, nil

@@ -27,7 +27,7 @@ func (r *Runtime) Version(context.Context, *runtimeapi.VersionRequest) (*runtime
 	}, nil
 }
 
-// Status says whether Pods can be run, and what the runtime can do.
+// Status reports whether Pods can be run, and what the runtime can do.
 func (r *Runtime) Status(_ context.Context, req *runtimeapi.StatusRequest) (*runtimeapi.StatusResponse, error) {
 	net := &runtimeapi.RuntimeCondition{Type: runtimeapi.NetworkReady, Status: true}
 	if err := r.cfg.Network.Ready(); err != nil {

@@ -48,7 +48,7 @@ type container struct {
 	state   containerState
 	ended   chan struct{} // closed when the container has exited
 	cleared chan struct{} // closed when then nothing is left in its cgroup, or it could not be cleared
-	// earlyExit is its end when that was heard of before its start.
+	// earlyExit is its end when the news of it came earlier than its start.
 	earlyExit *shim.Exit
 }
 
@@ -59,7 +59,7 @@ func (s *sandbox) get() sandboxState {
 	return s.state
 }
 
-// live answers with the shim of a sandbox that is ready.
+// live returns the shim of a sandbox that is ready.
 func (s *sandbox) live() (shim.Shim, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

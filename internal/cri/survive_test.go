@@ -292,7 +292,7 @@ func TestReboot(t *testing.T) {
 	w.runPod(pod)
 }
 
-// restoreRunning writes the states of before into the records.
+// restoreRunning writes the earlier states into the records.
 func restoreRunning(t *testing.T, w *world, container, sandbox string) {
 	t.Helper()
 	var c containerState

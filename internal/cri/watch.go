@@ -45,7 +45,7 @@ func (r *Runtime) heard(sb *sandbox, e shim.Event) {
 	case e.Container == "":
 		r.log.Info("The pause process of a sandbox has ended", "sandbox", sb.ID, "code", e.Exit.Code)
 		if err := r.markNotReady(sb); err != nil {
-			r.log.Error(err, "Could not note it", "sandbox", sb.ID)
+			r.log.Error(err, "Failed to record the end of the sandbox", "sandbox", sb.ID)
 		}
 	default:
 		if c, err := r.store.container(e.Container); err == nil {
@@ -69,7 +69,7 @@ func (r *Runtime) exited(c *container, exit shim.Exit) {
 	c.state.State, c.state.FinishedAt, c.state.ExitCode = stateExited, exit.At, exit.Code
 	c.state.Reason, c.state.Message, c.state.PID = exitReason(exit), exitMessage(exit), 0
 	close(c.ended)
-	err := r.saveContainer(c)
+	err := r.saveContainerLocked(c)
 	c.mu.Unlock()
 	if err != nil {
 		r.log.Error(err, "Could not note a container's end", "container", c.ID)

@@ -30,7 +30,7 @@ type drop struct {
 	mu      sync.Mutex
 	taken   map[string]takenFile
 	settled chan struct{} // closed when what was there at the start has been looked at
-	news    chan struct{} // closed, and made anew, when an archive has been looked at
+	news    chan struct{} // closed, and made again, when an archive has been looked at
 }
 
 // takenFile is an archive as it was when it was taken in.
@@ -232,7 +232,7 @@ func (d *drop) tell() {
 	d.news = make(chan struct{})
 }
 
-// isTaken says whether the file was taken in as it is and all its images are still here.
+// isTaken reports whether the file was taken in as it is and all its images are still here.
 func (s *Service) isTaken(name string, info os.FileInfo) bool {
 	s.drop.mu.Lock()
 	t, ok := s.drop.taken[name]
@@ -286,7 +286,7 @@ func isArchive(name string) bool {
 	return false
 }
 
-// isBeingWritten says whether somebody has the file open for writing: then the kernel grants no lease to read it.
+// isBeingWritten reports whether somebody has the file open for writing: then the kernel grants no lease to read it.
 // Where there are no leases the answer is no, and a file cut short is taken in when it is closed.
 func isBeingWritten(path string) bool {
 	f, err := safeopen.Following(path)

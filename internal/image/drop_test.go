@@ -78,22 +78,22 @@ func TestWatchTakesInArchives(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// Dropped later: moved there, written there, and the bad one mended in place.
+	// Dropped later: moved there, written there, and the bad one repaired in place.
 	put(t, s, late, "late.tar.gz")
 	eventually(t, "the archive moved there is taken in", func() bool { _, err := s.Find(t.Context(), "podium.local/late:1"); return err == nil })
-	raw, err := os.ReadFile(archiveFile(t, "mended.tar", build.WriteOCI, made(t, "mended", "podium.local/mended:1")))
+	raw, err := os.ReadFile(archiveFile(t, "repaired.tar", build.WriteOCI, made(t, "repaired", "podium.local/repaired:1")))
 	check(t, err)
 	f, err := os.OpenFile(bad, os.O_WRONLY|os.O_TRUNC, 0)
 	check(t, err)
 	_, err = f.Write(raw[:1000])
 	check(t, err)
-	if _, err := s.Find(t.Context(), "podium.local/mended:1"); err == nil {
+	if _, err := s.Find(t.Context(), "podium.local/repaired:1"); err == nil {
 		t.Error("half an archive was taken in")
 	}
 	_, err = f.Write(raw[1000:])
 	check(t, err)
 	check(t, f.Close())
-	eventually(t, "the archive written there is taken in", func() bool { _, err := s.Find(t.Context(), "podium.local/mended:1"); return err == nil })
+	eventually(t, "the archive written there is taken in", func() bool { _, err := s.Find(t.Context(), "podium.local/repaired:1"); return err == nil })
 }
 
 func TestWatchKnowsAgainWhatItTook(t *testing.T) {

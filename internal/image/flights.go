@@ -51,7 +51,7 @@ func (f *flights) join(ctx context.Context, start starter, key string, progress 
 	f.mu.Lock()
 	last := leave()
 	if last {
-		f.forget(key, fl)
+		f.forgetLocked(key, fl)
 		close(fl.over)
 	}
 	f.mu.Unlock()
@@ -75,19 +75,19 @@ func (f *flights) fly(ctx context.Context, key string, fl *flight, run func(cont
 	fl.img, fl.err = run(ctx, fl.tell)
 	close(landed)
 	f.mu.Lock()
-	f.forget(key, fl)
+	f.forgetLocked(key, fl)
 	f.mu.Unlock()
 	close(fl.done)
 }
 
-// forget makes later callers start a transfer of their own. f.mu is held.
-func (f *flights) forget(key string, fl *flight) {
+// forgetLocked makes later callers start a transfer of their own. f.mu is held.
+func (f *flights) forgetLocked(key string, fl *flight) {
 	if f.all[key] == fl {
 		delete(f.all, key)
 	}
 }
 
-// listen joins a caller, who leaves by calling what it gets; that says whether it was the last.
+// listen joins a caller, who leaves by calling what it gets; that reports whether it was the last.
 func (fl *flight) listen(progress func(Progress)) (leave func() (last bool)) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()

@@ -74,7 +74,7 @@ func TestHostileSparseFile(t *testing.T) {
 	if used := onDisk(t, s.cfg.Paths.ImageStore); used > 4<<20 {
 		t.Errorf("an image of 1 MB takes %d bytes", used)
 	}
-	lowers, err := s.lowersOf(t.Context(), imgs[0].ChainID)
+	lowers, err := s.lowersOfLocked(t.Context(), imgs[0].ChainID)
 	check(t, err)
 	info, err := os.Stat(filepath.Join(lowers[0], "sparse"))
 	check(t, err)

@@ -23,7 +23,7 @@ import (
 const userAgent = "podium/1.37"
 
 // resolver reaches the registries, or in their place those that hosts.toml files name, with the given credentials.
-// The files are read anew for each pull.
+// The files are read again for each pull.
 func (s *Service) resolver(ctx context.Context, auth *runtimeapi.AuthConfig) remotes.Resolver {
 	options := config.HostOptions{
 		HostDir:     config.HostDirFromRoot(s.cfg.Paths.Registries),
@@ -94,7 +94,7 @@ func credentials(auth *runtimeapi.AuthConfig, host string) (user, secret string,
 	return user, strings.Trim(secret, "\x00"), nil
 }
 
-// isFor says whether credentials may be sent to a host: those that name no server may.
+// isFor reports whether credentials may be sent to a host: those that name no server may.
 func isFor(auth *runtimeapi.AuthConfig, host string) (bool, error) {
 	if auth == nil {
 		return false, nil

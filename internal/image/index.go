@@ -199,7 +199,7 @@ func (x *index) get(id string) (Image, bool) {
 	return Image{}, false
 }
 
-// Find answers with the image that ref names: in its short or full form, by tag, by digest, by ID or by the beginning
+// Find returns the image that ref names: in its short or full form, by tag, by digest, by ID or by the beginning
 // of an ID. The error of one that is not here wraps errdefs.ErrNotFound.
 func (s *Service) Find(_ context.Context, ref string) (Image, error) {
 	e, ok := s.index.resolve(ref)
@@ -211,7 +211,7 @@ func (s *Service) Find(_ context.Context, ref string) (Image, error) {
 	return e.Image, nil
 }
 
-// List answers with all images, by ID.
+// List returns all images, by ID.
 func (s *Service) List(context.Context) ([]Image, error) {
 	s.index.mu.RLock()
 	defer s.index.mu.RUnlock()

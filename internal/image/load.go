@@ -91,7 +91,7 @@ func badArchive(err error) error {
 	return invalid(err)
 }
 
-// isStoreError says whether an error is of this machine: the disk, or that the caller went away.
+// isStoreError reports whether an error is of this machine: the disk, or that the caller went away.
 func isStoreError(err error) bool {
 	return errors.As(err, new(*os.PathError)) || errors.As(err, new(*os.SyscallError)) || errors.As(err, new(*os.LinkError)) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)

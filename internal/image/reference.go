@@ -36,7 +36,7 @@ func names(named reference.Named, target digest.Digest) []string {
 	return append(out, reference.TrimNamed(named).Name()+"@"+target.String())
 }
 
-// isTag says whether a kept name is one with a tag, and isDigest whether it is one with a digest; a bare "sha256:…",
+// isTag reports whether a kept name is one with a tag, and isDigest whether it is one with a digest; a bare "sha256:…",
 // under which every image is kept too, is neither.
 func isTag(name string) bool { return !strings.Contains(name, "@") && !isID(name) }
 

@@ -35,7 +35,7 @@ func (s *Service) forgetImage(ctx context.Context, ref string) error {
 	ctx = inStore(context.WithoutCancel(ctx))
 	s.uses.mu.Lock()
 	defer s.uses.mu.Unlock()
-	if err := s.holdChain(ctx, e.ChainID); err != nil {
+	if err := s.holdChainLocked(ctx, e.ChainID); err != nil {
 		return fmt.Errorf("remove image %s: %w", e.ID, err)
 	}
 	err := s.inTransaction(ctx, func(ctx context.Context) error {

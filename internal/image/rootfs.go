@@ -20,7 +20,7 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-// The writable layers of containers lie beside the snapshotter, not in it: rootfs/KEY/{fs,work} and a file that says
+// The writable layers of containers lie next to the snapshotter, not in it: rootfs/KEY/{fs,work} and a file that says
 // whose layers are below. A snapshot would cost two transactions of two databases, each with its fsyncs, when a
 // container starts and again when it ends, to keep through a power cut what no container survives. The image's layers
 // below, which are shared and must survive, are the snapshotter's; what a container uses of them is kept, when the
@@ -92,11 +92,11 @@ func (s *Service) readUses() error {
 	for _, l := range held {
 		s.uses.held[l.Labels[chainLabel]] = true
 	}
-	return s.releaseUnused()
+	return s.releaseUnusedLocked()
 }
 
 // Rootfs makes the root file system of a container from an image's layers and a writable one of its own, named by
-// key, and answers with the mounts that make it appear. Called again for the same key it answers with the same
+// key, and returns the mounts that make it appear. Called again for the same key it returns the same
 // mounts, also after a restart. With readOnly there is no writable layer. The error wraps errdefs.ErrNotFound when the
 // image is no longer here, errdefs.ErrAlreadyExists when the key has another image's.
 func (s *Service) Rootfs(ctx context.Context, img Image, key string, readOnly bool) ([]mount.Mount, error) {
@@ -127,7 +127,7 @@ func (s *Service) claim(ctx context.Context, key string, want use) (lowers []str
 	if !known && !s.uses.held[want.Chain] && !s.touch(want.Image) {
 		return nil, false, fmt.Errorf("image %s: %w", want.Image, errdefs.ErrNotFound)
 	}
-	if lowers, err = s.lowersOf(ctx, want.Chain); err != nil {
+	if lowers, err = s.lowersOfLocked(ctx, want.Chain); err != nil {
 		return nil, false, err
 	}
 	s.uses.byKey[key] = want
@@ -145,8 +145,8 @@ func (s *Service) touch(id string) bool {
 	return ok
 }
 
-// lowersOf are the folders of a chain's layers, the top one first. s.uses.mu is held.
-func (s *Service) lowersOf(ctx context.Context, chain string) ([]string, error) {
+// lowersOfLocked are the folders of a chain's layers, the top one first. s.uses.mu is held.
+func (s *Service) lowersOfLocked(ctx context.Context, chain string) ([]string, error) {
 	if known, ok := s.uses.lowers[chain]; ok || chain == "" {
 		return known, nil
 	}
@@ -243,7 +243,7 @@ func (s *Service) RemoveRootfs(_ context.Context, key string) error {
 	s.uses.mu.Lock()
 	defer s.uses.mu.Unlock()
 	delete(s.uses.byKey, key)
-	if err := s.releaseUnused(); err != nil {
+	if err := s.releaseUnusedLocked(); err != nil {
 		return err
 	}
 	s.work.Go(func() { _ = s.emptyTrash() }) // what fails is tried again with the next
@@ -281,8 +281,8 @@ func (s *Service) emptyTrash() error {
 // chainLabel marks the leases that keep the layers of removed images, and names the layers.
 const chainLabel = "podium.dev/used-chain"
 
-// holdChain keeps the layers of an image that is being removed while containers use them. s.uses.mu is held.
-func (s *Service) holdChain(ctx context.Context, chain string) error {
+// holdChainLocked keeps the layers of an image that is being removed while containers use them. s.uses.mu is held.
+func (s *Service) holdChainLocked(ctx context.Context, chain string) error {
 	used := false
 	for _, u := range s.uses.byKey {
 		used = used || (u.Chain == chain && chain != "")
@@ -301,9 +301,9 @@ func (s *Service) holdChain(ctx context.Context, chain string) error {
 	return nil
 }
 
-// releaseUnused lets go of the layers of removed images that no container uses any more. s.uses.mu is held, or there
+// releaseUnusedLocked lets go of the layers of removed images that no container uses any more. s.uses.mu is held, or there
 // is nobody else yet.
-func (s *Service) releaseUnused() error {
+func (s *Service) releaseUnusedLocked() error {
 	if len(s.uses.held) == 0 {
 		return nil
 	}

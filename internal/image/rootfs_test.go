@@ -14,7 +14,7 @@ import (
 	"podium.dev/podium/internal/image/build"
 )
 
-// loaded takes in an image and answers with it.
+// loaded takes in an image and returns it.
 func loaded(t testing.TB, s *Service, b *build.Built) Image {
 	t.Helper()
 	imgs, err := s.Load(t.Context(), archiveFile(t, "image.tar", build.WriteOCI, b))

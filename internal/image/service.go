@@ -264,7 +264,7 @@ func (s *Service) start(f func(context.Context)) {
 // workLabel marks the leases of unfinished work.
 const workLabel = "podium.dev/unfinished"
 
-// hold answers with a context under which all that is written is kept until done is called, which must be told
+// hold returns a context under which all that is written is kept until done is called, which must be told
 // whether the work failed: what it wrote and nothing else refers to is then put away.
 func (s *Service) hold(ctx context.Context) (held context.Context, done func(failed bool), err error) {
 	ctx = inStore(ctx)

@@ -28,7 +28,7 @@ type bridge struct {
 	mtu   int
 }
 
-// ensure makes the bridge what it must be, whatever is there of it, and answers with its index. keep says of an
+// ensure makes the bridge what it must be, whatever is there of it, and returns its index. keep says of an
 // address of the bridge that the configuration no longer names whether Pods still use it as their gateway.
 func (b *bridge) ensure(h *netlink.Handle, keep func(netip.Prefix) bool) (index int, err error) {
 	link, err := h.LinkByName(b.name)

@@ -172,7 +172,7 @@ func (b *builtin) serviceRoute(index int) error {
 	return nil
 }
 
-// inUse says whether a sandbox has an address of p.
+// inUse reports whether a sandbox has an address of p.
 func (b *builtin) inUse(p netip.Prefix) bool {
 	for _, r := range b.ledger.all() {
 		for _, ip := range r.IPs {

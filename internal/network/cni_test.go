@@ -53,7 +53,7 @@ func TestCNITakesTheBuiltinsPlace(t *testing.T) {
 	wantAnswer(t, b, "tcp", "10.88.0.2:80", "a from 10.88.0.3")
 	wantAnswer(t, a, "tcp", "127.0.0.1:80", "a from 127.0.0.1")
 
-	// Again for the same sandbox, also by a daemon started anew: the same answer, and no second ADD.
+	// Again for the same sandbox, also by a daemon started again: the same answer, and no second ADD.
 	n.Close()
 	again, err := New(n.cfg)
 	check(t, err)

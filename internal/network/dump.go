@@ -9,7 +9,7 @@ import (
 // mostListings is how often what changes all the time is listed before that is an error.
 const mostListings = 100
 
-// whole lists what the kernel has, anew when it changed meanwhile: other nodes of this machine make links too.
+// whole lists what the kernel has, again when it changed meanwhile: other nodes of this machine make links too.
 func whole[T any](list func() ([]T, error)) (all []T, err error) {
 	for range mostListings {
 		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {

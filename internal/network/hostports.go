@@ -244,7 +244,7 @@ func (p hostPort) String() string {
 	return fmt.Sprintf("%d/%s", p.Host, proto)
 }
 
-// sameOnHost says whether p and o are the same port of the node.
+// sameOnHost reports whether p and o are the same port of the node.
 func (p hostPort) sameOnHost(o hostPort) bool {
 	return p.Proto == o.Proto && p.Host == o.Host && p.HostIP == o.HostIP
 }

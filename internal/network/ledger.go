@@ -46,7 +46,7 @@ type hostPort struct {
 // ledger holds the records and gives out addresses: each to one sandbox only, the least recently tried first, so that
 // an address that was just given back rests as long as there are others.
 //
-// On disk it is a journal: a line is written for each change, and the file is written anew when it is opened and
+// On disk it is a journal: a line is written for each change, and the file is written again when it is opened and
 // when most of it is past. A line costs a hundredth of what a file would. Nothing is fsynced: what a power cut could
 // take are records of sandboxes that did not survive it either, and the kernel keeps what a killed daemon wrote.
 type ledger struct {
@@ -70,7 +70,7 @@ type entry struct {
 // ledgerPath is where the ledger of a node is.
 func ledgerPath(p paths.Paths) string { return filepath.Join(p.Network, "leases") }
 
-// rewriteAt is the size from which a journal that is mostly past is written anew.
+// rewriteAt is the size from which a journal that is mostly past is written again.
 const rewriteAt = 256 << 10
 
 // openLedger reads what is on disk. A last line cut short is as if it had not been written.
@@ -115,7 +115,7 @@ func (l *ledger) replay(e entry) {
 	}
 }
 
-// rewrite writes the journal anew, as short as it can be.
+// rewrite writes the journal again, as short as it can be.
 func (l *ledger) rewrite() error {
 	var all []byte
 	for _, ip := range l.last {
@@ -156,7 +156,7 @@ func (l *ledger) write(e entry) error {
 	return l.rewrite()
 }
 
-// get answers with a copy of the sandbox's record, nil when there is none.
+// get returns a copy of the sandbox's record, nil when there is none.
 func (l *ledger) get(id string) *record {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -167,7 +167,7 @@ func (l *ledger) get(id string) *record {
 	return nil
 }
 
-// all answers with copies of all records.
+// all returns copies of all records.
 func (l *ledger) all() []*record {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -262,7 +262,7 @@ func (l *ledger) allocate(id string, p netip.Prefix) (netip.Addr, error) {
 	}
 }
 
-// validID says whether an ID is one that a file may be named by; CNI plugins do.
+// validID reports whether an ID is one that a file may be named by; CNI plugins do.
 func validID(id string) error {
 	if id == "" || id != filepath.Base(id) || strings.HasPrefix(id, ".") {
 		return fmt.Errorf("%q is not a sandbox ID", id)

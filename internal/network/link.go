@@ -148,7 +148,7 @@ func openNetNS(path string) (netns.NsHandle, error) {
 	return ns, nil
 }
 
-// sameAsOurs says whether the path leads to the network namespace that this process is in: a sandbox that shares
+// sameAsOurs reports whether the path leads to the network namespace that this process is in: a sandbox that shares
 // the node's network has nothing to set up.
 func sameAsOurs(path string) bool {
 	a, errA := os.Stat(path)

@@ -147,7 +147,7 @@ func serve(t testing.TB, ns, name, network, addr string) {
 	})
 }
 
-// ask connects in a namespace and answers with what comes back within a time, or "" when nothing does.
+// ask connects in a namespace and returns what comes back within a time, or "" when nothing does.
 func ask(t testing.TB, ns, network, addr string, within time.Duration) string {
 	t.Helper()
 	var got string

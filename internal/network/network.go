@@ -246,7 +246,7 @@ type keyedLock struct {
 	users int
 }
 
-// lock locks a key and answers with what unlocks it.
+// lock locks a key and returns what unlocks it.
 func (k *keyedLocks) lock(key string) func() {
 	k.mu.Lock()
 	if k.locks == nil {

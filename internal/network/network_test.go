@@ -20,7 +20,7 @@ import (
 	"podium.dev/podium/test/pace"
 )
 
-// pod sets up a sandbox and answers with its namespace and addresses.
+// pod sets up a sandbox and returns its namespace and addresses.
 func pod(t testing.TB, n *Network, id string, ports ...*runtimeapi.PortMapping) (string, []netip.Addr) {
 	t.Helper()
 	ns := newNS(t)

@@ -9,7 +9,7 @@ import (
 )
 
 // arrange brings up what serves the Pods as things are now: bridge and rules, or with CNI the Service's rules alone.
-// A broken CNI configuration is no error here: Ready tells it, and a mended one is noticed.
+// A broken CNI configuration is no error here: Ready reports it, and a repaired one is noticed.
 func (n *Network) arrange() error {
 	list, err := n.cni.current()
 	if err != nil {

@@ -2,7 +2,7 @@
 //
 // Only four things are on disk: the CA's certificate and key, the key that signs service-account tokens, and
 // the admin's kubeconfig. Every other certificate (the servers', one client certificate a component) is made
-// in memory when it is first needed, which takes less than a millisecond, and made anew when two thirds of
+// in memory when it is first needed, which takes less than a millisecond, and made again when two thirds of
 // its life are over, so there are no files to watch, to rotate or to leak.
 package pki
 

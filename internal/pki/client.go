@@ -42,7 +42,7 @@ type client struct {
 	transport *http.Transport
 }
 
-// ClientConfig answers with a configuration to reach the API server at a URL as somebody: no client-side
+// ClientConfig returns a configuration to reach the API server at a URL as somebody: no client-side
 // rate limit, protobuf where a type has it. Its certificate is renewed while it is used.
 func (a *Authority) ClientConfig(who Identity, url string) (*rest.Config, error) {
 	t, err := a.Transport(who)
@@ -61,7 +61,7 @@ func (a *Authority) ClientConfig(who Identity, url string) (*rest.Config, error)
 	}, nil
 }
 
-// Transport answers with the transport of an identity: it trusts the CA and presents the identity's
+// Transport returns the transport of an identity: it trusts the CA and presents the identity's
 // certificate. The same identity always has the same transport.
 func (a *Authority) Transport(who Identity) (*http.Transport, error) {
 	a.mu.Lock()
@@ -101,7 +101,7 @@ func (c *Certificate) renewIn() time.Duration {
 	return max(c.renewAt.Sub(c.a.clock.Now()), time.Minute)
 }
 
-// CloseConnections closes the connections of all clients. Those that are used again connect anew.
+// CloseConnections closes the connections of all clients. Those that are used again connect again.
 func (a *Authority) CloseConnections() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -130,7 +130,7 @@ func (c *Certificate) OnRenewal(f func()) (stop func()) {
 	return func() { stopped.Store(true) }
 }
 
-// ServerTLS answers with the settings of a server that serves only those whom the CA vouches for.
+// ServerTLS returns the settings of a server that serves only those whom the CA vouches for.
 func (a *Authority) ServerTLS(name ServerName) (*tls.Config, error) {
 	cert := a.Server(name)
 	if _, err := cert.Get(); err != nil {

@@ -14,7 +14,7 @@ import (
 // clusterName is the name of the cluster in kubeconfigs.
 const clusterName = "podium"
 
-// Kubeconfig answers with a kubeconfig that reaches the API server at a URL as somebody.
+// Kubeconfig returns a kubeconfig that reaches the API server at a URL as somebody.
 func (a *Authority) Kubeconfig(who Identity, url string) ([]byte, error) {
 	cert, key, err := a.Client(who).PEM()
 	if err != nil {
@@ -34,7 +34,7 @@ func (a *Authority) Kubeconfig(who Identity, url string) ([]byte, error) {
 }
 
 // KeepKubeconfig writes a kubeconfig, 0600, unless the one that is there still serves: same URL, same CA,
-// same user, and less than two thirds of its life over. It answers with when to call it again.
+// same user, and less than two thirds of its life over. It returns when to call it again.
 func (a *Authority) KeepKubeconfig(file string, who Identity, url string) (next time.Time, err error) {
 	if next, ok := a.stillServes(file, who, url); ok {
 		return next, nil

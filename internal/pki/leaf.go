@@ -44,7 +44,7 @@ type Certificate struct {
 	renewAt time.Time
 }
 
-// Server answers with the certificate of a server.
+// Server returns the certificate of a server.
 func (a *Authority) Server(name ServerName) *Certificate {
 	return &Certificate{a: a, template: func() *x509.Certificate {
 		return &x509.Certificate{
@@ -56,7 +56,7 @@ func (a *Authority) Server(name ServerName) *Certificate {
 	}}
 }
 
-// Client answers with the client certificate of an identity.
+// Client returns the client certificate of an identity.
 func (a *Authority) Client(who Identity) *Certificate {
 	return &Certificate{a: a, template: func() *x509.Certificate {
 		return &x509.Certificate{
@@ -66,7 +66,7 @@ func (a *Authority) Client(who Identity) *Certificate {
 	}}
 }
 
-// Get answers with a certificate that is valid for at least another third of its life.
+// Get returns a certificate that is valid for at least another third of its life.
 func (c *Certificate) Get() (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -98,7 +98,7 @@ func (c *Certificate) Get() (*tls.Certificate, error) {
 	return c.current, nil
 }
 
-// PEM answers with the same certificate and its key as PEM.
+// PEM returns the same certificate and its key as PEM.
 func (c *Certificate) PEM() (cert, key []byte, err error) {
 	t, err := c.Get()
 	if err != nil {

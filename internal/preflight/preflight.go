@@ -33,12 +33,12 @@ type Config struct {
 type Problem struct {
 	// What is wrong, on what.
 	What string
-	// Mend is what to do about it.
-	Mend string
+	// Remedy is what to do about it.
+	Remedy string
 }
 
 // String is the one line that a user reads.
-func (p Problem) String() string { return p.What + "; " + p.Mend }
+func (p Problem) String() string { return p.What + "; " + p.Remedy }
 
 // Error is every problem found, a line each.
 type Error []Problem
@@ -52,7 +52,7 @@ func (e Error) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Check looks at everything and answers with nil or an Error that holds every problem. It changes nothing.
+// Check looks at everything and returns nil or an Error that holds every problem. It changes nothing.
 func Check(c Config) error {
 	var found Error
 	add := func(p *Problem) {
@@ -80,20 +80,20 @@ func checkRoot(euid int) *Problem {
 		return nil
 	}
 	return &Problem{
-		What: fmt.Sprintf("podium up must be root to make namespaces, cgroups and mounts, and runs as user %d", euid),
-		Mend: "run it with sudo",
+		What:   fmt.Sprintf("podium up must be root to make namespaces, cgroups and mounts, and runs as user %d", euid),
+		Remedy: "run it with sudo",
 	}
 }
 
 // checkOverlay reads the text of /proc/filesystems: a line a filesystem, "nodev" before those with no disk.
 func checkOverlay(filesystems string, readErr error, module bool) *Problem {
 	if readErr != nil {
-		return &Problem{What: "cannot read the list of filesystems: " + readErr.Error(), Mend: "mount /proc"}
+		return &Problem{What: "cannot read the list of filesystems: " + readErr.Error(), Remedy: "mount /proc"}
 	}
 	if slices.Contains(strings.Fields(filesystems), "overlay") || module {
 		return nil
 	}
-	return &Problem{What: "this kernel has no overlay filesystem, which image layers need", Mend: "load it with: modprobe overlay"}
+	return &Problem{What: "this kernel has no overlay filesystem, which image layers need", Remedy: "load it with: modprobe overlay"}
 }
 
 func moduleExists(name string) bool {
@@ -119,12 +119,12 @@ func checkCgroups(have []string) *Problem {
 		return nil
 	}
 	return &Problem{
-		What: "no cgroup controller is mounted for " + strings.Join(missing, ", "),
-		Mend: "mount cgroup v2 with: mount -t cgroup2 none /sys/fs/cgroup (in a container: run it with the host's cgroup namespace, writable)",
+		What:   "no cgroup controller is mounted for " + strings.Join(missing, ", "),
+		Remedy: "mount cgroup v2 with: mount -t cgroup2 none /sys/fs/cgroup (in a container: run it with the host's cgroup namespace, writable)",
 	}
 }
 
-// controllers answers with the controllers that can be used, of v2 and of every v1 hierarchy mounted.
+// controllers returns the controllers that can be used, of v2 and of every v1 hierarchy mounted.
 func controllers() []string {
 	var have []string
 	if b, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers"); err == nil {
@@ -149,7 +149,7 @@ func controllers() []string {
 func checkPort(bind string) *Problem {
 	host, port, err := net.SplitHostPort(bind)
 	if err != nil || port == "" {
-		return &Problem{What: fmt.Sprintf("--bind %q is not ADDR:PORT", bind), Mend: "give for example --bind 127.0.0.1:6443"}
+		return &Problem{What: fmt.Sprintf("--bind %q is not ADDR:PORT", bind), Remedy: "give for example --bind 127.0.0.1:6443"}
 	}
 	l, err := net.Listen("tcp", bind)
 	switch {
@@ -157,11 +157,11 @@ func checkPort(bind string) *Problem {
 		l.Close()
 		return nil
 	case errors.Is(err, unix.EADDRINUSE):
-		return &Problem{What: fmt.Sprintf("port %s on %s is taken by another program", port, host), Mend: "stop that program or give another port with --bind ADDR:PORT"}
+		return &Problem{What: fmt.Sprintf("port %s on %s is taken by another program", port, host), Remedy: "stop that program or give another port with --bind ADDR:PORT"}
 	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return &Problem{What: fmt.Sprintf("this machine has no address %s", host), Mend: "give one that it has with --bind ADDR:PORT"}
+		return &Problem{What: fmt.Sprintf("this machine has no address %s", host), Remedy: "give one that it has with --bind ADDR:PORT"}
 	default:
-		return &Problem{What: fmt.Sprintf("cannot listen on %s: %v", bind, err), Mend: "give another address with --bind ADDR:PORT"}
+		return &Problem{What: fmt.Sprintf("cannot listen on %s: %v", bind, err), Remedy: "give another address with --bind ADDR:PORT"}
 	}
 }
 
@@ -170,8 +170,8 @@ func checkClock(now time.Time) *Problem {
 		return nil
 	}
 	return &Problem{
-		What: fmt.Sprintf("the clock says %s, so no certificate made now would be valid", now.UTC().Format(time.RFC3339)),
-		Mend: "set the clock (timedatectl set-ntp true, or date -s)",
+		What:   fmt.Sprintf("the clock says %s, so no certificate made now would be valid", now.UTC().Format(time.RFC3339)),
+		Remedy: "set the clock (timedatectl set-ntp true, or date -s)",
 	}
 }
 
@@ -181,27 +181,27 @@ func checkDisk(root string) *Problem {
 	for {
 		info, err := os.Stat(dir)
 		if err == nil && !info.IsDir() {
-			return &Problem{What: dir + " is not a folder", Mend: "give another root with --root DIR"}
+			return &Problem{What: dir + " is not a folder", Remedy: "give another root with --root DIR"}
 		}
 		if err == nil {
 			break
 		}
 		if !errors.Is(err, os.ErrNotExist) || dir == filepath.Dir(dir) {
-			return &Problem{What: fmt.Sprintf("cannot use the root %s: %v", root, err), Mend: "give another root with --root DIR"}
+			return &Problem{What: fmt.Sprintf("cannot use the root %s: %v", root, err), Remedy: "give another root with --root DIR"}
 		}
 		dir = filepath.Dir(dir)
 	}
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
-		return &Problem{What: fmt.Sprintf("cannot read the state of the disk below %s: %v", dir, err), Mend: "give another root with --root DIR"}
+		return &Problem{What: fmt.Sprintf("cannot read the state of the disk below %s: %v", dir, err), Remedy: "give another root with --root DIR"}
 	}
 	if s.Flags&unix.ST_RDONLY != 0 {
-		return &Problem{What: "the disk below " + dir + " is mounted read-only", Mend: "mount it writable or give another root with --root DIR"}
+		return &Problem{What: "the disk below " + dir + " is mounted read-only", Remedy: "mount it writable or give another root with --root DIR"}
 	}
 	if free := s.Bavail * uint64(s.Bsize); free < minFreeBytes {
 		return &Problem{
-			What: fmt.Sprintf("the disk below %s has %d MiB free and needs %d", dir, free>>20, minFreeBytes>>20),
-			Mend: "free some or give another root with --root DIR",
+			What:   fmt.Sprintf("the disk below %s has %d MiB free and needs %d", dir, free>>20, minFreeBytes>>20),
+			Remedy: "free some or give another root with --root DIR",
 		}
 	}
 	return nil

@@ -46,8 +46,8 @@ func TestEachProblemSaysWhatAndMend(t *testing.T) {
 			t.Errorf("%s: refused: %s", name, tc.got)
 		case tc.want != "" && tc.got == nil:
 			t.Errorf("%s: found fine", name)
-		case tc.want != "" && (!strings.Contains(tc.got.String(), tc.want) || tc.got.Mend == "" || strings.Contains(tc.got.String(), "\n")):
-			t.Errorf("%s: got %q, want one line with %q and a mend", name, tc.got, tc.want)
+		case tc.want != "" && (!strings.Contains(tc.got.String(), tc.want) || tc.got.Remedy == "" || strings.Contains(tc.got.String(), "\n")):
+			t.Errorf("%s: got %q, want one line with %q and a remedy", name, tc.got, tc.want)
 		}
 	}
 }

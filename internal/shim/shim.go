@@ -38,7 +38,7 @@ type Launcher interface {
 
 // Shim is the daemon's side of one running shim. It is safe for concurrent use.
 type Shim interface {
-	// State answers with all that the shim holds.
+	// State returns all that the shim holds.
 	State(ctx context.Context) (State, error)
 	// Run makes and starts a container. An error that wraps *StartError says that the container could not be
 	// started, and that nothing of it is left.

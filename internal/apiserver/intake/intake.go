@@ -6,7 +6,7 @@
 //	               (deadline,     (JSON, YAML,    (429 when the user or the class
 //	                bytes a user)  protobuf)       has as many as it may)
 //
-// It is what protects the control plane until API priority and fairness does, and it stays useful beside that, which counts a
+// It is what protects the control plane until API priority and fairness does, and it stays useful next to that, which counts a
 // request whose body is still on its way as one that is being executed.
 package intake
 
@@ -32,7 +32,7 @@ const (
 	maxUserBodies = 64
 	// maxBodyBytes is how many bytes of bodies a class has in memory, until their requests are handled, and maxUserBodyBytes how
 	// many one user has: the memory of a request that is handled is a multiple of its body's size. Two bodies of the largest size
-	// (3 MiB) fit beside each other; a thousand ordinary objects do.
+	// (3 MiB) fit side by side; a thousand ordinary objects do.
 	maxBodyBytes, maxUserBodyBytes = 32 << 20, 8 << 20
 	// bodyTime is how long a body may take. The largest arrives in time at 100 kB/s.
 	bodyTime = 30 * time.Second

@@ -104,7 +104,7 @@ func (s *podStore) metrics(ctx context.Context, pods []*corev1.Pod) ([]metricsv1
 	return items, nil
 }
 
-// runs says whether there may be containers of the Pod.
+// runs reports whether there may be containers of the Pod.
 func runs(p *corev1.Pod) bool {
 	return !podutil.Ended(p)
 }

@@ -129,7 +129,7 @@ func TestSince(t *testing.T) {
 		"new, start known": {counters{}, began(at(3, 1), 1), 5e8, 2 * time.Second, true},
 		"new, not known":   {counters{}, at(3, 1), 0, 0, false},
 		"started again":    {began(at(1, 5), 0), began(at(5, 6), 3), 3e9, 2 * time.Second, true},
-		"counts anew":      {at(1, 5), began(at(5, 1), 1), 25e7, 4 * time.Second, true},
+		"counts again":     {at(1, 5), began(at(5, 1), 1), 25e7, 4 * time.Second, true},
 		"no cpu":           {at(0, 1), counters{hasMemory: true}, 0, 0, false},
 	} {
 		u, ok := tc.now.since(tc.old)

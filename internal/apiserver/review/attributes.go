@@ -118,7 +118,7 @@ func fieldRequirement(q metav1.FieldSelectorRequirement) (fields.Requirement, er
 	return fields.Requirement{Field: q.Key, Operator: op, Value: q.Values[0]}, nil
 }
 
-// evaluationError says what could not be understood of a question beside what went wrong in answering.
+// evaluationError says what could not be understood of a question besides what went wrong in answering.
 func evaluationError(err error, a authorizer.AttributesRecord) string {
 	var faults []string
 	if err != nil {

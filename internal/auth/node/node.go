@@ -25,7 +25,7 @@ import (
 
 const userPrefix = "system:node:"
 
-// Identity says whether a user is a node, and which; the name is "" for a node that does not say its name.
+// Identity reports whether a user is a node, and which; the name is "" for a node that does not say its name.
 func Identity(u user.Info) (name string, isNode bool) {
 	if u == nil || !slices.Contains(u.GetGroups(), user.NodesGroup) {
 		return "", false
@@ -254,7 +254,7 @@ func (a *Authorizer) pod(ctx context.Context, name string, attrs authorizer.Attr
 	return false, ""
 }
 
-// selectsOwn says whether a list or watch is of the node's own Pods.
+// selectsOwn reports whether a list or watch is of the node's own Pods.
 func selectsOwn(name string, attrs authorizer.Attributes) bool {
 	selector, err := attrs.GetFieldSelector()
 	return err == nil && slices.ContainsFunc(selector, func(r fields.Requirement) bool {

@@ -29,7 +29,7 @@ func newRelations() *relations {
 	return &relations{pods: map[thing]podRelations{}, nodes: map[thing]map[string]int{}}
 }
 
-// related says whether a Pod of a node refers to a thing, or is it.
+// related reports whether a Pod of a node refers to a thing, or is it.
 func (r *relations) related(node string, t thing) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -92,7 +92,7 @@ func (r *relations) remove(pod thing) {
 	}
 }
 
-// things answers with the Pod itself and all that its node must read to run it. Of a mirror Pod, which the
+// things returns the Pod itself and all that its node must read to run it. Of a mirror Pod, which the
 // node has made, it is the Pod alone: a node must not open anything to itself.
 func things(p *corev1.Pod) []thing {
 	all := []thing{podThing(p)}

@@ -85,7 +85,7 @@ func (r *Restriction) check(ctx context.Context, name string, a admission.Attrib
 
 func unexpected(o runtime.Object) error { return fmt.Errorf("unexpected type %T", o) }
 
-// find answers with an object as the cache knows it, or as etcd does when the cache does not know it yet.
+// find returns an object as the cache knows it, or as etcd does when the cache does not know it yet.
 func find[T runtime.Object](ctx context.Context, s apistore.Stores, resource, namespace, name string) (T, error) {
 	o, err := apistore.Get[T](ctx, s, apistore.Core(resource), namespace, name)
 	if apierrors.IsNotFound(err) {
@@ -273,7 +273,7 @@ func ownNode(name string, a admission.Attributes) error {
 	return nil
 }
 
-// forbiddenLabels answers with the changed labels that a node must not change: by labels it could draw
+// forbiddenLabels returns the changed labels that a node must not change: by labels it could draw
 // workloads to itself that are not meant for it.
 func forbiddenLabels(now, old map[string]string) (bad []string) {
 	check := func(key string) {

@@ -164,7 +164,7 @@ type object interface {
 	metav1.Object
 }
 
-// gone says whether an object is being deleted, and for longer than the leeway.
+// gone reports whether an object is being deleted, and for longer than the leeway.
 func (v *Verifier) gone(o metav1.Object) bool {
 	t := o.GetDeletionTimestamp()
 	return t != nil && t.Time.Before(v.clock.Now().Add(-leeway))

@@ -1,4 +1,4 @@
-// Package critest is what a container runtime needs beside its shims, in memory: a machine, images and a network. With
+// Package critest is what a container runtime needs besides its shims, in memory: a machine, images and a network. With
 // it and the scripted shims of package fake the real runtime, package cri, runs in tests without root and without a
 // container.
 package critest
@@ -140,7 +140,7 @@ type Images struct {
 	keys map[string]bool
 }
 
-// Find answers with an image of that name.
+// Find returns an image of that name.
 func (i *Images) Find(_ context.Context, ref string) (image.Image, error) {
 	if len(ref) >= 7 && ref[:7] == "missing" {
 		return image.Image{}, fmt.Errorf("image %q: %w", ref, errdefs.ErrNotFound)

@@ -43,7 +43,7 @@ type Host struct {
 	ReadFile func(path string) ([]byte, error)
 	// DefaultSeccomp is the default profile for a container with the capabilities of the configuration.
 	DefaultSeccomp func(*specs.Spec) *specs.LinuxSeccomp
-	// DefaultAppArmor loads the default profile and answers with its name.
+	// DefaultAppArmor loads the default profile and returns its name.
 	DefaultAppArmor func() (string, error)
 	// HasAppArmor reports whether the kernel has a profile of that name.
 	HasAppArmor func(name string) (bool, error)
@@ -107,13 +107,13 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// v2SwapLimit says whether cgroups have memory.swap.max; the root has not, so one below is looked at.
+// v2SwapLimit reports whether cgroups have memory.swap.max; the root has not, so one below is looked at.
 func v2SwapLimit() bool {
 	found, _ := filepath.Glob("/sys/fs/cgroup/*/memory.swap.max")
 	return len(found) > 0
 }
 
-// hasMountSetattr says whether the kernel knows mount_setattr(2), since 5.12.
+// hasMountSetattr reports whether the kernel knows mount_setattr(2), since 5.12.
 func hasMountSetattr() bool {
 	err := unix.MountSetattr(-1, "", 0, &unix.MountAttr{})
 	return err != unix.ENOSYS

@@ -37,7 +37,7 @@ type Input struct {
 	CgroupParent string
 }
 
-// Output is the configuration with what goes beside it in the bundle.
+// Output is the configuration with what goes next to it into the bundle.
 type Output struct {
 	Spec *specs.Spec
 	User bundle.User

@@ -51,7 +51,7 @@ func (c *checker) weight(w int32, at *field.Path) {
 	}
 }
 
-// CheckNodeSelector answers with every fault of a node selector.
+// CheckNodeSelector returns every fault of a node selector.
 func CheckNodeSelector(s *corev1.NodeSelector, at *field.Path) field.ErrorList {
 	return checkNodeSelector(s, false, at)
 }

@@ -16,7 +16,7 @@ import (
 // field for it; the container's name follows.
 const AppArmorAnnotation = corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix
 
-// CheckAnnotations answers with the faults of the annotations that mean something in a Pod.
+// CheckAnnotations returns the faults of the annotations that mean something in a Pod.
 func CheckAnnotations(annotations map[string]string, s *corev1.PodSpec, lenient Lenience, at *field.Path) field.ErrorList {
 	c := &checker{spec: s, lenient: lenient}
 	c.annotations(annotations, at)
@@ -162,7 +162,7 @@ func (c *checker) appArmorMatch(text string, p *corev1.AppArmorProfile, at *fiel
 	}
 }
 
-// AppArmorProfileOf answers with the profile that an AppArmor annotation names, or nil when it names none.
+// AppArmorProfileOf returns the profile that an AppArmor annotation names, or nil when it names none.
 func AppArmorProfileOf(annotation string) *corev1.AppArmorProfile {
 	switch annotation {
 	case corev1.DeprecatedAppArmorBetaProfileNameUnconfined:
@@ -176,7 +176,7 @@ func AppArmorProfileOf(annotation string) *corev1.AppArmorProfile {
 	return nil
 }
 
-// CheckAppArmorProfile answers with the faults of an AppArmor profile.
+// CheckAppArmorProfile returns the faults of an AppArmor profile.
 func CheckAppArmorProfile(p *corev1.AppArmorProfile, at *field.Path) field.ErrorList {
 	return appArmorProfile(p, at)
 }

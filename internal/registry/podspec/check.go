@@ -28,7 +28,7 @@ type checker struct {
 	claims sets.Set[string]
 }
 
-// Check answers with every fault in the metadata and the spec of a Pod, new or updated.
+// Check returns every fault in the metadata and the spec of a Pod, new or updated.
 func Check(pod *corev1.Pod, lenient Lenience) field.ErrorList {
 	c := &checker{spec: &pod.Spec, meta: &pod.ObjectMeta, lenient: lenient}
 	c.Add(validate.Meta(&pod.ObjectMeta, true, apivalidation.NameIsDNSSubdomain)...)
@@ -39,7 +39,7 @@ func Check(pod *corev1.Pod, lenient Lenience) field.ErrorList {
 	return c.Errors()
 }
 
-// CheckNew answers with every fault of a new Pod.
+// CheckNew returns every fault of a new Pod.
 func CheckNew(pod *corev1.Pod) field.ErrorList {
 	path := field.NewPath("spec")
 	if faults := bounds(&pod.Spec, path); len(faults) > 0 {
@@ -57,7 +57,7 @@ func CheckNew(pod *corev1.Pod) field.ErrorList {
 	return c.Errors()
 }
 
-// CheckTemplate answers with every fault of a Pod's template; old is the stored one or nil.
+// CheckTemplate returns every fault of a Pod's template; old is the stored one or nil.
 func CheckTemplate(template, old *corev1.PodTemplateSpec, path *field.Path) field.ErrorList {
 	if faults := bounds(&template.Spec, path.Child("spec")); len(faults) > 0 {
 		return faults

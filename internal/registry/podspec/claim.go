@@ -49,7 +49,7 @@ func lowerFirst(name string) string {
 	return string(runes)
 }
 
-// CheckClaimSpec answers with every fault in the spec of a persistent volume claim.
+// CheckClaimSpec returns every fault in the spec of a persistent volume claim.
 func CheckClaimSpec(s *corev1.PersistentVolumeClaimSpec, lenient ClaimLenience, at *field.Path) field.ErrorList {
 	c := &checker{}
 	if len(s.AccessModes) == 0 {

@@ -47,7 +47,7 @@ func AsContainer(c *corev1.EphemeralContainer) *corev1.Container {
 	return (*corev1.Container)(&c.EphemeralContainerCommon)
 }
 
-// HasContainer says whether a Pod has a container of any sort with this name.
+// HasContainer reports whether a Pod has a container of any sort with this name.
 func HasContainer(s *corev1.PodSpec, name string) bool {
 	for c := range Containers(s) {
 		if c.Name == name {
@@ -57,7 +57,7 @@ func HasContainer(s *corev1.PodSpec, name string) bool {
 	return false
 }
 
-// ContainerNames answers with the names of all containers, in the order of Containers.
+// ContainerNames returns the names of all containers, in the order of Containers.
 func ContainerNames(s *corev1.PodSpec) (names []string) {
 	for c := range Containers(s) {
 		names = append(names, c.Name)

@@ -165,7 +165,7 @@ func defaultHTTPGet(get *corev1.HTTPGetAction) {
 	}
 }
 
-// probesOf answers with the probes that a container has.
+// probesOf returns the probes that a container has.
 func probesOf(c *corev1.Container) (probes []*corev1.Probe) {
 	for _, p := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe, c.StartupProbe} {
 		if p != nil {

@@ -23,7 +23,7 @@ var (
 // podFields are all fields of a Pod that have a name in the downward API, used or not.
 var podFields = append([]string{"metadata.annotations", "metadata.labels", "spec.restartPolicy", "spec.schedulerName", "status.phase"}, envFields...)
 
-// containerFields are the resources of a container that it may see; huge pages of any size beside them.
+// containerFields are the resources of a container that it may see; huge pages of any size come on top.
 var containerFields = []string{"limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage", "requests.memory"}
 
 func (c *checker) env(vars []corev1.EnvVar, at *field.Path) {

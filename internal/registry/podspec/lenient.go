@@ -32,7 +32,7 @@ type Lenience struct {
 	resolverLines       bool // options of the resolver with line breaks
 }
 
-// LenienceOf answers with what an update of an object with this spec and metadata may keep.
+// LenienceOf returns what an update of an object with this spec and metadata may keep.
 func LenienceOf(old *corev1.PodSpec, meta *metav1.ObjectMeta) Lenience {
 	_, costErr := deletionCost(meta.Annotations)
 	return Lenience{

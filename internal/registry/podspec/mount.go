@@ -108,7 +108,7 @@ func (c *checker) volumeDevices(ctr *corev1.Container, at *field.Path) {
 	}
 }
 
-// mountNames answers with the names and places of mounts. Of several mounts of one volume only the last counts.
+// mountNames returns the names and places of mounts. Of several mounts of one volume only the last counts.
 func mountNames(mounts []corev1.VolumeMount) (names, places sets.Set[string]) {
 	last := map[string]string{}
 	for i := range mounts {

@@ -42,7 +42,7 @@ func podResource(l *fielderrors.List, name corev1.ResourceName, at *field.Path) 
 	}
 }
 
-// resourceName is the rule for names of resources anywhere. It answers whether the name holds.
+// resourceName is the rule for names of resources anywhere. It reports whether the name holds.
 func resourceName(l *fielderrors.List, name corev1.ResourceName, at *field.Path) bool {
 	if msgs := validation.IsQualifiedName(string(name)); len(msgs) > 0 {
 		l.InvalidEach(at, name, msgs)
@@ -155,15 +155,15 @@ func (c *checker) claimRefTwice(ref corev1.ResourceClaim, seen sets.Set[string],
 	seen.Insert(key)
 }
 
-// IsHugePages says whether a resource is huge pages of some size.
+// IsHugePages reports whether a resource is huge pages of some size.
 func IsHugePages(name corev1.ResourceName) bool {
 	return strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix)
 }
 
-// CanOvercommit says whether more of a resource may be promised than there is.
+// CanOvercommit reports whether more of a resource may be promised than there is.
 func CanOvercommit(name corev1.ResourceName) bool { return isNative(name) && !IsHugePages(name) }
 
-// wholePages says whether an amount is a whole number of huge pages.
+// wholePages reports whether an amount is a whole number of huge pages.
 func wholePages(name corev1.ResourceName, q resource.Quantity) bool {
 	page, err := resource.ParseQuantity(strings.TrimPrefix(string(name), corev1.ResourceHugePagesPrefix))
 	if err != nil || page.Sign() <= 0 || page.MilliValue()%1000 != 0 {
@@ -182,12 +182,12 @@ func usesCPUOrMemory(r *corev1.ResourceRequirements) bool {
 	})
 }
 
-// isNative says whether a resource is Kubernetes' own: without a domain, or with kubernetes.io/ in it.
+// isNative reports whether a resource is Kubernetes' own: without a domain, or with kubernetes.io/ in it.
 func isNative(name corev1.ResourceName) bool {
 	return !strings.Contains(string(name), "/") || strings.Contains(string(name), corev1.ResourceDefaultNamespacePrefix)
 }
 
-// isExtended says whether a resource is one that somebody may add to a node. Its name must also do in a quota.
+// isExtended reports whether a resource is one that somebody may add to a node. Its name must also do in a quota.
 func isExtended(name corev1.ResourceName) bool {
 	if isNative(name) || strings.HasPrefix(string(name), corev1.DefaultResourceRequestsPrefix) {
 		return false
@@ -209,13 +209,13 @@ var (
 		corev1.ResourceLimitsCPU, corev1.ResourceLimitsMemory, corev1.ResourceLimitsEphemeralStorage}
 )
 
-// isStandard says whether a name without a domain is one that Kubernetes knows, for quotas too.
+// isStandard reports whether a name without a domain is one that Kubernetes knows, for quotas too.
 func isStandard(name corev1.ResourceName) bool {
 	return slices.Contains(measuredResources, name) || slices.Contains(countedResources, name) ||
 		IsHugePages(name) || strings.HasPrefix(string(name), corev1.ResourceRequestsHugePagesPrefix)
 }
 
-// isWhole says whether a resource comes in whole numbers only.
+// isWhole reports whether a resource comes in whole numbers only.
 func isWhole(name corev1.ResourceName) bool {
 	return slices.Contains(countedResources, name) || isExtended(name)
 }

@@ -13,7 +13,7 @@ import (
 	"podium.dev/podium/internal/registry/kit/fielderrors"
 )
 
-// CheckTolerations answers with every fault of a list of tolerations.
+// CheckTolerations returns every fault of a list of tolerations.
 func CheckTolerations(list []corev1.Toleration, lenient Lenience, at *field.Path) field.ErrorList {
 	c := &checker{lenient: lenient}
 	c.tolerations(list, at)

@@ -86,7 +86,7 @@ func oldSpreadKeys(l *fielderrors.List, keys []string, selector *metav1.LabelSel
 	}
 }
 
-// MergeLabelKeys puts the Pod's own values of matchLabelKeys and mismatchLabelKeys into the selectors beside
+// MergeLabelKeys puts the Pod's own values of matchLabelKeys and mismatchLabelKeys into the selectors next to
 // them. It runs once, when a Pod is made; without a selector, which matches nothing, there is nothing to do.
 func MergeLabelKeys(pod *corev1.Pod) {
 	labels := pod.Labels

@@ -24,7 +24,7 @@ type warner struct {
 	at *field.Path
 }
 
-// Warn answers with the warnings that a new Pod deserves.
+// Warn returns the warnings that a new Pod deserves.
 func Warn(pod *corev1.Pod) []string {
 	w := &warner{spec: &pod.Spec, meta: &pod.ObjectMeta}
 	if msgs := validation.IsDNS1123Label(pod.Name); len(msgs) != 0 {
@@ -34,7 +34,7 @@ func Warn(pod *corev1.Pod) []string {
 	return w.list
 }
 
-// WarnTemplate answers with the warnings that the template of a Pod deserves.
+// WarnTemplate returns the warnings that the template of a Pod deserves.
 func WarnTemplate(template *corev1.PodTemplateSpec, at *field.Path) []string {
 	w := &warner{spec: &template.Spec, meta: &template.ObjectMeta, at: at}
 	w.all()
@@ -243,7 +243,7 @@ func (w *warner) container(c *corev1.Container, at *field.Path) {
 	}
 }
 
-// hidesOther says whether a second definition of a variable makes no use of the first.
+// hidesOther reports whether a second definition of a variable makes no use of the first.
 func hidesOther(v *corev1.EnvVar) bool {
 	self := "$(" + v.Name + ")"
 	return v.ValueFrom != nil || v.Value == self || !strings.Contains(v.Value, self)

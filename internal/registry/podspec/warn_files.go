@@ -49,7 +49,7 @@ func (w *warner) overlaps(volume, what string, files []file) {
 // what cannot be.
 const maxComparedFiles = 256
 
-// overlapsAfter warns of overlaps of files with each other and with those before, and answers with all of them.
+// overlapsAfter warns of overlaps of files with each other and with those before, and returns all of them.
 func (w *warner) overlapsAfter(before []file, volume, what string, files []file) []file {
 	for _, f := range files {
 		f.path = strings.TrimRight(f.path, "/")
@@ -66,7 +66,7 @@ func (w *warner) overlapsAfter(before []file, volume, what string, files []file)
 	return before
 }
 
-// below says whether a path is another or lies below it.
+// below reports whether a path is another or lies below it.
 func below(path, other string) bool { return strings.HasPrefix(path+"/", other+"/") }
 
 func keyFiles(items []corev1.KeyToPath, source string) (files []file) {

@@ -1,5 +1,5 @@
 // Package bundle is what the runtime hands to the short-lived process that makes a container: an OCI runtime
-// configuration and the few things beside it that can only be done, or only be known, in that process.
+// configuration and the few other things that can only be done, or only be known, in that process.
 package bundle
 
 import (
@@ -61,7 +61,7 @@ type ImageMount struct {
 type User struct {
 	// Name is USER, USER:GROUP, UID, UID:GID …; empty is root.
 	Name string
-	// Groups are supplementary groups to have beside those that the container's /etc/group gives.
+	// Groups are supplementary groups to have besides those that the container's /etc/group gives.
 	Groups []uint32
 	// Strict leaves out the groups that /etc/group gives.
 	Strict bool

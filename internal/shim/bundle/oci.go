@@ -1,6 +1,6 @@
 package bundle
 
-// ResultFD is the descriptor, a stream socket, on which the short-lived process reads its Request and answers with
+// ResultFD is the descriptor, a stream socket, on which the short-lived process reads its Request and returns
 // its Result. ConsoleFD, when Request.Terminal is set, takes the master of the new terminal.
 const (
 	ResultFD  = 3

@@ -76,7 +76,7 @@ func unpack(to string, content map[string][]byte) error {
 	return os.Rename(tmp, to)
 }
 
-// complete says whether the programs are there with their content.
+// complete reports whether the programs are there with their content.
 func complete(dir string, content map[string][]byte) bool {
 	for name, data := range content {
 		have, err := os.ReadFile(filepath.Join(dir, names[name]))

@@ -151,9 +151,9 @@ func (k *container) finish(p *pod, exit shim.Exit) {
 	defer p.mu.Unlock()
 	if !p.gone {
 		if exit.Memory != nil {
-			p.send(shim.Event{Container: k.req.ID, OOM: exit.Memory})
+			p.sendLocked(shim.Event{Container: k.req.ID, OOM: exit.Memory})
 		}
-		p.send(shim.Event{Container: k.req.ID, Exit: exit})
+		p.sendLocked(shim.Event{Container: k.req.ID, Exit: exit})
 	}
 }
 

@@ -75,14 +75,14 @@ func (l *Launcher) Connect(_ context.Context, dir string) (shim.Shim, error) {
 	return p.connect(), nil
 }
 
-// Pod answers with the shim of a folder, or nil.
+// Pod returns the shim of a folder, or nil.
 func (l *Launcher) Pod(dir string) *pod { //nolint:revive // tests only call its methods
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.pods[dir]
 }
 
-// Sandbox answers with the shim of a sandbox by its ID, or nil.
+// Sandbox returns the shim of a sandbox by its ID, or nil.
 func (l *Launcher) Sandbox(id string) *pod { //nolint:revive // tests only call its methods
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -140,8 +140,8 @@ func (p *pod) connect() *conn {
 	return c
 }
 
-// send tells all that are connected; p.mu is held.
-func (p *pod) send(e shim.Event) {
+// sendLocked tells all that are connected; p.mu is held.
+func (p *pod) sendLocked(e shim.Event) {
 	for c := range p.conns {
 		c.events <- e
 	}
@@ -159,7 +159,7 @@ func (p *pod) KillPause() {
 	}
 	exit := shim.Exit{Code: 137, Signal: 9, At: p.launcher.clock().Now()}
 	p.state.PauseExit = &exit
-	p.send(shim.Event{Exit: exit})
+	p.sendLocked(shim.Event{Exit: exit})
 }
 
 // KillContainer is SIGKILL from somewhere for a container.

@@ -180,7 +180,7 @@ func (c *conn) Exec(_ context.Context, req shim.ExecRequest, files ...*os.File) 
 		c.pod.mu.Lock()
 		defer c.pod.mu.Unlock()
 		if !c.pod.gone {
-			c.pod.send(shim.Event{Container: req.Container, Exec: req.ID, Exit: exit})
+			c.pod.sendLocked(shim.Event{Container: req.Container, Exec: req.ID, Exit: exit})
 		}
 	})
 	return shim.ExecResult{PID: c.pod.launcher.pid()}, nil

@@ -18,7 +18,7 @@ import (
 	"podium.dev/podium/internal/shim/bundle"
 )
 
-// Main runs one request, or libcontainer's half that is inside the container, and answers with the exit code.
+// Main runs one request, or libcontainer's half that is inside the container, and returns the exit code.
 func Main() int {
 	if len(os.Args) > 1 && os.Args[1] == "init" {
 		if err := takeFiles(); err != nil {

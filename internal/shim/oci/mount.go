@@ -104,7 +104,7 @@ func cloneMount(pid int, path string) (int, error) {
 	return fd, os.NewSyscallError("open_tree "+path, err)
 }
 
-// onInitialRoot says whether the root is the kernel's initial RAM file system, which cannot be pivoted away from.
+// onInitialRoot reports whether the root is the kernel's initial RAM file system, which cannot be pivoted away from.
 func onInitialRoot() bool {
 	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter("/"))
 	return err == nil && len(mounts) > 0 && mounts[0].FSType == "rootfs"

@@ -25,7 +25,7 @@ func restrictOOMScore(p *specs.Process) []string {
 	return []string{note}
 }
 
-// oomScore tries the value on this process, whose own score does not matter, and answers with what it then has and
+// oomScore tries the value on this process, whose own score does not matter, and returns what it then has and
 // the lowest value it may have.
 func oomScore(want int) (now, lowest int, err error) {
 	const file = "/proc/self/oom_score_adj"

@@ -34,7 +34,7 @@ type container struct {
 	execs map[string]*execution
 }
 
-// run starts a container. Asking again for one that was started answers with the same result.
+// run starts a container. Asking again for one that was started returns the same result.
 func (s *server) run(req shim.RunRequest) (any, error) {
 	s.mu.Lock()
 	if s.sandbox == nil || s.stopping || s.sandbox.state.PauseExit != nil {
@@ -142,7 +142,7 @@ func (s *server) await(c *container, exited <-chan shim.Exit) {
 	s.send(shim.Event{Container: c.req.ID, Exit: exit})
 }
 
-// started says whether the container was started, whether or not it has ended since.
+// started reports whether the container was started, whether or not it has ended since.
 func (c *container) started() bool {
 	select {
 	case <-c.up:

@@ -16,7 +16,7 @@ import (
 	"podium.dev/podium/internal/shim"
 )
 
-// Main runs the shim of the folder it is started in until the sandbox is stopped, and answers with the exit code. Its
+// Main runs the shim of the folder it is started in until the sandbox is stopped, and returns the exit code. Its
 // first connection is inherited; if that ends before a sandbox was started, so does the shim.
 func Main() int {
 	// The heap is a few hundred KiB. Collecting it costs nearly 300 KiB for the collector's own, so that is left until

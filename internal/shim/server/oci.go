@@ -37,7 +37,7 @@ type ociResult struct {
 const startTimeout = 2 * time.Minute
 
 // oci runs the short-lived program in a container's folder with the given standard streams (and the console's socket,
-// if any) and answers with what it says. The new process is the shim's child from when that program has ended, so the
+// if any) and returns what it says. The new process is the shim's child from when that program has ended, so the
 // caller has called reaper.begin. With mounts, the program gets a mount namespace of its own.
 func (s *server) oci(dir string, req ociRequest, files []*os.File, mounts bool) (ociResult, error) {
 	var res ociResult
@@ -99,7 +99,7 @@ func ask(sock *os.File, req ociRequest, res *ociResult, within time.Duration) er
 	return json.NewDecoder(sock).Decode(res)
 }
 
-// blocking answers with the descriptor of a file that is handed to another program, which expects it to block.
+// blocking returns the descriptor of a file that is handed to another program, which expects it to block.
 func blocking(f *os.File) uintptr {
 	fd := f.Fd()
 	_ = unix.SetNonblock(int(fd), false)

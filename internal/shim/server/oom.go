@@ -19,7 +19,7 @@ import (
 // On cgroup v2 the file memory.events becomes "exceptional" to poll(2) when a count in it changes (the kernel's
 // cgroup-v2.rst): no inotify instance, of which a user has 128, is spent. On v1 an eventfd is registered for
 // memory.oom_control (memory.rst), which is signalled before the kernel chooses what to kill, and also when the limit of
-// a cgroup above is met. So in both the count of kills is what says whether a process of this container was killed.
+// a cgroup above is met. So in both the count of kills is what reports whether a process of this container was killed.
 type oomWatch struct {
 	dirs map[string]string
 	file string   // the file whose oom_kill counts the kills
@@ -106,7 +106,7 @@ func (w *oomWatch) run() {
 	}
 }
 
-// drain takes the notices from an eventfd and says whether there were any. Of memory.events, which gives more than the
+// drain takes the notices from an eventfd and reports whether there were any. Of memory.events, which gives more than the
 // eight bytes of an eventfd, it says no: what is noticed there has happened.
 func drain(fd uintptr) bool {
 	var count [8]byte
@@ -129,7 +129,7 @@ func (w *oomWatch) look() bool {
 	return true
 }
 
-// stop ends the watch of a container that has ended, tells of what was not told of yet, and answers with what there is
+// stop ends the watch of a container that has ended, tells of what was not told of yet, and returns what there is
 // to say of its memory: nil when no process of it was killed for that.
 func (w *oomWatch) stop() *shim.Memory {
 	if w.wake != nil {

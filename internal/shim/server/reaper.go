@@ -63,7 +63,7 @@ func (r *reaper) reap() {
 	}
 }
 
-// begin keeps the ends of processes that nobody waits for yet; the func it answers with stops that.
+// begin keeps the ends of processes that nobody waits for yet; the func it returns stops that.
 func (r *reaper) begin() func() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -77,7 +77,7 @@ func (r *reaper) begin() func() {
 	}
 }
 
-// fork starts a process and answers with its ID and the channel that its end will come on.
+// fork starts a process and returns its ID and the channel that its end will come on.
 func (r *reaper) fork(argv0 string, argv []string, attr *syscall.ProcAttr) (int, <-chan shim.Exit, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -90,7 +90,7 @@ func (r *reaper) fork(argv0 string, argv []string, attr *syscall.ProcAttr) (int,
 	return pid, ch, nil
 }
 
-// watch answers with the channel that the end of a child will come on, or has. It may be called between begin and its
+// watch returns the channel that the end of a child will come on, or has. It may be called between begin and its
 // end only.
 func (r *reaper) watch(pid int) <-chan shim.Exit {
 	r.mu.Lock()

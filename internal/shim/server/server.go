@@ -56,7 +56,7 @@ func (s *server) listen() error {
 	return err
 }
 
-// accept serves who connects, for good.
+// accept serves all clients until the listener is closed.
 func (s *server) accept() {
 	for {
 		nfd := -1
@@ -145,7 +145,7 @@ func wireError(err error) *shim.WireError {
 	return w
 }
 
-// handle does what a request asks for and answers with the reply's body and the file to send with it.
+// handle does what a request asks for and returns the reply's body and the file to send with it.
 func (s *server) handle(conn *shim.Conn, fr *shim.Frame, files []*os.File) (any, *os.File, error) {
 	switch fr.Method {
 	case shim.MethodStart:
@@ -241,7 +241,7 @@ func (s *server) end() {
 	}
 }
 
-// find answers with a container that was started.
+// find returns a container that was started.
 func (s *server) find(id string) (*container, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

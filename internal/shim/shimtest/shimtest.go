@@ -23,7 +23,7 @@ type World interface {
 	Launcher() shim.Launcher
 	// Sandbox is a valid spec of a new sandbox with its folder made.
 	Sandbox(t *testing.T) shim.SandboxSpec
-	// Container prepares a container that behaves as told and answers with the request that runs it.
+	// Container prepares a container that behaves as told and returns the request that runs it.
 	Container(t *testing.T, b Behaviour) shim.RunRequest
 	// Exec are the arguments of a process in a container that behaves as told.
 	Exec(b Behaviour) []string

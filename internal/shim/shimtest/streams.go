@@ -22,7 +22,7 @@ func stdin(t *testing.T, w World) {
 	if _, err := sh.Attach(t.Context(), shim.AttachRequest{Container: req.ID}, outW, nil); err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range []string{"first\n", "second\n"} { // each attached anew: stdin stays open
+	for _, line := range []string{"first\n", "second\n"} { // each attached again: stdin stays open
 		in := attachStdin(t, sh, req.ID)
 		write(t, in, line)
 		expect(t, out, line)

@@ -9,7 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// asMap answers with an object as its JSON says it.
+// asMap returns an object as its JSON says it.
 func asMap(t *testing.T, obj any) (m map[string]any) {
 	t.Helper()
 	text, err := json.Marshal(obj)

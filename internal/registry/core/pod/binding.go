@@ -90,7 +90,7 @@ func (r bindingsREST) Create(ctx context.Context, obj runtime.Object, validate r
 // GetSingularName implements rest.SingularNameProvider.
 func (r bindingsREST) GetSingularName() string { return "binding" }
 
-// checkBinding answers with every fault of a Binding. Its target is a node, said or unsaid.
+// checkBinding returns every fault of a Binding. Its target is a node, said or unsaid.
 func checkBinding(b *corev1.Binding) field.ErrorList {
 	var l fielderrors.List
 	path := field.NewPath("target")

@@ -20,7 +20,7 @@ import (
 // maxPending is how many evictions the keeper of a budget may not have seen yet. More mean that it is not at work.
 const maxPending = 2000
 
-// budgets answers with the disruption budgets that guard a Pod.
+// budgets returns the disruption budgets that guard a Pod.
 func (r *evictionREST) budgets(ctx context.Context, pod *corev1.Pod) ([]policyv1.PodDisruptionBudget, error) {
 	store := r.lookup(policyv1.Resource("poddisruptionbudgets"))
 	if store == nil {
@@ -41,7 +41,7 @@ func (r *evictionREST) budgets(ctx context.Context, pod *corev1.Pod) ([]policyv1
 	return found, nil
 }
 
-// unreadyMayGo says whether a budget lets Pods go that are not ready: always, or when enough others are.
+// unreadyMayGo reports whether a budget lets Pods go that are not ready: always, or when enough others are.
 func unreadyMayGo(b *policyv1.PodDisruptionBudget) bool {
 	if p := b.Spec.UnhealthyPodEvictionPolicy; p != nil && *p == policyv1.AlwaysAllow {
 		return true

@@ -98,7 +98,7 @@ func (r *evictionREST) Create(ctx context.Context, name string, obj runtime.Obje
 	return &metav1.Status{Status: metav1.StatusSuccess}, nil
 }
 
-// deletionOf answers with the options of the deletion that an eviction is. A dry run may be asked for in the
+// deletionOf returns the options of the deletion that an eviction is. A dry run may be asked for in the
 // request or in the eviction, but not differently.
 func deletionOf(e *policyv1.Eviction, options *metav1.CreateOptions) (*metav1.DeleteOptions, error) {
 	switch {
@@ -113,7 +113,7 @@ func deletionOf(e *policyv1.Eviction, options *metav1.CreateOptions) (*metav1.De
 }
 
 // evictUnguarded deletes a Pod that no budget guards, because it does no work: it waits, has ended or is
-// being deleted. It answers with the Pod, and whether it was deleted.
+// being deleted. It returns the Pod, and whether it was deleted.
 func (r *evictionREST) evictUnguarded(ctx context.Context, name string, deletion *metav1.DeleteOptions) (pod *corev1.Pod, done bool, err error) {
 	again := evictionRetry
 	if versionOf(deletion) != "" {
@@ -150,7 +150,7 @@ func (r *evictionREST) tryUnguarded(ctx context.Context, name string, deletion *
 	return pod, true, r.delete(ctx, name, deletion)
 }
 
-// evictGuarded deletes a Pod if its disruption budget has room for it. The status it may answer with is that
+// evictGuarded deletes a Pod if its disruption budget has room for it. The status it may return is that
 // of a refusal which is no error to the budget's rules.
 func (r *evictionREST) evictGuarded(ctx context.Context, pod *corev1.Pod, deletion *metav1.DeleteOptions) (*metav1.Status, error) {
 	budgets, err := r.budgets(ctx, pod)
@@ -195,7 +195,7 @@ func (r *evictionREST) delete(ctx context.Context, name string, options *metav1.
 	return err
 }
 
-// mark adds the condition DisruptionTarget to the Pod and answers with its new version.
+// mark adds the condition DisruptionTarget to the Pod and returns its new version.
 func (r *evictionREST) mark(ctx context.Context, name string, options *metav1.DeleteOptions) (string, error) {
 	latest := func(_ context.Context, _, old runtime.Object) (runtime.Object, error) {
 		pod := old.(*corev1.Pod).DeepCopy()
@@ -232,7 +232,7 @@ func meets(p *metav1.Preconditions, pod *corev1.Pod) error {
 	return nil
 }
 
-// versionOf answers with the resource version that a deletion is for, or with "".
+// versionOf returns the resource version that a deletion is for, or with "".
 func versionOf(o *metav1.DeleteOptions) string {
 	if o.Preconditions == nil || o.Preconditions.ResourceVersion == nil {
 		return ""
@@ -240,7 +240,7 @@ func versionOf(o *metav1.DeleteOptions) string {
 	return *o.Preconditions.ResourceVersion
 }
 
-// atVersion answers with the same deletion for one version of the object only.
+// atVersion returns the same deletion for one version of the object only.
 func atVersion(o *metav1.DeleteOptions, version string) *metav1.DeleteOptions {
 	o = o.DeepCopy()
 	if o.Preconditions == nil {

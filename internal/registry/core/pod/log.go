@@ -76,7 +76,7 @@ func (r *logREST) Get(ctx context.Context, name string, options runtime.Object) 
 	}, nil
 }
 
-// checkLogOptions answers with every fault of the options. To ask for one stream only is a feature that is
+// checkLogOptions returns every fault of the options. To ask for one stream only is a feature that is
 // off by default.
 func checkLogOptions(o *corev1.PodLogOptions) field.ErrorList {
 	var l fielderrors.List
@@ -142,7 +142,7 @@ func logQuery(o *corev1.PodLogOptions) url.Values {
 	return q
 }
 
-// withoutVerification answers with a transport that takes any certificate of the node. One that it cannot
+// withoutVerification returns a transport that takes any certificate of the node. One that it cannot
 // look into stays as it is.
 func withoutVerification(transport http.RoundTripper) http.RoundTripper {
 	t, ok := transport.(*http.Transport)

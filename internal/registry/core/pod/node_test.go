@@ -184,7 +184,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	handler.ServeHTTP(w, r.WithContext(ctx))
 }
 
-// statusResponder answers with errors as an API server does.
+// statusResponder returns errors as an API server does.
 type statusResponder struct{ w http.ResponseWriter }
 
 // Object implements rest.Responder.

@@ -21,7 +21,7 @@ type address struct {
 	transport http.RoundTripper
 }
 
-// locate answers with the address that an id stands for. Without a port it is the first that the Pod's
+// locate returns the address that an id stands for. Without a port it is the first that the Pod's
 // containers name.
 func (r address) locate(ctx context.Context, id string) (*url.URL, http.RoundTripper, error) {
 	scheme, name, port, valid := utilnet.SplitSchemeNamePort(id)

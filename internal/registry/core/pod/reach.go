@@ -38,7 +38,7 @@ type reach struct {
 	nodes kit.NodeConnector
 }
 
-// at answers with the address of a path on the Pod's node, and how to get there.
+// at returns the address of a path on the Pod's node, and how to get there.
 func (r reach) at(ctx context.Context, node, path string, query url.Values) (*url.URL, http.RoundTripper, error) {
 	if r.nodes == nil {
 		return nil, nil, errors.NewServiceUnavailable("no way to the nodes is set up")
@@ -50,7 +50,7 @@ func (r reach) at(ctx context.Context, node, path string, query url.Values) (*ur
 	return &url.URL{Scheme: base.Scheme, Host: base.Host, Path: path, RawQuery: query.Encode()}, transport, nil
 }
 
-// container answers with the name of the container that a request means: the one it names, or the only one.
+// container returns the name of the container that a request means: the one it names, or the only one.
 func container(pod *corev1.Pod, name string) (string, error) {
 	switch {
 	case name != "" && !podspec.HasContainer(&pod.Spec, name):

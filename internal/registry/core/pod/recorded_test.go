@@ -67,7 +67,7 @@ func mergePatch(to, patch any) any {
 	return out
 }
 
-// patched answers with the base Pod after merge patches, as the API server would have decoded it.
+// patched returns the base Pod after merge patches, as the API server would have decoded it.
 func patched(t *testing.T, patches ...map[string]any) *corev1.Pod {
 	t.Helper()
 	var o any
@@ -103,7 +103,7 @@ type warnings []string
 // AddWarning implements warning.Recorder.
 func (w *warnings) AddWarning(_, text string) { *w = append(*w, text) }
 
-// texts answers with the faults as texts, in order. Some come from a map, and in Kubernetes in any order.
+// texts returns the faults as texts, in order. Some come from a map, and in Kubernetes in any order.
 func texts(faults field.ErrorList) (out []string) {
 	for _, f := range faults {
 		out = append(out, f.Error())

@@ -284,7 +284,7 @@ func TestDeleteGivesTime(t *testing.T) {
 		t.Errorf("delete at once: gone %v, %v", gone, err)
 	}
 	if _, isPod := out.(*corev1.Pod); !isPod {
-		t.Errorf("a deletion answers with the Pod, not with a %T", out)
+		t.Errorf("a deletion returns the Pod, not with a %T", out)
 	}
 }
 

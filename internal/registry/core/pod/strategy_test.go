@@ -131,7 +131,7 @@ func TestPrepareStatusKeepsTheRest(t *testing.T) {
 	}
 	prepareStatus(context.Background(), pod, old)
 	if pod.Spec.Containers[0].Image != "i" || len(pod.OwnerReferences) != 1 || pod.DeletionTimestamp != nil || pod.Labels["new"] != "1" {
-		t.Errorf("beside the status: %v %v", pod.ObjectMeta, pod.Spec)
+		t.Errorf("outside the status: %v %v", pod.ObjectMeta, pod.Spec)
 	}
 	want := corev1.PodStatus{
 		Phase: corev1.PodRunning, QOSClass: corev1.PodQOSBurstable, ObservedGeneration: 7,

@@ -149,7 +149,7 @@ func (s streamer) toContainer(ctx context.Context, verb, name, wanted string, st
 	return translate.NewTranslatingHandler(upgrading(location, transport, responder), translator, wsstream.IsWebSocketRequestWithStreamCloseProtocol), nil
 }
 
-// onNode answers with a Pod that has a node.
+// onNode returns a Pod that has a node.
 func (s streamer) onNode(ctx context.Context, name string) (*corev1.Pod, error) {
 	pod, err := getPod(ctx, s.pods, name)
 	if err != nil {

@@ -162,7 +162,7 @@ func TestPortForward(t *testing.T) {
 	}
 }
 
-// answer asks for something and answers with the code and the message of what comes back.
+// answer asks for something and returns the code and the message of what comes back.
 func answer(t *testing.T, method, address string) (int, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, address, nil)

@@ -10,7 +10,7 @@ import (
 	"podium.dev/podium/internal/registry/kit/httpproxy"
 )
 
-// subresources are what can be done with a Pod beside changing it and its status.
+// subresources are what can be done with a Pod besides changing it and its status.
 func subresources(env kit.Env, d kit.Definition[*corev1.Pod], clock clock.PassiveClock) map[string]rest.Storage {
 	status := kit.NewSubresource(env, nil, d, *d.Status)
 	target := reach{pods: env.Store, nodes: env.Nodes}

@@ -88,7 +88,7 @@ func gates(pod *corev1.Pod) string {
 	return fmt.Sprintf("%d/%d", open, len(pod.Spec.ReadinessGates))
 }
 
-// conditionTrue says whether the first condition of a type is true.
+// conditionTrue reports whether the first condition of a type is true.
 func conditionTrue(s *corev1.PodStatus, kind corev1.PodConditionType) bool {
 	for i := range s.Conditions {
 		if s.Conditions[i].Type == kind {
@@ -98,7 +98,7 @@ func conditionTrue(s *corev1.PodStatus, kind corev1.PodConditionType) bool {
 	return false
 }
 
-// isReady says whether some condition says that the Pod is ready.
+// isReady reports whether some condition says that the Pod is ready.
 func isReady(s *corev1.PodStatus) bool {
 	return slices.ContainsFunc(s.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
@@ -166,7 +166,7 @@ func sidecarsOf(pod *corev1.Pod) map[string]bool {
 	return sidecars
 }
 
-// initialized says whether an init container holds nothing back any more: it has ended well, or it is a
+// initialized reports whether an init container holds nothing back any more: it has ended well, or it is a
 // sidecar that has started.
 func initialized(c *corev1.ContainerStatus, sidecars map[string]bool) bool {
 	if ended := c.State.Terminated; ended != nil && ended.ExitCode == 0 {
@@ -176,8 +176,8 @@ func initialized(c *corev1.ContainerStatus, sidecars map[string]bool) bool {
 	return sidecars[c.Name] && c.Started != nil && *c.Started
 }
 
-// initContainers looks at the init containers up to the one that is at work, which has the word. It answers
-// whether there is one, and with the restarts of the sidecars among them.
+// initContainers looks at the init containers up to the one that is at work, which has the word. It reports
+// whether there is one, and returns the restarts of the sidecars among them.
 func (s *summary) initContainers(pod *corev1.Pod, sidecars map[string]bool) (working bool, ofSidecars restarts) {
 	for i := range pod.Status.InitContainerStatuses {
 		c := &pod.Status.InitContainerStatuses[i]

@@ -13,7 +13,7 @@ import (
 	"podium.dev/podium/internal/registry/podspec"
 )
 
-// EphemeralContainers answers with every fault of an update of a Pod's ephemeral containers: they can be
+// EphemeralContainers returns every fault of an update of a Pod's ephemeral containers: they can be
 // added, never changed or taken away.
 func EphemeralContainers(pod, old *corev1.Pod) field.ErrorList {
 	if isMirror(old) {
@@ -41,7 +41,7 @@ func EphemeralContainers(pod, old *corev1.Pod) field.ErrorList {
 	return l.Errors()
 }
 
-// isMirror says whether a Pod only shows what a node runs from a file of its own.
+// isMirror reports whether a Pod only shows what a node runs from a file of its own.
 func isMirror(pod *corev1.Pod) bool {
 	_, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]
 	return mirror

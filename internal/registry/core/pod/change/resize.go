@@ -11,7 +11,7 @@ import (
 	"podium.dev/podium/internal/registry/podspec"
 )
 
-// Resize answers with every fault of a change of a running Pod's size. Only processor and memory may change.
+// Resize returns every fault of a change of a running Pod's size. Only processor and memory may change.
 func Resize(pod, old *corev1.Pod) field.ErrorList {
 	switch {
 	case isMirror(old):
@@ -53,7 +53,7 @@ func hasResources(pod *corev1.Pod) bool {
 	return r != nil && len(r.Requests)+len(r.Limits) > 0
 }
 
-// nodeCanResize says whether the Pod's node can: it then reports the resources of containers that run. Where
+// nodeCanResize reports whether the Pod's node can: it then reports the resources of containers that run. Where
 // none runs it is taken to.
 func nodeCanResize(pod *corev1.Pod) bool {
 	for i := range pod.Status.ContainerStatuses {
@@ -94,7 +94,7 @@ func resizePod(l *fielderrors.List, rest, old *corev1.PodSpec) {
 	}
 }
 
-// sameContainers wants the containers to be the same ones in the same order. It answers whether they are.
+// sameContainers wants the containers to be the same ones in the same order. It reports whether they are.
 func sameContainers(l *fielderrors.List, s, old *corev1.PodSpec) bool {
 	before := len(*l)
 	for _, list := range []struct {
@@ -174,7 +174,7 @@ func putBackList(list *corev1.ResourceList, was corev1.ResourceList) {
 	}
 }
 
-// removed says whether a resource that was in a list is no longer there.
+// removed reports whether a resource that was in a list is no longer there.
 func removed(now, was corev1.ResourceList) bool {
 	for name := range was {
 		if _, kept := now[name]; !kept {

@@ -18,7 +18,7 @@ import (
 
 var statusPath = field.NewPath("status")
 
-// Status answers with every fault of an update of a Pod's status.
+// Status returns every fault of an update of a Pod's status.
 func Status(pod, old *corev1.Pod) field.ErrorList {
 	var l fielderrors.List
 	l.Add(validate.MetaUpdate(&pod.ObjectMeta, &old.ObjectMeta)...)
@@ -119,7 +119,7 @@ func revived(l *fielderrors.List, now, was []corev1.ContainerStatus, may func(na
 	}
 }
 
-// restartsEverything says whether the end of some container may restart all others.
+// restartsEverything reports whether the end of some container may restart all others.
 func restartsEverything(s *corev1.PodSpec) bool {
 	for _, list := range [][]corev1.Container{s.InitContainers, s.Containers} {
 		for i := range list {
@@ -133,7 +133,7 @@ func restartsEverything(s *corev1.PodSpec) bool {
 	return false
 }
 
-// restarts says whether a container that ended with an exit code is started again: its rules come first, then
+// restarts reports whether a container that ended with an exit code is started again: its rules come first, then
 // its own policy, then the Pod's.
 func restarts(c *corev1.Container, pod corev1.RestartPolicy, exitCode int32) bool {
 	policy := string(pod)
@@ -152,7 +152,7 @@ func restarts(c *corev1.Container, pod corev1.RestartPolicy, exitCode int32) boo
 	return true
 }
 
-// ruleFor answers with the action of the first rule that an exit code fits, or with "".
+// ruleFor returns the action of the first rule that an exit code fits, or with "".
 func ruleFor(c *corev1.Container, exitCode int32) corev1.ContainerRestartRuleAction {
 	for _, rule := range c.RestartPolicyRules {
 		if rule.ExitCodes == nil {

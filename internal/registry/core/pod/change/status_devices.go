@@ -126,7 +126,7 @@ func givenTo(l *fielderrors.List, name corev1.ResourceName, c *corev1.Container,
 	}
 }
 
-// fromExtended says whether CLAIM/REQUEST is what the container's extended resources became.
+// fromExtended reports whether CLAIM/REQUEST is what the container's extended resources became.
 func fromExtended(claim string, c *corev1.Container, s *corev1.PodExtendedResourceClaimStatus) bool {
 	name, request, _ := strings.Cut(claim, "/")
 	if s == nil || request == "" || name == "" || name != s.ResourceClaimName {

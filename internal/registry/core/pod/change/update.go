@@ -31,7 +31,7 @@ const updatable = "`spec.containers[*].image`,`spec.initContainers[*].image`,`sp
 	"`spec.tolerations` (only additions to existing tolerations)," +
 	"`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
 
-// Update answers with every fault of an update of a Pod by its own resource.
+// Update returns every fault of an update of a Pod by its own resource.
 func Update(pod, old *corev1.Pod) field.ErrorList {
 	var l fielderrors.List
 	lenient := podspec.LenienceOf(&old.Spec, &old.ObjectMeta)
@@ -76,7 +76,7 @@ func forbidAnnotation(l *fielderrors.List, key, appArmor, mirror string) {
 	}
 }
 
-// images judges new images. It answers whether the containers are still as many, without which nothing else
+// images judges new images. It reports whether the containers are still as many, without which nothing else
 // can be compared.
 func images(l *fielderrors.List, containers, old []corev1.Container, at *field.Path) bool {
 	if len(containers) != len(old) {
@@ -95,7 +95,7 @@ func images(l *fielderrors.List, containers, old []corev1.Container, at *field.P
 	return true
 }
 
-// deadline lets the time that a Pod may run be set or made shorter. It answers whether to go on.
+// deadline lets the time that a Pod may run be set or made shorter. It reports whether to go on.
 func deadline(l *fielderrors.List, seconds, old *int64) bool {
 	at := specPath.Child("activeDeadlineSeconds")
 	switch {
@@ -198,7 +198,7 @@ func narrowed(l *fielderrors.List, s, old *corev1.PodSpec) {
 	}
 }
 
-// narrowedAffinity lets requirements be added to each term, and no terms beside those there: a node may match
+// narrowedAffinity lets requirements be added to each term, and no further terms: a node may match
 // any of the terms, so one more would let in more nodes.
 func narrowedAffinity(l *fielderrors.List, now, was *corev1.NodeAffinity) {
 	if was == nil || was.RequiredDuringSchedulingIgnoredDuringExecution == nil {
@@ -221,7 +221,7 @@ func narrowedAffinity(l *fielderrors.List, now, was *corev1.NodeAffinity) {
 	}
 }
 
-// onlyAdds says whether a term asks for at least what it asked before. A term that asked for nothing matches
+// onlyAdds reports whether a term asks for at least what it asked before. A term that asked for nothing matches
 // nothing, and stays so.
 func onlyAdds(now, was *corev1.NodeSelectorTerm) bool {
 	if len(was.MatchExpressions) == 0 && len(was.MatchFields) == 0 {
