@@ -82,6 +82,20 @@ func (s Table) standsIn(c *nftables.Conn) bool {
 	return err == nil && s.sameShape(all, sets)
 }
 
+// Contains reports whether the kernel has the table with the sets and chains of the argument, whatever rules and elements
+// they hold and whatever other chains the table has.
+func Contains(c *nftables.Conn, t Table) bool {
+	all, err := c.ListChainsOfTableFamily(t.Family)
+	if err != nil {
+		return false
+	}
+	all = slices.DeleteFunc(all, func(ch *nftables.Chain) bool {
+		return ch.Table.Name != t.Name || !slices.ContainsFunc(t.Chains, func(w Chain) bool { return w.Name == ch.Name })
+	})
+	sets, err := c.GetSets(t.Table)
+	return err == nil && t.sameShape(all, sets)
+}
+
 // sameShape reports whether chains and sets are those of the spec, whatever rules and elements they hold.
 func (s Table) sameShape(chains []*nftables.Chain, sets []*nftables.Set) bool {
 	if len(chains) != len(s.Chains) || len(sets) != len(s.Sets) {
@@ -96,8 +110,11 @@ func (s Table) sameShape(chains []*nftables.Chain, sets []*nftables.Set) bool {
 	}
 	for _, want := range s.Sets {
 		if !slices.ContainsFunc(sets, func(have *nftables.Set) bool {
-			return have.Name == want.Name && have.IsMap == want.IsMap &&
-				have.KeyType.GetNFTMagic() == want.KeyType.GetNFTMagic() && have.DataType.GetNFTMagic() == want.DataType.GetNFTMagic()
+			if have.Name != want.Name || have.IsMap != want.IsMap {
+				return false
+			}
+			// The library reads the types of a map of verdicts wrongly.
+			return want.DataType.GetNFTMagic() == nftables.TypeVerdict.GetNFTMagic() || have.KeyType.GetNFTMagic() == want.KeyType.GetNFTMagic() && have.DataType.GetNFTMagic() == want.DataType.GetNFTMagic()
 		}) {
 			return false
 		}
