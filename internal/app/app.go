@@ -27,6 +27,7 @@ import (
 	"podium.dev/podium/internal/node/config"
 	"podium.dev/podium/internal/node/machine"
 	"podium.dev/podium/internal/node/oom"
+	"podium.dev/podium/internal/node/pod"
 	"podium.dev/podium/internal/paths"
 	"podium.dev/podium/internal/phase"
 	"podium.dev/podium/internal/pki"
@@ -89,6 +90,7 @@ type daemon struct {
 	imageAPI  internalapi.ImageManagerService
 	pulls     *pulls // nil with another runtime
 	node      *node.Node
+	own       []pod.OwnPort // on which the node itself listens
 	kills     chan oom.Kill // those that the runtime tells the node of
 	reachable chan struct{} // closed when the API server serves
 	ready     chan struct{} // closed when the node is Ready
@@ -115,7 +117,7 @@ func Up(ctx context.Context, c *Config, progress func(phase.Report), ready func(
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	d := &daemon{c: *c, parts: newParts("node", "scheduler", "controllers", "api server"), stop: stop, kills: make(chan oom.Kill, maxKills), reachable: make(chan struct{}), ready: make(chan struct{})}
+	d := &daemon{c: *c, parts: newParts("node", "services", "scheduler", "controllers", "api server"), stop: stop, kills: make(chan oom.Kill, maxKills), reachable: make(chan struct{}), ready: make(chan struct{})}
 	defer d.parts.stop()
 	if err := d.look(); err != nil {
 		return err

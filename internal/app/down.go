@@ -23,6 +23,7 @@ import (
 	"podium.dev/podium/internal/node/config"
 	"podium.dev/podium/internal/node/container"
 	"podium.dev/podium/internal/paths"
+	"podium.dev/podium/internal/services"
 )
 
 // defaultGrace is how long a container is given whose Pod does not say (terminationGracePeriodSeconds' default).
@@ -143,7 +144,7 @@ func (noNetwork) Ready() error                                   { return nil }
 
 // clearMachine takes away mounts, links, rules and cgroups.
 func clearMachine(ctx context.Context, p paths.Paths) error {
-	err := network.Remove(ctx, p)
+	err := errors.Join(network.Remove(ctx, p), services.Remove(p.ID))
 	for _, dir := range []string{p.Pods, p.Run, p.ImageStore} {
 		err = errors.Join(err, unmountBelow(dir))
 	}

@@ -20,6 +20,7 @@ import (
 	"podium.dev/podium/internal/controller"
 	"podium.dev/podium/internal/cri"
 	"podium.dev/podium/internal/image"
+	"podium.dev/podium/internal/network"
 	"podium.dev/podium/internal/node"
 	"podium.dev/podium/internal/node/config"
 	"podium.dev/podium/internal/node/oom"
@@ -29,6 +30,7 @@ import (
 	"podium.dev/podium/internal/registry/kinds"
 	"podium.dev/podium/internal/registry/podspec"
 	"podium.dev/podium/internal/scheduler"
+	"podium.dev/podium/internal/services"
 	"podium.dev/podium/internal/shim"
 	"podium.dev/podium/internal/store"
 )
@@ -55,6 +57,7 @@ func (d *daemon) phases() []phase.Phase {
 		{Name: "scheduler", After: []string{"api server"}, Run: d.startScheduler},
 		{Name: "node agent", After: []string{"certificates", "runtime"}, Run: d.startNode},
 		{Name: "node", After: []string{"api server", "node agent"}, Run: func(ctx context.Context) error { return d.await(ctx, d.node.Ready()) }},
+		{Name: "services", After: []string{"api server", "node agent"}, Run: d.startServices},
 		{Name: "control socket", Run: d.startControl},
 	}
 }
@@ -237,6 +240,27 @@ func (d *daemon) startScheduler(ctx context.Context) error {
 	return nil
 }
 
+// startServices starts what makes Services reachable. The "kubernetes" Service is the network's, where there is one.
+func (d *daemon) startServices(ctx context.Context) error {
+	client, err := d.client(pki.Proxy)
+	if err != nil {
+		return err
+	}
+	c := services.Config{Client: client, ID: d.c.Paths.ID, Node: d.c.NodeName, Clock: d.clock}
+	for _, o := range d.own {
+		c.Own = append(c.Own, o.At)
+	}
+	if d.network != nil {
+		c.Bridge, c.Bridges = d.network.Bridge(), network.BridgeGroup
+		c.Kept = []netip.AddrPort{netip.AddrPortFrom(serviceIP, network.ServicePort)}
+	}
+	if c.Bridge != "" {
+		c.Pods = append([]netip.Prefix{cluster.PodRange}, d.podCIDRs...)
+	}
+	d.parts.start(ctx, "services", services.New(c).Run)
+	return nil
+}
+
 func (d *daemon) startNode(ctx context.Context) error {
 	client, err := d.client(pki.Node(d.c.NodeName))
 	if err != nil {
@@ -251,6 +275,7 @@ func (d *daemon) startNode(ctx context.Context) error {
 		return err
 	}
 	own, err := d.keepOwnPorts(listener)
+	d.own = own
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}

@@ -21,6 +21,10 @@ func bridgeName(id string) string {
 	return "podium" + shortHash(id, maxLinkName-len("podium"))
 }
 
+// BridgeGroup is the device group of the bridges of all nodes of a machine: rules know by it what comes from another
+// node's Pods.
+const BridgeGroup = 0x10b41d6e
+
 // bridge is the node's end of all its Pods' links.
 type bridge struct {
 	name  string
@@ -44,6 +48,11 @@ func (b *bridge) ensure(h *netlink.Handle, keep func(netip.Prefix) bool) (index 
 	}
 	if link.Type() != "bridge" {
 		return 0, fmt.Errorf("the link %s is a %s, not Podium's bridge: rename or delete it", b.name, link.Type())
+	}
+	if link.Attrs().Group != BridgeGroup {
+		if err := h.LinkSetGroup(link, BridgeGroup); err != nil {
+			return 0, fmt.Errorf("set the device group of the bridge %s: %w", b.name, err)
+		}
 	}
 	if err := b.address(h, link, keep); err != nil {
 		return 0, err

@@ -111,12 +111,13 @@ func targets(ips []netip.Addr, ports []hostPort) []portTarget {
 type portMap struct {
 	v4               bool
 	any, withAddress string // names
+	hairpins         string // name of the set of the Pods that have host ports
 	addrType         nftables.SetDatatype
 }
 
 var portMaps = map[bool]portMap{
-	true:  {v4: true, any: "hostports4", withAddress: "hostports4-ip", addrType: nftables.TypeIPAddr},
-	false: {any: "hostports6", withAddress: "hostports6-ip", addrType: nftables.TypeIP6Addr},
+	true:  {v4: true, any: "hostports4", withAddress: "hostports4-ip", hairpins: "hairpins4", addrType: nftables.TypeIPAddr},
+	false: {any: "hostports6", withAddress: "hostports6-ip", hairpins: "hairpins6", addrType: nftables.TypeIP6Addr},
 }
 
 func (m portMap) sets(t *nftables.Table) (anyAddr, withAddr *nftables.Set) {
@@ -129,6 +130,20 @@ func (m portMap) sets(t *nftables.Table) (anyAddr, withAddr *nftables.Set) {
 		}
 	}
 	return set(m.any, port...), set(m.withAddress, append([]nftables.SetDatatype{m.addrType}, port...)...)
+}
+
+// hairpinSet has, for each Pod with a host port, its address twice: source and destination of what it sends itself by a
+// host port.
+func (m portMap) hairpinSet(t *nftables.Table) *nftables.Set {
+	return &nftables.Set{Table: t, Name: m.hairpins, Concatenation: true, KeyType: nftables.MustConcatSetType(m.addrType, m.addrType)}
+}
+
+// toItself matches packets of a Pod that were translated to go to the Pod itself.
+func (m portMap) toItself() []expr.Any {
+	return nft.All(nft.Translated(), []expr.Any{
+		nft.LoadAddress(nft.Src, m.v4, nft.Reg), nft.LoadAddress(nft.Dst, m.v4, nft.Reg+m.words()),
+		&expr.Lookup{SourceRegister: nft.Reg, SetName: m.hairpins},
+	})
 }
 
 // words is how many 32-bit registers an address takes.
@@ -184,7 +199,7 @@ func (r *rules) maps(ports []portTarget) []nft.Set {
 	return out
 }
 
-// changesFor are the elements of ports, a change for each map.
+// changesFor are the elements of ports, a change for each map and set.
 func (r *rules) changesFor(ports []portTarget) []nft.Change {
 	var out []nft.Change
 	for _, v4 := range []bool{true, false} {
@@ -207,6 +222,15 @@ func (r *rules) changesFor(ports []portTarget) []nft.Change {
 			}
 			out = append(out, c)
 		}
+		hairpins := nft.Change{Set: m.hairpinSet(r.ref())}
+		have := map[netip.Addr]bool{}
+		for _, p := range ports {
+			if p.to.Is4() == v4 && !have[p.to] {
+				have[p.to] = true
+				hairpins.Elements = append(hairpins.Elements, nftables.SetElement{Key: append(p.to.AsSlice(), p.to.AsSlice()...)})
+			}
+		}
+		out = append(out, hairpins)
 	}
 	return out
 }

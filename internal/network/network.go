@@ -80,6 +80,14 @@ func (n *Network) Close() {
 	n.ledger.close()
 }
 
+// Bridge is the name of the link by which the Pods send; "" while CNI serves them.
+func (n *Network) Bridge() string {
+	if n.builtin.bridgeIndex() == 0 {
+		return ""
+	}
+	return n.builtin.bridge.name
+}
+
 // ListenOn adds to the ports that the node itself listens on: from now on no host port of a Pod takes them.
 func (n *Network) ListenOn(own ...OwnPort) error {
 	n.builtin.addOwn(own)
@@ -193,7 +201,7 @@ func (n *Network) Remove(ctx context.Context) error {
 }
 
 // Remove takes away from the machine all that the network of the node with these places made: the Pods' links, the
-// bridge, the nftables tabless and the leases, with or without a running daemon. What other programs may have come to
+// bridge, the nftables tables and the leases, with or without a running daemon. What other programs may have come to
 // rely on stays: forwarding between links remains on.
 func Remove(ctx context.Context, p paths.Paths) error {
 	l, err := openLedger(ledgerPath(p))

@@ -98,7 +98,7 @@ func TestHostPorts(t *testing.T) {
 	}
 	wantAnswer(t, ownNS, "tcp", "192.0.2.2:8080", "a from 192.0.2.2")
 	wantAnswer(t, ownNS, "udp", "127.0.0.1:5353", "a from 10.244.7.1")
-	wantAnswer(t, b, "tcp", "192.0.2.2:8080", "a from 10.244.7.1")
+	wantAnswer(t, b, "tcp", "192.0.2.2:8080", "a from 10.244.7.3")
 	wantAnswer(t, a, "tcp", "192.0.2.2:8080", "a from 10.244.7.1") // to itself
 
 	// Another request for the same sandbox: other ports.

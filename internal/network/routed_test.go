@@ -40,7 +40,7 @@ func TestPodsAreRouted(t *testing.T) {
 			pre := c.AddChain(&nftables.Chain{Name: "pre", Table: service, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest})
 			c.AddRule(&nftables.Rule{Table: service, Chain: pre, Exprs: nft.All(nft.MatchAddress(nft.Dst, netip.MustParseAddr("10.96.0.9")), nft.TCPPort(80), nft.DNAT(netip.AddrPortFrom(ips[0], 80)))})
 			check(t, c.Flush())
-			wantAnswer(t, a, "tcp", "10.96.0.9:80", "b from 10.244.7.1") // what is translated is masqueraded: the answer must come by the node even where a bridge passes it on
+			wantAnswer(t, a, "tcp", "10.96.0.9:80", "b from 10.244.7.2")
 
 			drop := nftables.ChainPolicyDrop
 			c.AddChain(&nftables.Chain{Name: "forward", Table: service, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter, Policy: &drop})

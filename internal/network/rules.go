@@ -14,6 +14,7 @@ import (
 //	table inet podium {
 //	  map hostports4 { type inet_proto . inet_service : ipv4_addr . inet_service }
 //	  map hostports4-ip { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service }
+//	  set hairpins4 { type ipv4_addr . ipv4_addr }
 //	  chain guard       { type filter hook prerouting priority raw
 //	                      iifgroup GROUP drop
 //	                      iifname BRIDGE ip daddr 127.0.0.0/8 drop
@@ -30,7 +31,7 @@ import (
 //	                      dnat to meta l4proto . th dport map @hostports4 }
 //	  chain postrouting { type nat hook postrouting priority srcnat
 //	                      ip saddr 127.0.0.0/8 oifname BRIDGE masquerade
-//	                      ip saddr PODS ip daddr PODS ct status dnat masquerade
+//	                      ct status dnat ip saddr . ip daddr @hairpins4 masquerade
 //	                      ip saddr PODS oifname BRIDGE return
 //	                      ip saddr PODS ip daddr CLUSTER return
 //	                      ip saddr PODS ip daddr 224.0.0.0/4 return
@@ -39,7 +40,12 @@ import (
 //
 // The number of rules does not grow with the Pods: host ports are elements of the maps. Ports that the node itself listens
 // on come before them, whatever they hold. What comes by a Pod's port (GROUP) and not by the bridge is of a port that
-// somebody took off the bridge, or a frame that bridges do not pass on: no Pod has business with the node there.
+// somebody took off the bridge, or a frame that bridges do not pass on: no Pod has business with the node there. A Pod that
+// reaches itself by a host port gets the node's address as its source, or it would answer itself; others keep theirs, as
+// the node routes between Pods (guard.go).
+//
+// The API server's own Service is served here and not with the others (internal/services): this table is there before the
+// first list of Services is, and may lead to a loopback address.
 type rules struct {
 	table   string
 	bridge  string // empty where CNI serves the Pods
@@ -51,8 +57,8 @@ type rules struct {
 	api     netip.AddrPort
 }
 
-// servicePort is the port of the "kubernetes" Service.
-const servicePort = 443
+// ServicePort is the port of the "kubernetes" Service.
+const ServicePort = 443
 
 func (r *rules) ref() *nftables.Table {
 	return &nftables.Table{Family: nftables.TableFamilyINet, Name: r.table}
@@ -81,7 +87,7 @@ func (r *rules) chains() []nft.Chain {
 	}
 	var pre, out [][]expr.Any
 	if r.service.IsValid() && r.api.IsValid() && r.service.Is4() == r.api.Addr().Is4() {
-		to := nft.All(nft.Match(nft.Dst, netip.PrefixFrom(r.service, r.service.BitLen())), nft.TCPPort(servicePort), nft.DNAT(r.api))
+		to := nft.All(nft.Match(nft.Dst, netip.PrefixFrom(r.service, r.service.BitLen())), nft.TCPPort(ServicePort), nft.DNAT(r.api))
 		out = append(out, to)
 		if r.bridge != "" {
 			to = nft.All(nft.InBy(r.bridge), to)
@@ -145,7 +151,9 @@ func (r *rules) sourceRules() [][]expr.Any {
 	pass := nft.Verdict(expr.VerdictReturn, "")
 	for _, p := range r.cidrs {
 		from := nft.Match(nft.Src, p)
-		rules = append(rules, nft.All(from, nft.Match(nft.Dst, p), nft.Translated(), nft.Masquerade()), nft.All(from, nft.OutBy(r.bridge), pass))
+		rules = append(rules,
+			nft.All(nft.OfFamily(p.Addr()), portMaps[p.Addr().Is4()].toItself(), nft.Masquerade()),
+			nft.All(from, nft.OutBy(r.bridge), pass))
 		multicast := netip.MustParsePrefix("ff00::/8")
 		if p.Addr().Is4() {
 			multicast = netip.MustParsePrefix("224.0.0.0/4")

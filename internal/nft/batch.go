@@ -23,7 +23,7 @@ type Batch struct {
 }
 
 // socketBuffer is the size in bytes that the sockets of transactions ask for; the kernel may grant less. A transaction of
-// the largest size is answered with one message for each part of it.
+// the largest size brings back one message for each part of it.
 const socketBuffer = 4 << 20
 
 // NewBatch begins a transaction.

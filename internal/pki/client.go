@@ -26,6 +26,7 @@ var (
 	Admin             = Identity{User: "kubernetes-admin", Groups: []string{"system:masters"}}
 	Scheduler         = Identity{User: "system:kube-scheduler"}
 	ControllerManager = Identity{User: "system:kube-controller-manager"}
+	Proxy             = Identity{User: "system:kube-proxy"}
 	// KubeletClient is what the API server is to the node agents.
 	KubeletClient = Identity{User: "kube-apiserver-kubelet-client", Groups: []string{"system:masters"}}
 )

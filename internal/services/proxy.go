@@ -8,6 +8,7 @@ import (
 	"context"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -35,7 +36,8 @@ type Config struct {
 	// of the bridges of all nodes of the machine.
 	Bridge  string
 	Bridges uint32
-	// Pods are the ranges of the cluster's Pods. What comes from elsewhere to a cluster IP gets the node's address.
+	// Pods are the ranges of the cluster's Pods, none if they are not known. What comes from elsewhere to a cluster IP gets the
+	// node's address.
 	Pods []netip.Prefix
 	// Own are TCP ports on which the node itself listens; no Service takes them. An unspecified address is all of the node's.
 	Own []netip.AddrPort
@@ -77,6 +79,10 @@ type Proxy struct {
 // New makes a Proxy.
 func New(c Config) *Proxy {
 	f := facts{kept: c.Kept}
+	if len(c.Pods) == 0 {
+		_, err := os.Stat("/proc/sys/net/ipv6")
+		f.v6 = err == nil
+	}
 	for _, r := range c.Pods {
 		f.v6 = f.v6 || r.Addr().Is6()
 	}
@@ -329,4 +335,3 @@ func (p *Proxy) setZone(zone string) {
 	}
 	p.notify()
 }
-

@@ -76,7 +76,7 @@ func (t *table) shapeRules(s shape) [][]expr.Any {
 	case always:
 		rules = append(rules, setMark())
 	case offPod:
-		rules = append(rules, nft.All(t.notPods(s.v4), setMark()))
+		rules = append(rules, nft.All(t.notInCluster(s.v4), setMark()))
 	}
 	pick := nft.All(t.front(s.kind, s.v4, nft.Reg), []expr.Any{
 		&expr.Numgen{Register: nft.Reg + 1, Modulus: uint32(s.endpoints), Type: unix.NFT_NG_RANDOM},
@@ -141,15 +141,19 @@ func notFrom(p netip.Prefix) []expr.Any {
 	}
 }
 
-// notFromNode matches packets whose source is none of the node's addresses.
-func notFromNode() []expr.Any {
+// sourceOfNode matches packets whose source is one of the node's addresses, or with CmpOpNeq none of them.
+func sourceOfNode(op expr.CmpOp) []expr.Any {
 	return []expr.Any{
 		&expr.Fib{Register: nft.Reg, FlagSADDR: true, ResultADDRTYPE: true},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: nft.Reg, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
+		&expr.Cmp{Op: op, Register: nft.Reg, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
 	}
 }
 
+// notInByGroup matches packets that came in by a link of another device group; 0 is any.
 func notInByGroup(group uint32) []expr.Any {
+	if group == 0 {
+		return nil
+	}
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyIIFGROUP, Register: nft.Reg},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: nft.Reg, Data: binaryutil.NativeEndian.PutUint32(group)},

@@ -267,7 +267,7 @@ func (t *table) localRules() [][]expr.Any {
 func (t *table) serviceRules(outside, all kind) [][]expr.Any {
 	var rules [][]expr.Any
 	for _, v4 := range t.families() {
-		foreign := nft.All(ofFamily(v4), t.notPods(v4), notFromNode())
+		foreign := nft.All(ofFamily(v4), t.notPods(v4), sourceOfNode(expr.CmpOpNeq))
 		rules = append(rules, nft.All(foreign, t.front(outside, v4, nft.Reg), toShape()), nft.All(ofFamily(v4), t.front(all, v4, nft.Reg), toShape()))
 	}
 	return rules
@@ -312,7 +312,15 @@ func (t *table) sourceRules() [][]expr.Any {
 	return rules
 }
 
-// notPods matches sources that are no Pods.
+// notInCluster matches sources that are no Pods; where the Pods' ranges are not known, the node's own addresses.
+func (t *table) notInCluster(v4 bool) []expr.Any {
+	if out := t.notPods(v4); out != nil {
+		return out
+	}
+	return sourceOfNode(expr.CmpOpEq)
+}
+
+// notPods matches sources that are no Pods, as far as their ranges are known.
 func (t *table) notPods(v4 bool) []expr.Any {
 	var out []expr.Any
 	for _, p := range t.pods {

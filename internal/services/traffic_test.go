@@ -232,7 +232,9 @@ func TestLocal(t *testing.T) {
 		wantAnswer(t, c.out.ns, "tcp", at, refusal)
 	}
 	// internalTrafficPolicy.
-	inside := webService(func(s *corev1.Service) { s.Spec.InternalTrafficPolicy = ptr.To(corev1.ServiceInternalTrafficPolicyLocal) })
+	inside := webService(func(s *corev1.Service) {
+		s.Spec.InternalTrafficPolicy = ptr.To(corev1.ServiceInternalTrafficPolicyLocal)
+	})
 	c.set(t, inside, "elsewhere", c.b)
 	wantAnswer(t, c.a.ns, "tcp", "10.96.0.9:80", silence)
 	wantAnswer(t, c.out.ns, "tcp", "192.0.2.2:30080", "b from 169.254.1.1")

@@ -139,6 +139,8 @@ var rules = []rule{
 	{below: "internal/shim", forbid: []string{module + "internal/cri", module + "internal/node", module + "internal/image", module + "internal/network", "k8s.io/client-go", "k8s.io/apiserver"},
 		why: "the shim is small"},
 	{below: "internal/network", forbid: []string{module + "internal/cri", module + "internal/node", "k8s.io/client-go"}, why: "an edge knows only what it wraps"},
+	{below: "internal/services", forbid: []string{module + "internal/apiserver", module + "internal/node", module + "internal/cri", module + "internal/app", module + "internal/store", module + "internal/controller", module + "internal/network"},
+		why: "the proxy speaks to the API and to nftables only"},
 	{below: "internal/nft", forbid: []string{module + "internal", "k8s.io/client-go"}, why: "an edge knows only what it wraps"},
 	{below: "internal/image", forbid: []string{module + "internal/cri", module + "internal/node", "k8s.io/client-go"}, why: "an edge knows only what it wraps"},
 	{below: "internal", forbid: []string{module + "internal/app"}, why: "only the command line starts the whole", except: []string{"internal/app", "internal/cli"}},
