@@ -329,6 +329,11 @@ func (v *view) count(d *decision, where placer) {
 	for _, n := range v.nodes {
 		start, _ := where.fits(n)
 		pods := v.pods[n.Name]
+		for _, p := range pods {
+			// Under surge the old Pod, which counts below, waits for the new one beside it.
+			_, left := podcontrol.Available(p, v.minReady(), v.now)
+			d.later(left)
+		}
 		if !start {
 			if len(pods) > 0 {
 				s.NumberMisscheduled++
@@ -342,11 +347,9 @@ func (v *view) count(d *decision, where placer) {
 		s.CurrentNumberScheduled++
 		if _, ready := podcontrol.ReadySince(pods[0]); ready {
 			s.NumberReady++
-			ok, left := podcontrol.Available(pods[0], v.minReady(), v.now)
-			if ok {
+			if v.available(pods[0]) {
 				s.NumberAvailable++
 			}
-			d.later(left)
 		}
 		if v.updated(pods[0]) {
 			s.UpdatedNumberScheduled++

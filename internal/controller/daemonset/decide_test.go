@@ -43,6 +43,29 @@ func taint(key string, effect corev1.TaintEffect) corev1.Taint {
 	return corev1.Taint{Key: key, Effect: effect}
 }
 
+// tainted returns a node on which no new Pod belongs and where one that runs may stay.
+func tainted(name string) *corev1.Node {
+	return newNode(name, taint("x", corev1.TaintEffectNoSchedule))
+}
+
+// waitingFor returns a Pod that is made for a node and not bound yet.
+func waitingFor(node, revision string) *corev1.Pod {
+	ds := newSet(0, 1)
+	p := newPod(podcontrol.Owner{Object: ds, Kind: kind, Events: ds}, ds, node, revision)
+	p.Name, p.Status.Phase = revision+"-"+node, corev1.PodPending
+	return p
+}
+
+func older(p *corev1.Pod) { p.CreationTimestamp = metav1.NewTime(now.Add(-2 * time.Hour)) }
+
+func minReady(ds *appsv1.DaemonSet) { ds.Spec.MinReadySeconds = 60 }
+
+func limits(surge, unavailable string) func(*appsv1.DaemonSet) {
+	return func(ds *appsv1.DaemonSet) {
+		ds.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateDaemonSet{MaxSurge: ptr.To(intstr.Parse(surge)), MaxUnavailable: ptr.To(intstr.Parse(unavailable))}
+	}
+}
+
 func TestDecide(t *testing.T) {
 	selecting := func(ds *appsv1.DaemonSet) { ds.Spec.Template.Spec.NodeSelector = map[string]string{"name": "a"} }
 	onDelete := func(ds *appsv1.DaemonSet) {
@@ -84,6 +107,23 @@ func TestDecide(t *testing.T) {
 		{name: "a surge waits for the new one", surge: 1, nodes: []*corev1.Node{a, b}, pods: []*corev1.Pod{on("a", "old"), on("a", "new", podtest.Unready), on("b", "old")}},
 		{name: "a surge removes the old one then", surge: 1, nodes: []*corev1.Node{a, b}, pods: []*corev1.Pod{on("a", "old"), on("a", "new"), on("b", "old")}, remove: "old-a"},
 		{name: "a surge beside a broken one does not count", surge: 1, nodes: []*corev1.Node{a, b}, pods: []*corev1.Pod{on("a", "old", podtest.Unready), on("b", "old")}, create: "a b"},
+		{name: "half of them, rounded up", change: limits("0", "50%"), nodes: []*corev1.Node{a, b, c}, pods: []*corev1.Pod{on("a", "old"), on("b", "old"), on("c", "old")}, remove: "old-a old-b"},
+		{name: "a small percentage is one", change: limits("0", "1%"), nodes: []*corev1.Node{a, b, c}, pods: []*corev1.Pod{on("a", "old"), on("b", "old"), on("c", "old")}, remove: "old-a"},
+		{name: "a surge of half of them", change: limits("50%", "0"), nodes: []*corev1.Node{a, b, c}, pods: []*corev1.Pod{on("a", "old"), on("b", "old"), on("c", "old")}, create: "a b"},
+		{name: "percentages are of the nodes where one belongs", change: limits("0", "50%"), nodes: []*corev1.Node{a, b, tainted("c"), tainted("d")},
+			pods: []*corev1.Pod{on("a", "old"), on("b", "old"), on("c", "old"), on("d", "old")}, remove: "old-a"},
+		{name: "a stray under surge stays while others are not available", surge: 1, nodes: []*corev1.Node{a, tainted("b")},
+			pods: []*corev1.Pod{on("a", "new", podtest.Unready), on("b", "old")}},
+		{name: "and goes when they are", surge: 1, nodes: []*corev1.Node{a, tainted("b")}, pods: []*corev1.Pod{on("a", "new"), on("b", "old")}, remove: "old-b"},
+		{name: "a broken stray goes at once", surge: 1, nodes: []*corev1.Node{a, tainted("b")}, pods: []*corev1.Pod{on("a", "new", podtest.Unready), on("b", "old", podtest.Unready)}, remove: "old-b"},
+		{name: "a stray of the newest revision stays", surge: 1, nodes: []*corev1.Node{a, tainted("b")}, pods: []*corev1.Pod{on("a", "new"), on("b", "new")}},
+		{name: "one that waits for a node that is gone is removed", unavailable: 1, nodes: []*corev1.Node{a}, pods: []*corev1.Pod{on("a", "new"), waitingFor("b", "new")}, remove: "new-b"},
+		{name: "one that waits for its node stays", unavailable: 1, nodes: []*corev1.Node{a, b}, pods: []*corev1.Pod{on("a", "new"), waitingFor("b", "new")}},
+		{name: "one that ran on a node that is gone is the garbage collector's", unavailable: 1, nodes: []*corev1.Node{a}, pods: []*corev1.Pod{on("a", "new"), on("b", "new")}},
+		{name: "of two that wait and run the running one stays", unavailable: 1, nodes: []*corev1.Node{a}, pods: []*corev1.Pod{waitingFor("a", "new"), on("a", "old")}, remove: "new-a"},
+		{name: "a surge waits for minReadySeconds", surge: 1, change: minReady, nodes: []*corev1.Node{a}, pods: []*corev1.Pod{on("a", "old", older), on("a", "new", podtest.ReadyFor(20*time.Second))}, again: 40 * time.Second},
+		{name: "an update waits for minReadySeconds", unavailable: 1, change: minReady, nodes: []*corev1.Node{a, b},
+			pods: []*corev1.Pod{on("a", "new", podtest.ReadyFor(20*time.Second)), on("b", "old")}, again: 40 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ds := newSet(tt.surge, tt.unavailable)

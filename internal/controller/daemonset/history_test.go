@@ -29,6 +29,7 @@ type cluster struct {
 	pods      map[string]*corev1.Pod // by name
 	cached    map[string]*corev1.Pod
 	expect    *podcontrol.Expectations
+	now       time.Time
 	made      int
 	unreliant bool // the API refuses some calls
 }
@@ -68,7 +69,7 @@ func (c *cluster) round() {
 		}
 	}
 	unseen, going := podcontrol.Settle(c.expect, c.ds.UID, seen)
-	v := &view{ds: c.ds, hash: c.hash, nodes: c.nodes, pods: byNode(podcontrol.MarkGoing(seen, going, now)), now: now,
+	v := &view{ds: c.ds, hash: c.hash, nodes: c.nodes, pods: byNode(podcontrol.MarkGoing(seen, going, c.now)), now: c.now,
 		backOff: func(string) time.Duration { return 0 }}
 	d := v.decide()
 	c.ds.Status = d.status
@@ -129,7 +130,7 @@ func (c *cluster) remove(v *view, seen *corev1.Pod) {
 	for _, other := range v.pods[target(p)] {
 		partner = partner || other.UID != p.UID && podcontrol.Active(other)
 	}
-	serves := v.available(seen) && podcontrol.Active(seen)
+	serves := v.available(seen) && podcontrol.Active(seen) && c.has(target(p))
 	if limit := int(c.ds.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable.IntVal); serves && !partner && going >= limit {
 		c.t.Errorf("seed %d: %s on %s is taken down as one more than %d", c.seed, p.Name, target(p), limit)
 	}
@@ -140,7 +141,7 @@ func (c *cluster) remove(v *view, seen *corev1.Pod) {
 		p.Labels["served"] = "yes"
 	}
 	c.expect.Deleting(c.ds.UID, p.UID, false)
-	p.DeletionTimestamp = &metav1.Time{Time: now}
+	p.DeletionTimestamp = &metav1.Time{Time: c.now}
 }
 
 // live lets one Pod live on: bind, start, become ready, fail, end.
@@ -148,14 +149,33 @@ func (c *cluster) live(name string, troubles bool) {
 	p := c.pods[name]
 	switch {
 	case p == nil:
-	case p.DeletionTimestamp != nil:
-		delete(c.pods, name)
+	case p.DeletionTimestamp != nil || p.Spec.NodeName != "" && !c.has(p.Spec.NodeName):
+		delete(c.pods, name) // the garbage collector of Pods removes those of a node that is gone
+		if c.cached[name] == nil {
+			c.expect.Gone(c.ds.UID, p.UID) // the watch shows it and its end at once
+		}
+	case p.Spec.NodeName == "" && !c.has(target(p)):
+		// The scheduler does not bind it.
 	case troubles && c.rnd.IntN(15) == 0:
 		p.Status = corev1.PodStatus{Phase: corev1.PodFailed}
 	case p.Status.Phase == corev1.PodPending:
 		p.Spec.NodeName, p.Status.Phase = target(p), corev1.PodRunning
-	case p.Status.Phase == corev1.PodRunning:
-		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(now)}}
+	case p.Status.Phase == corev1.PodRunning && len(p.Status.Conditions) == 0:
+		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(c.now)}}
+	}
+}
+
+func (c *cluster) has(node string) bool {
+	return slices.ContainsFunc(c.nodes, func(n *corev1.Node) bool { return n.Name == node })
+}
+
+// moveNodes lets a node come, return or go.
+func (c *cluster) moveNodes() {
+	name := fmt.Sprint("n", c.rnd.IntN(7))
+	if !c.has(name) {
+		c.nodes = append(c.nodes, newNode(name))
+	} else if len(c.nodes) > 1 {
+		c.nodes = slices.DeleteFunc(slices.Clone(c.nodes), func(n *corev1.Node) bool { return n.Name == name })
 	}
 }
 
@@ -165,7 +185,8 @@ func newCluster(t *testing.T, seed uint64) *cluster {
 	if ds.Spec.UpdateStrategy.RollingUpdate.MaxSurge.IntVal > 0 {
 		ds.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable = ptr.To(intstr.FromInt32(0))
 	}
-	c := &cluster{t: t, seed: seed, rnd: rnd, ds: ds, hash: "r0", pods: map[string]*corev1.Pod{}, cached: map[string]*corev1.Pod{}}
+	ds.Spec.MinReadySeconds = 10 * rnd.Int32N(2)
+	c := &cluster{t: t, seed: seed, rnd: rnd, ds: ds, hash: "r0", now: now, pods: map[string]*corev1.Pod{}, cached: map[string]*corev1.Pod{}}
 	for i := range 2 + rnd.IntN(4) {
 		c.nodes = append(c.nodes, newNode(fmt.Sprint("n", i)))
 	}
@@ -182,6 +203,8 @@ func TestRandomHistories(t *testing.T) {
 		for range 150 {
 			names := c.names()
 			switch k := c.rnd.IntN(20); {
+			case k == 0 && c.rnd.IntN(3) == 0:
+				c.moveNodes()
 			case k == 0:
 				c.hash = fmt.Sprint("r", c.rnd.IntN(3))
 			case k < 8 || len(names) == 0:
@@ -194,9 +217,11 @@ func TestRandomHistories(t *testing.T) {
 			if t.Failed() {
 				return
 			}
+			c.now = c.now.Add(time.Second)
 		}
 		c.unreliant = false
 		for range 60 {
+			c.now = c.now.Add(10 * time.Second)
 			c.round()
 			for _, name := range c.names() {
 				c.live(name, false)
@@ -214,7 +239,7 @@ func (c *cluster) checkRest() {
 	on := map[string]int{}
 	for name, p := range c.pods {
 		on[target(p)]++
-		if ready, _ := podcontrol.Available(p, 0, now); !ready || p.Labels[appsv1.ControllerRevisionHashLabelKey] != c.hash {
+		if ready, _ := podcontrol.Available(p, 0, c.now); !ready || p.Labels[appsv1.ControllerRevisionHashLabelKey] != c.hash {
 			c.t.Errorf("seed %d: %s comes to rest %s at %s", c.seed, name, p.Status.Phase, p.Labels[appsv1.ControllerRevisionHashLabelKey])
 		}
 	}

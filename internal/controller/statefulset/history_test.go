@@ -62,7 +62,7 @@ func (c *cluster) names() []string {
 }
 
 func (c *cluster) serves(p *corev1.Pod) bool {
-	ready, _ := podcontrol.Available(p, 0, c.now)
+	ready, _ := podcontrol.Available(p, time.Duration(c.set.Spec.MinReadySeconds)*time.Second, c.now)
 	return ready && p.Status.Phase == corev1.PodRunning && p.DeletionTimestamp == nil
 }
 
@@ -192,16 +192,18 @@ func (c *cluster) nodes(name string, troubles bool) {
 		p.Status = corev1.PodStatus{Phase: corev1.PodFailed, Reason: "Evicted"}
 	case p.Status.Phase == corev1.PodPending:
 		p.Status.Phase = corev1.PodRunning
-	case p.Status.Phase == corev1.PodRunning:
+	case p.Status.Phase == corev1.PodRunning && len(p.Status.Conditions) == 0:
 		p.Labels["was-ready"] = "yes"
 		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(c.now)}}
 	}
 }
 
 func (c *cluster) change() {
-	switch c.rnd.IntN(3) {
+	switch c.rnd.IntN(4) {
 	case 0:
 		c.set.Spec.Replicas = ptr.To(c.rnd.Int32N(6))
+	case 1:
+		c.set.Spec.UpdateStrategy.RollingUpdate.Partition = ptr.To(max(0, c.rnd.Int32N(6)-3))
 	default:
 		// A roll-back as often as a new revision.
 		c.next = fmt.Sprint("r", c.rnd.IntN(3))
@@ -214,6 +216,7 @@ func newCluster(t *testing.T, seed uint64) *cluster {
 	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Name: "db", Namespace: "ns", UID: "s"}}
 	set.Spec.Replicas, set.Spec.Template.Labels = ptr.To(1+rnd.Int32N(5)), map[string]string{"app": "db"}
 	set.Spec.PodManagementPolicy = []appsv1.PodManagementPolicyType{appsv1.OrderedReadyPodManagement, appsv1.ParallelPodManagement}[rnd.IntN(2)]
+	set.Spec.MinReadySeconds = 10 * rnd.Int32N(2)
 	set.Spec.Ordinals = &appsv1.StatefulSetOrdinals{Start: rnd.Int32N(2) * 3}
 	set.Spec.UpdateStrategy = appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType,
 		RollingUpdate: &appsv1.RollingUpdateStatefulSetStrategy{
@@ -244,9 +247,11 @@ func TestRandomHistories(t *testing.T) {
 			if t.Failed() {
 				return
 			}
+			c.now = c.now.Add(time.Second)
 		}
 		c.unreliant = false
 		for range 100 {
+			c.now = c.now.Add(10 * time.Second)
 			c.round()
 			for _, name := range c.names() {
 				c.nodes(name, false)
