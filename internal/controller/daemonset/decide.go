@@ -330,7 +330,7 @@ func (v *view) count(d *decision, where placer) {
 		start, _ := where.fits(n)
 		pods := v.pods[n.Name]
 		for _, p := range pods {
-			// Under surge the old Pod, which counts below, waits for the new one beside it.
+			// Under surge the old Pod, which counts below, waits for the new one next to it.
 			_, left := podcontrol.Available(p, v.minReady(), v.now)
 			d.later(left)
 		}
