@@ -19,7 +19,7 @@ var conditionEvents = map[corev1.NodeConditionType]struct{ yes, no string }{
 	corev1.NodePIDPressure:    {"NodeHasInsufficientPID", "NodeHasSufficientPID"},
 }
 
-// changes answers with the events of what has changed between two statuses of the node.
+// changes returns the events of what has changed between two statuses of the node.
 func changes(old, now corev1.NodeStatus) []string {
 	var out []string
 	for _, c := range now.Conditions {

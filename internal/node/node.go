@@ -115,7 +115,7 @@ func New(c Config) (*Node, error) {
 // Ready is closed when the Node is registered and Ready, and takes Pods.
 func (n *Node) Ready() <-chan struct{} { return n.ready }
 
-// Trace answers with the steps of the life of the Pod that last had the name.
+// Trace returns the steps of the life of the Pod that last had the name.
 func (n *Node) Trace(namespace, name string) (worker.Trace, bool) {
 	return n.workers.Trace(namespace, name)
 }

@@ -19,7 +19,7 @@ import (
 	"podium.dev/podium/internal/podutil"
 )
 
-// freshTimeout is how long a Pod waits for the Node to be read anew.
+// freshTimeout is how long a Pod waits for the Node to be read again.
 const freshTimeout = 5 * time.Second
 
 // watchSelf keeps the Node object as the API server has it: its labels and taints are others' to change.
@@ -106,7 +106,7 @@ func (n *Node) node() *corev1.Node {
 	return n.seen
 }
 
-// catchUp reads the Node anew for a Pod that would be refused for the Node's labels: the scheduler may know of
+// catchUp reads the Node again for a Pod that would be refused for the Node's labels: the scheduler may know of
 // a change that the watch has not brought yet.
 func (n *Node) catchUp(ctx context.Context, p *corev1.Pod) {
 	node := n.node()
@@ -123,7 +123,7 @@ func (n *Node) catchUp(ctx context.Context, p *corev1.Pod) {
 	defer cancel()
 	fresh, err := n.c.Client.CoreV1().Nodes().Get(ctx, n.c.Name, metav1.GetOptions{})
 	if err != nil {
-		klog.FromContext(ctx).Error(err, "Could not read the node anew", "node", n.c.Name, "pod", klog.KObj(p))
+		klog.FromContext(ctx).Error(err, "Failed to read the node again", "node", n.c.Name, "pod", klog.KObj(p))
 		return
 	}
 	n.see(fresh)

@@ -33,7 +33,7 @@ func TestOverruledNodeReportsAtOnce(t *testing.T) {
 		{"10", corev1.ConditionTrue, false, "its own word"},
 		{"12", corev1.ConditionUnknown, true, "overruled"},
 		{"14", corev1.ConditionTrue, false, "put right"},
-		{"13", corev1.ConditionUnknown, false, "a state of before, which the watch brings late"},
+		{"13", corev1.ConditionUnknown, false, "an earlier state, which the watch brings late"},
 		{"15", corev1.ConditionFalse, false, "its own word, or for its next report"},
 	} {
 		if got := see(tc.version, tc.ready); got != tc.soon {

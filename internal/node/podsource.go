@@ -42,7 +42,7 @@ func (n *Node) podsOfAPI(ctx context.Context) *podSource {
 		},
 		all: func(p []*corev1.Pod) {
 			if err := n.cgroups.Restore(p); err != nil {
-				klog.Background().Error(err, "Could not weigh the Pods of before")
+				klog.Background().Error(err, "Failed to weigh the earlier Pods")
 			}
 			n.workers.SetPods(worker.SourceAPI, p)
 		},

@@ -27,7 +27,7 @@ func (n *Node) watchSettings(ctx context.Context) {
 		},
 		Differs: func() {
 			log.Info("The node's settings were edited: the next start takes them", "path", path)
-			n.recorder.Eventf(n.reference(), corev1.EventTypeNormal, "NodeConfigChanged", "%s was edited: the next start takes it, until then the settings of before stay in force", path)
+			n.recorder.Eventf(n.reference(), corev1.EventTypeNormal, "NodeConfigChanged", "%s was edited: the next start takes it, until then the earlier settings stay in force", path)
 		},
 		Same: func() { log.Info("The node's settings say again what is in force", "path", path) },
 	}

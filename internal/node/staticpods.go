@@ -63,7 +63,7 @@ func (n *Node) staticEnded(p *corev1.Pod) {
 	}
 }
 
-// runtimeHandler answers with the runtime handler of a RuntimeClass.
+// runtimeHandler returns the runtime handler of a RuntimeClass.
 func (n *Node) runtimeHandler(ctx context.Context, class string) (string, error) {
 	rc, err := n.c.Client.NodeV1().RuntimeClasses().Get(ctx, class, metav1.GetOptions{})
 	if err != nil {

@@ -133,7 +133,7 @@ func images(all []*runtimeapi.Image, most int) []corev1.ContainerImage {
 	return out
 }
 
-// conditions answers with the node's conditions in the order in which they are listed, in the kubelet's words.
+// conditions returns the node's conditions in the order in which they are listed, in the kubelet's words.
 func conditions(o observation) []corev1.NodeCondition {
 	pressure := func(t corev1.NodeConditionType, under bool, yes, no, yesText, noText string) corev1.NodeCondition {
 		if under {

@@ -65,7 +65,7 @@ func TestDefaultsThatFollow(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	for _, tc := range []struct{ content, want string }{
-		{"", "F: the file is empty; remove it, and it is written anew with the defaults"},
+		{"", "F: the file is empty; remove it, and it is written again with the defaults"},
 		{"- a\n", "F:1: a KubeletConfiguration is a mapping of settings"},
 		{"kind: x\n", "F: apiVersion: must be \"kubelet.config.k8s.io/v1beta1\"\nF:1: kind: must be \"KubeletConfiguration\""},
 		{head + "a: b: c\n", "F:3: mapping values are not allowed in this context"},

@@ -43,7 +43,7 @@ func decode(content []byte) (*kubeletconfig.KubeletConfiguration, lineMap, []Pro
 		return nil, nil, []Problem{syntax(err)}
 	}
 	if len(document.Content) == 0 {
-		return nil, nil, []Problem{{Message: "the file is empty; remove it, and it is written anew with the defaults"}}
+		return nil, nil, []Problem{{Message: "the file is empty; remove it, and it is written again with the defaults"}}
 	}
 	root := document.Content[0]
 	if root.Kind != yamlv3.MappingNode {
@@ -67,7 +67,7 @@ func decode(content []byte) (*kubeletconfig.KubeletConfiguration, lineMap, []Pro
 	return config, lines, problems
 }
 
-// toJSON reads YAML as Kubernetes does and answers with its top-level settings.
+// toJSON reads YAML as Kubernetes does and returns its top-level settings.
 func toJSON(content []byte) (map[string]json.RawMessage, error) {
 	asJSON, err := yaml.YAMLToJSONStrict(content)
 	if err != nil {
@@ -90,7 +90,7 @@ func syntax(err error) Problem {
 	return p
 }
 
-// add notes the lines of a node's settings, and answers with those that are there twice.
+// add notes the lines of a node's settings, and returns those that are there twice.
 func (l lineMap) add(node *yamlv3.Node, path string) (problems []Problem) {
 	switch node.Kind {
 	case yamlv3.MappingNode:

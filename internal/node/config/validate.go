@@ -53,7 +53,7 @@ func deref[T any](p *T) (value T) {
 	return value
 }
 
-// validate answers with what cannot be. The rules are those of Kubernetes' kubelet; to them come settings of
+// validate returns what cannot be. The rules are those of Kubernetes' kubelet; to them come settings of
 // what this node does not do, since to take them in silence would be a lie.
 func validate(k *kubeletconfig.KubeletConfiguration, m Machine) []Problem {
 	c := &checker{}

@@ -84,7 +84,7 @@ func (w *Watch) concerned(list []inotify.Change) bool {
 func (w *Watch) look() {
 	config, err := Read(w.Paths, w.Machine)
 	if errors.Is(err, fs.ErrNotExist) {
-		return // the next start writes it anew
+		return // the next start writes it again
 	}
 	now := ""
 	switch {

@@ -97,7 +97,7 @@ imageGCHighThresholdPercent: 95
 imageGCLowThresholdPercent: 90
 `))
 
-// WriteDefault writes the first settings of a node, unless there is a file; it answers whether it wrote one.
+// WriteDefault writes the first settings of a node, unless there is a file; it reports whether it wrote one.
 // A file that was cut off by a crash is never seen: it appears whole.
 func WriteDefault(path string, v Values) (written bool, err error) {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
@@ -139,7 +139,7 @@ func spare(disk resource.Quantity) string {
 	return resource.NewQuantity(size>>20<<20, resource.BinarySI).String()
 }
 
-// Ensure answers with the settings of the node that lives at p. Where there are none it writes the first ones,
+// Ensure returns the settings of the node that lives at p. Where there are none it writes the first ones,
 // and makes the folder of static Pods that they name.
 func Ensure(p paths.Paths, v Values, m Machine) (*kubeletconfig.KubeletConfiguration, error) {
 	if v.StaticPodPath == "" {

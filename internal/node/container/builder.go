@@ -29,13 +29,13 @@ type Objects interface {
 type Volumes interface {
 	HostPath(pod *v1.Pod, volume string) (string, error)
 	// SubPath makes a path inside a volume safe to be mounted into a container, whose mount of that index
-	// it is, and answers with where it is then.
+	// it is, and returns where it is then.
 	SubPath(pod *v1.Pod, volume, container string, index int, path string) (string, error)
 }
 
 // PodCgroups has the cgroups that Pods live in.
 type PodCgroups interface {
-	// Ensure makes the Pod's cgroup with the limits of its spec, or brings them up to date, and answers with
+	// Ensure makes the Pod's cgroup with the limits of its spec, or brings them up to date, and returns
 	// its path, the CgroupParent of the sandbox.
 	Ensure(pod *v1.Pod) (parent string, err error)
 	// Remove removes the cgroup of the Pod; one that is gone is no error.
@@ -158,7 +158,7 @@ func because(reason string, err error) error {
 	return &reasoned{reason, err}
 }
 
-// Reason answers with the waiting reason of an error of a Builder, "" for any other error.
+// Reason returns the waiting reason of an error of a Builder, "" for any other error.
 func Reason(err error) string {
 	var r *reasoned
 	if errors.As(err, &r) {

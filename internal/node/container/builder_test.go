@@ -60,7 +60,7 @@ func (o objects) Services(ctx context.Context, _ string, _ bool) ([]*v1.Service,
 	return o.services, o.fail
 }
 
-// volumes are folders by name; SubPath answers with what it was asked.
+// volumes are folders by name; SubPath returns what it was asked.
 type volumes map[string]string
 
 func (v volumes) HostPath(_ *v1.Pod, name string) (string, error) {

@@ -85,7 +85,7 @@ func place(class v1.PodQOSClass, uid types.UID) string {
 	return path.Join(level, podPrefix+string(uid))
 }
 
-// Ensure makes the Pod's cgroup with the limits of its spec, or brings them up to date, and answers with its
+// Ensure makes the Pod's cgroup with the limits of its spec, or brings them up to date, and returns its
 // path, the CgroupParent of the sandbox.
 func (c *Cgroups) Ensure(pod *v1.Pod) (parent string, err error) {
 	if err := c.levels(map[types.UID]*v1.Pod{pod.UID: pod}); err != nil {
@@ -131,7 +131,7 @@ func (c *Cgroups) levels(pods map[types.UID]*v1.Pod) error {
 		}
 	}
 	if !c.made || changed {
-		if err := c.weigh(); err != nil {
+		if err := c.weighLocked(); err != nil {
 			return err
 		}
 	}
@@ -153,7 +153,7 @@ func (c *Cgroups) Remove(uid types.UID) error {
 	defer c.mu.Unlock()
 	if _, ok := c.needs[uid]; ok {
 		delete(c.needs, uid)
-		failed = append(failed, c.weigh())
+		failed = append(failed, c.weighLocked())
 	}
 	return errors.Join(failed...)
 }

@@ -31,12 +31,12 @@ func (c *Cgroups) translate(l qos.Limits) cgroup.Resources {
 	return r
 }
 
-// protects says whether requests of memory become protection, which the levels must have too.
+// protects reports whether requests of memory become protection, which the levels must have too.
 func (c *Cgroups) protects() bool { return c.settings.Unified && c.settings.ReserveMemory }
 
-// weigh gives the level of Burstable Pods the weight of the sum of their requests and, where requests protect memory,
+// weighLocked gives the level of Burstable Pods the weight of the sum of their requests and, where requests protect memory,
 // the levels what they must have for it: cgroup v2 protects a cgroup only as far as those above it are. The lock is held.
-func (c *Cgroups) weigh() error {
+func (c *Cgroups) weighLocked() error {
 	var milli, guaranteed, burstable int64
 	for _, n := range c.needs {
 		if n.class == v1.PodQOSBurstable {

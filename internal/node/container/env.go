@@ -128,7 +128,7 @@ func (b *Builder) envFrom(ctx context.Context, e *environment, pod *v1.Pod, from
 	return nil
 }
 
-// configMap answers with nil and no error for one that is optional and not there.
+// configMap returns nil and no error for one that is optional and not there.
 func (b *Builder) configMap(ctx context.Context, pod *v1.Pod, name string, optional *bool) (*v1.ConfigMap, error) {
 	if b.cfg.Objects == nil {
 		return nil, fmt.Errorf("couldn't get configMap %v/%v, no kubeClient defined", pod.Namespace, name)
@@ -159,7 +159,7 @@ func unlessOptional(err error, optional *bool) error {
 	return err
 }
 
-// valueFrom answers with the value of a source; skip is true for one that is optional and not there.
+// valueFrom returns the value of a source; skip is true for one that is optional and not there.
 func (b *Builder) valueFrom(ctx context.Context, in Input, from *v1.EnvVarSource) (value string, skip bool, err error) {
 	pod, namespace := in.Pod, in.Pod.Namespace
 	switch {

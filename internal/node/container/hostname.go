@@ -15,7 +15,7 @@ const (
 	maxNodename = 64
 )
 
-// Hostname answers with a Pod's host name and, when it has a subdomain, the domain it is in.
+// Hostname returns a Pod's host name and, when it has a subdomain, the domain it is in.
 func Hostname(pod *v1.Pod, clusterDomain string) (name, domain string, err error) {
 	if override := pod.Spec.HostnameOverride; override != nil {
 		if problems := validation.IsDNS1123Subdomain(*override); len(problems) > 0 {

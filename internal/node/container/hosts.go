@@ -14,7 +14,7 @@ import (
 
 const etcHosts = "/etc/hosts"
 
-// hostsMount writes the Pod's hosts file and answers with its mount; nil where the Pod's address is not
+// hostsMount writes the Pod's hosts file and returns its mount; nil where the Pod's address is not
 // known yet.
 func (b *Builder) hostsMount(pod *v1.Pod, podIPs []string) (*runtimeapi.Mount, error) {
 	if len(podIPs) == 0 && !pod.Spec.HostNetwork {

@@ -80,7 +80,7 @@ func setJSON(m map[string]string, key string, value any) {
 	}
 }
 
-// Hash tells whether a running container is still the one that the spec describes: it covers the fields that
+// Hash reports whether a running container is still the one that the spec describes: it covers the fields that
 // a running Pod's container may have changed in a way that needs a new one, its name and image.
 func Hash(c *v1.Container) uint64 {
 	h := fnv.New32a()

@@ -242,7 +242,7 @@ func anyPrivileged(pod *v1.Pod) bool {
 
 var readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 
-// maskedPaths are what of /proc and /sys tells of the machine or lets it be disturbed.
+// maskedPaths are the parts of /proc and /sys that tell of the machine or let it be disturbed.
 var maskedPaths = sync.OnceValue(func() []string {
 	masked := []string{
 		"/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",

@@ -49,7 +49,7 @@ type idMapping struct {
 	Length      uint32 `json:"length"`
 }
 
-// of answers with the Pod's user namespace, and chooses its IDs the first time.
+// of returns the Pod's user namespace, and chooses its IDs the first time.
 func (u *userRanges) of(pod *v1.Pod) (*runtimeapi.UserNamespace, error) {
 	if pod.Spec.HostUsers == nil || *pod.Spec.HostUsers {
 		return &runtimeapi.UserNamespace{Mode: runtimeapi.NamespaceMode_NODE}, nil

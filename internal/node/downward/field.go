@@ -18,7 +18,7 @@ type Addresses struct {
 	HostIPs, PodIPs []string
 }
 
-// Field answers with the value that a fieldRef names.
+// Field returns the value that a fieldRef names.
 func Field(ref *v1.ObjectFieldSelector, pod *v1.Pod, at Addresses) (string, error) {
 	if ref.APIVersion != "" && ref.APIVersion != "v1" {
 		return "", fmt.Errorf("unsupported pod version: %s", ref.APIVersion)
@@ -62,7 +62,7 @@ func first(list []string) string {
 	return list[0]
 }
 
-// keyed answers with one label or annotation.
+// keyed returns one label or annotation.
 func keyed(field, path, key string, pod *v1.Pod) (string, error) {
 	var values map[string]string
 	check := key

@@ -11,7 +11,7 @@ import (
 	resourcehelper "k8s.io/component-helpers/resource"
 )
 
-// Resource answers with the value that a resourceFieldRef names, in units of its divisor and rounded up. The
+// Resource returns the value that a resourceFieldRef names, in units of its divisor and rounded up. The
 // container is the one that ref names, or own where it names none. A limit that is not set is the Pod's, or
 // else what the node has for Pods.
 func Resource(ref *v1.ResourceFieldSelector, pod *v1.Pod, own *v1.Container, allocatable v1.ResourceList) (string, error) {

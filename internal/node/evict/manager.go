@@ -37,7 +37,7 @@ type Pods interface {
 
 // Source says what there is of everything, and what Pods use of it.
 type Source interface {
-	// Observe answers with what there is of these signals; of what cannot be seen it says nothing but in the error.
+	// Observe returns what there is of these signals; of what cannot be seen it says nothing but in the error.
 	Observe(ctx context.Context, signals []Signal) (Observations, error)
 	// Layout says which file systems are one.
 	Layout(ctx context.Context) (Layout, error)
@@ -165,7 +165,7 @@ func (m *Manager) await(ctx context.Context, ends []<-chan struct{}) {
 	}
 }
 
-// look sees how things are and does what has to be done. It answers with the ends of the Pods that it ended.
+// look sees how things are and does what has to be done. It returns the ends of the Pods that it ended.
 func (m *Manager) look(ctx context.Context, now time.Time) ([]<-chan struct{}, Verdict, error) {
 	if err := m.begin(ctx); err != nil {
 		return nil, Verdict{}, err
@@ -344,7 +344,7 @@ func (m *Manager) frees(s Signal) []func(context.Context) error {
 	return []func(context.Context) error{m.c.FreeContainers, m.c.FreeImages}
 }
 
-// usage answers with what Pods use of what the signal is short of. Each Pod is measured once; nothing is known of one
+// usage returns what Pods use of what the signal is short of. Each Pod is measured once; nothing is known of one
 // that has nothing running.
 func (m *Manager) usage(ctx context.Context, s Signal) Usage {
 	type answer struct {

@@ -36,7 +36,7 @@ func (m *machine) note(format string, args ...any) {
 	m.did = append(m.did, fmt.Sprintf(format, args...))
 }
 
-// done answers with what was done since it was last asked.
+// done returns what was done since it was last asked.
 func (m *machine) done() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -85,7 +85,7 @@ func containerUse(short v1.ResourceName, c *stats.ContainerStats) *resource.Quan
 	return nil
 }
 
-// containerOf answers with a container or init container of the Pod; ephemeral ones request nothing and are never
+// containerOf returns a container or init container of the Pod; ephemeral ones request nothing and are never
 // blamed.
 func containerOf(p *v1.Pod, name string) *v1.Container {
 	for _, list := range [][]v1.Container{p.Spec.Containers, p.Spec.InitContainers} {

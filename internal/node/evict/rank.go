@@ -11,10 +11,10 @@ import (
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 )
 
-// Usage answers with what a Pod uses, and whether that is known.
+// Usage returns what a Pod uses, and whether that is known.
 type Usage func(p *v1.Pod) (stats.PodStats, bool)
 
-// parts are what of a Pod lies on a file system.
+// parts are the parts of a Pod that lie on a file system.
 type parts struct{ layers, logs, volumes bool }
 
 // weighs says which parts of Pods weigh on the file system of a signal.
@@ -65,7 +65,7 @@ func Rank(pods []*v1.Pod, s Signal, l Layout, usage Usage) {
 type candidate struct {
 	pod   *v1.Pod
 	known bool
-	// exceeding is that it uses more than it requests, excess by how much (below 0 for less).
+	// exceeding reports whether it uses more than it requests, excess by how much (below 0 for less).
 	exceeding bool
 	excess    int64
 }
@@ -127,7 +127,7 @@ func weigh(p *v1.Pod, s Signal, l Layout, usage Usage) candidate {
 	requested := request(p, what)
 	c.exceeding = used > requested
 	if what == resourceInodes {
-		// Nothing requests inodes. What is beyond is reckoned against the requested bytes all the same: the kubelet's way.
+		// Nothing requests inodes. What is beyond is counted against the requested bytes all the same: the kubelet's way.
 		requested = request(p, v1.ResourceEphemeralStorage)
 	}
 	c.excess = used - requested

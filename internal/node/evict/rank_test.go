@@ -129,7 +129,7 @@ func TestRank(t *testing.T) {
 			[]subject{{name: "volume", volume: 100}, {name: "layer", layer: 900}},
 			[]string{"layer", "volume"},
 		},
-		"inodes: reckoned against requested bytes, the kubelet's way": {
+		"inodes: counted against requested bytes, the kubelet's way": {
 			NodeFsInodesFree, Layout{},
 			[]subject{{name: "none", request: "10"}, {name: "many", volume: 9000, request: "8"}, {name: "few", volume: 2000, request: "0"}},
 			[]string{"few", "many", "none"},
@@ -141,7 +141,7 @@ func TestRank(t *testing.T) {
 	}
 }
 
-// A Pod that says what it asks for as a whole is held to that, and overhead counts only beside a request.
+// A Pod that says what it asks for as a whole is held to that, and overhead counts only with a request.
 func TestRequest(t *testing.T) {
 	p := subject{request: "100"}.pod()
 	p.Spec.Overhead = v1.ResourceList{v1.ResourceMemory: resource.MustParse("7"), v1.ResourceCPU: resource.MustParse("1")}

@@ -50,7 +50,7 @@ func TestHistories(t *testing.T) {
 				{minute, 99, 0, "[MemoryPressure]", []string{"memory.available<100 for 1m0s"}, 6 * minute},
 			},
 		},
-		"soft: the grace period begins anew": {
+		"soft: the grace period begins again": {
 			[]Threshold{{Signal: MemoryAvailable, Value: Value{Quantity: ptr("100")}, Grace: minute}},
 			[]step{
 				{0, 99, 0, "[MemoryPressure]", nil, minute},

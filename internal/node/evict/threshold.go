@@ -138,7 +138,7 @@ var followers = []struct{ container, node, image Signal }{
 }
 
 // For gives the signals of containers' layers the thresholds of the file system that the layers are on, whatever
-// the settings say of them: those of images when the layers are beside the images on a file system of their own,
+// the settings say of them: those of images when the layers are with the images on a file system of their own,
 // else those of the node.
 func For(layout Layout, thresholds []Threshold) []Threshold {
 	var out []Threshold

@@ -167,7 +167,7 @@ func (g *Images) begin(ctx context.Context) (done func(), err error) {
 	}
 }
 
-// idle brings the records up to date and answers with the images that nobody uses and that may go.
+// idle brings the records up to date and returns the images that nobody uses and that may go.
 func (g *Images) idle(ctx context.Context, now time.Time) ([]imageRecord, error) {
 	images, err := g.c.Images.ListImages(ctx, nil)
 	if err != nil {
@@ -202,7 +202,7 @@ func (g *Images) used(ctx context.Context) (map[string]bool, error) {
 	return used, nil
 }
 
-// removeOld removes the images that were not used for too long, and answers with the others.
+// removeOld removes the images that were not used for too long, and returns the others.
 func (g *Images) removeOld(ctx context.Context, idle []imageRecord, now time.Time) ([]imageRecord, error) {
 	// What was used before this run of the node is not known: it has to be as old as an image may be.
 	if g.c.Policy.MaxAge == 0 || now.Sub(g.began) <= g.c.Policy.MaxAge {

@@ -17,7 +17,7 @@ type imageRecord struct {
 	detected, lastUsed time.Time
 }
 
-// update brings the records up to date with the images that are here and those that are used, and answers with those
+// update brings the records up to date with the images that are here and those that are used, and returns those
 // that are neither used nor pinned, in the order in which they go: what was not used for longest first.
 func update(records map[string]*imageRecord, images []*runtimeapi.Image, used map[string]bool, now time.Time) []imageRecord {
 	here := make(map[string]bool, len(images))

@@ -27,7 +27,7 @@ const (
 	maxBody = 10 << 10
 	// maxHeader bounds the header of an answer, in bytes, where Go's own limit is 10 MiB.
 	maxHeader = 1 << 20
-	// maxOutput bounds what of a command's output is in the message, in bytes: as much as of a probe's.
+	// maxOutput bounds the part of a command's output that is in the message, in bytes: as much as of a probe's.
 	maxOutput = 10 << 10
 )
 

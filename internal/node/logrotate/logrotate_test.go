@@ -74,7 +74,7 @@ func TestRotateBesideTheShim(t *testing.T) {
 	}
 }
 
-// fakeRuntime has one running container and opens its log anew when asked.
+// fakeRuntime has one running container and opens its log again when asked.
 type fakeRuntime struct {
 	internalapi.RuntimeService
 	path   string

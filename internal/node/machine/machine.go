@@ -119,7 +119,7 @@ func firstLine(path string) string {
 	return strings.TrimSpace(line)
 }
 
-// NodeIPs answers with the addresses that the machine reaches others by: the source address of its default
+// NodeIPs returns the addresses that the machine reaches others by: the source address of its default
 // route of each family, or, with no route, the first global address found. IPv4 comes first.
 func NodeIPs() ([]net.IP, error) {
 	var ips []net.IP

@@ -49,7 +49,7 @@ type scope struct {
 	failure  error
 	failures int
 	objects  map[string]runtime.Object
-	// changed is closed, and made anew, when synced or failure changed.
+	// changed is closed, and made again, when synced or failure changed.
 	changed chan struct{}
 }
 
@@ -180,7 +180,7 @@ func (sc *scope) options() metav1.ListOptions {
 // covers reports whether the scope is about an object, for what answers may hold more than was asked for.
 func (sc *scope) covers(name string) bool { return sc.key.name == "" || sc.key.name == name }
 
-// list reads what is there now and answers with the version to watch from.
+// list reads what is there now and returns the version to watch from.
 func (sc *scope) list() (version string, err error) {
 	list, err := sc.store.list(sc.ctx, sc.key, sc.options())
 	var items []runtime.Object
@@ -193,7 +193,7 @@ func (sc *scope) list() (version string, err error) {
 		if sc.ctx.Err() == nil {
 			sc.failure = err
 			sc.failures++
-			sc.wake()
+			sc.wakeLocked()
 		}
 		return "", err
 	}
@@ -223,7 +223,7 @@ func (sc *scope) replace(found map[string]runtime.Object) {
 	}
 	sc.objects = found
 	sc.synced, sc.failure, sc.failures = true, nil, 0
-	sc.wake()
+	sc.wakeLocked()
 	sc.mu.Unlock()
 	for _, name := range names {
 		sc.store.notify(sc.key.kind, sc.key.namespace, name)
@@ -240,14 +240,14 @@ func same(a, b runtime.Object) bool {
 	return errX == nil && errY == nil && x.GetUID() == y.GetUID() && x.GetResourceVersion() == y.GetResourceVersion() && x.GetResourceVersion() != ""
 }
 
-// wake tells those who wait; the lock is held.
-func (sc *scope) wake() {
+// wakeLocked tells those who wait; the lock is held.
+func (sc *scope) wakeLocked() {
 	close(sc.changed)
 	sc.changed = make(chan struct{})
 }
 
-// watch follows changes until the server ends the watch, and answers with the version to go on from: "" to
-// list anew.
+// watch follows changes until the server ends the watch, and returns the version to go on from: "" to
+// list again.
 func (sc *scope) watch(version string) (string, error) {
 	o := sc.options()
 	seconds := 300 + rand.Int64N(300)
@@ -276,7 +276,7 @@ func (sc *scope) watch(version string) (string, error) {
 	}
 }
 
-// apply takes one event and answers with its version.
+// apply takes one event and returns its version.
 func (sc *scope) apply(event watch.Event, version string) string {
 	object, err := meta.Accessor(event.Object)
 	if err != nil {

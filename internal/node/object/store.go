@@ -1,6 +1,6 @@
 // Package object holds the ConfigMaps, Secrets, Services, trust bundles and service-account tokens that the Pods of this node
 // refer to, and nothing else: one watch an object, shared by the Pods that name it, ended with the last of them.
-// The ConfigMaps and Secrets of static Pods are not the API's but those that stand in the folder beside them.
+// The ConfigMaps and Secrets of static Pods are not the API's but those in the same folder.
 package object
 
 import (
@@ -115,7 +115,7 @@ func (s *Store) Register(pod *v1.Pod) {
 	s.pods[pod.UID] = wanted
 	for k := range wanted {
 		if _, ok := had[k]; !ok {
-			s.hold(k)
+			s.holdLocked(k)
 		}
 	}
 	for k := range had {
@@ -136,9 +136,9 @@ func (s *Store) Unregister(uid types.UID) {
 	s.tokens.forget(uid)
 }
 
-// hold counts one Pod more for a watch, and begins it for the first and, where an immutable object's watch
+// holdLocked counts one Pod more for a watch, and begins it for the first and, where an immutable object's watch
 // has ended, for each. The lock is held.
-func (s *Store) hold(k key) {
+func (s *Store) holdLocked(k key) {
 	if s.client == nil || k.local {
 		return
 	}
@@ -180,13 +180,13 @@ func (s *Store) Users(kind, namespace, name string) []types.UID {
 	return users
 }
 
-// ConfigMap answers with a ConfigMap that a registered Pod refers to; it waits for the first answer of the
+// ConfigMap returns a ConfigMap that a registered Pod refers to; it waits for the first answer of the
 // API server. One that is not there is a NotFound error. The object must not be changed.
 func (s *Store) ConfigMap(ctx context.Context, pod *v1.Pod, name string) (*v1.ConfigMap, error) {
 	return get[*v1.ConfigMap](ctx, s, keyFor(pod, KindConfigMap, name))
 }
 
-// Secret answers with a Secret as ConfigMap does.
+// Secret returns a Secret as ConfigMap does.
 func (s *Store) Secret(ctx context.Context, pod *v1.Pod, name string) (*v1.Secret, error) {
 	return get[*v1.Secret](ctx, s, keyFor(pod, KindSecret, name))
 }
@@ -196,7 +196,7 @@ func keyFor(pod *v1.Pod, kind, name string) key {
 	return key{kind, pod.Namespace, name, podutil.IsStatic(pod)}
 }
 
-// SetLocal says which ConfigMaps and Secrets static Pods have, in place of those of before. It tells of those that
+// SetLocal says which ConfigMaps and Secrets static Pods have, in place of the earlier ones. It tells of those that
 // are new or others; who needs one that went ends, so that nobody has to look for it.
 func (s *Store) SetLocal(objects []runtime.Object) {
 	now := map[key]runtime.Object{}
@@ -235,7 +235,7 @@ func get[T runtime.Object](ctx context.Context, s *Store, k key) (T, error) {
 // resourceWord is how messages about a missing object name its kind.
 var resourceWord = map[string]string{KindConfigMap: "configmap", KindSecret: "secret", KindService: "service", KindClusterTrustBundle: "clustertrustbundle"}
 
-// Services answers with the Services whose environment variables a Pod of the namespace gets: the
+// Services returns the Services whose environment variables a Pod of the namespace gets: the
 // namespace's own when links is true, and default/kubernetes always. The error says that they have not been
 // read yet; what is known comes with it.
 func (s *Store) Services(ctx context.Context, namespace string, links bool) ([]*v1.Service, error) {
@@ -258,7 +258,7 @@ func (s *Store) Services(ctx context.Context, namespace string, links bool) ([]*
 	return list, errors.Join(failed...)
 }
 
-// read answers with what a watch knows, when it has been answered at least once.
+// read returns what a watch knows, when it has been answered at least once.
 func (s *Store) read(ctx context.Context, k key) (map[string]runtime.Object, error) {
 	if k.local {
 		s.mu.Lock()
@@ -281,7 +281,7 @@ func (s *Store) read(ctx context.Context, k key) (map[string]runtime.Object, err
 	return sc.read(ctx)
 }
 
-// Token answers with a service-account token bound to the Pod, from the cache while it is young.
+// Token returns a service-account token bound to the Pod, from the cache while it is young.
 func (s *Store) Token(ctx context.Context, pod *v1.Pod, src *v1.ServiceAccountTokenProjection) (Token, error) {
 	return s.tokens.get(ctx, pod, src)
 }

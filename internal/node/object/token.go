@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// oldest is the age at which a token is fetched anew however long it lives.
+	// oldest is the age at which a token is fetched again however long it lives.
 	oldest = 24 * time.Hour
 	// spread is how much earlier than due a fetch may be, so that those of many Pods do not come at once.
 	spread = 10 * time.Second

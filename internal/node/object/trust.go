@@ -21,7 +21,7 @@ import (
 // are, their labels say, and these change.
 var trustBundles = key{kind: KindClusterTrustBundle}
 
-// TrustAnchors answers with the certificates that a registered Pod's projection names, as PEM blocks: each once, without
+// TrustAnchors returns the certificates that a registered Pod's projection names, as PEM blocks: each once, without
 // what stands between them, and in no order. It waits for the first answer of the API server. That nothing is there is
 // an error unless the projection is optional.
 func (s *Store) TrustAnchors(ctx context.Context, p *v1.ClusterTrustBundleProjection) ([]byte, error) {
@@ -73,7 +73,7 @@ func signedBy(bundles []*certificatesv1.ClusterTrustBundle, signer string, which
 }
 
 // anchors are the certificates of bundles, each once. Nobody is to rely on their order, so it is another each time the
-// daemon starts, and the same as long as it runs: what has not changed is not written anew.
+// daemon starts, and the same as long as it runs: what has not changed is not written again.
 func anchors(bundles []*certificatesv1.ClusterTrustBundle) []byte {
 	found := map[string]bool{}
 	for _, b := range bundles {

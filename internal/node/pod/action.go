@@ -19,7 +19,7 @@ type PullImage struct{ Container *v1.Container }
 // PullVolume asks for the image of a volume of the Pod.
 type PullVolume struct{ Volume *v1.Volume }
 
-// CreateSandbox asks for a sandbox. Changed is that it takes the place of one that is gone.
+// CreateSandbox asks for a sandbox. Changed reports that it takes the place of one that is gone.
 type CreateSandbox struct {
 	Attempt uint32
 	Changed bool
@@ -85,7 +85,7 @@ type StopContainer struct {
 	Grace int64
 }
 
-// RemoveContainer asks the runtime to forget a container that has ended. KeepLogs is that its log stays.
+// RemoveContainer asks the runtime to forget a container that has ended. KeepLogs keeps its log.
 type RemoveContainer struct {
 	ID, Name string
 	KeepLogs bool

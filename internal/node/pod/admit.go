@@ -20,7 +20,7 @@ import (
 type Room struct {
 	node *v1.Node
 	pods []*v1.Pod
-	// used is what the first pods, as many as are summed, request: it is not reckoned before somebody asks.
+	// used is what the first pods, as many as are summed, request: it is not computed before somebody asks.
 	used   v1.ResourceList
 	summed int
 }
@@ -57,7 +57,7 @@ func (r *Room) Admit(p *v1.Pod) *Verdict {
 	return r.predicates(p)
 }
 
-// Admit returns why the node does not take the Pod in beside the others that are there, nil when it does.
+// Admit returns why the node does not take the Pod in next to the others that are there, nil when it does.
 func Admit(p *v1.Pod, node *v1.Node, others []*v1.Pod) *Verdict {
 	return NewRoom(node, others).Admit(p)
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // AllocationAnnotation is where a container has what its Pod was allocated when it was made, so far as it
-// bears on the container: a daemon that comes up anew finds there what the node has granted.
+// bears on the container: a daemon that comes up again finds there what the node has granted.
 const AllocationAnnotation = "podium.dev/allocation"
 
 // Allocation are the resources that the node has granted a Pod. They are those of its spec until the spec is

@@ -22,7 +22,7 @@ const (
 	BackoffAnnotation = "podium.dev/backoff"
 )
 
-// Hash is the hash of what of a container's spec makes the node replace it when it changes: name and image.
+// Hash is the hash of the part of a container's spec that makes the node replace it when it changes: name and image.
 // It is what package container writes on every container.
 func Hash(c *v1.Container) string {
 	picked, err := json.Marshal(map[string]string{"name": c.Name, "image": c.Image})
@@ -41,7 +41,7 @@ func backoffKey(c *v1.Container) string {
 	return strconv.FormatUint(uint64(h.Sum32()), 16)
 }
 
-// holds reports whether the back-off of an attempt that has ended still counts: it was reckoned for this
+// holds reports whether the back-off of an attempt that has ended still counts: it was computed for this
 // spec, and the attempt did not run long enough to be forgiven.
 func holds(last *Container, key string) bool {
 	return last.Backoff > 0 && last.BackoffKey == key && last.FinishedAt.Sub(last.CreatedAt) <= backoffReset
@@ -72,7 +72,7 @@ func toldUntil(c *v1.Container, o *Observed) time.Time {
 	return last.FinishedAt.Add(min(time.Second, last.Backoff/2))
 }
 
-// lastExit answers with the latest attempt at running the container that has ended.
+// lastExit returns the latest attempt at running the container that has ended.
 func lastExit(name string, o *Observed) *Container {
 	for i := range o.Containers {
 		if c := &o.Containers[i]; c.Name == name && c.State == Exited {
@@ -94,7 +94,7 @@ func nextBackoff(c *v1.Container, o *Observed) time.Duration {
 	}
 	switch k := o.ender(last); {
 	case last.Attempt == 0 && k != nil && k.Again:
-		return 0 // ended by the node to be started anew in one step, before any exit of its own accord
+		return 0 // ended by the node to be started again in one step, before any exit of its own accord
 	case !holds(last, backoffKey(c)):
 		return min(firstBackoff, most)
 	}

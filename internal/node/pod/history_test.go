@@ -110,7 +110,7 @@ func (m *model) event() {
 		}
 	case 8:
 		if m.rng.IntN(4) == 0 {
-			m.say("the machine is booted anew")
+			m.say("the machine is booted again")
 			m.ops = nil
 			for i := range m.o.Sandboxes {
 				m.endSandbox(m.o.Sandboxes[i].ID)
@@ -351,7 +351,7 @@ func (m *model) restartsAll() bool {
 	})
 }
 
-// checkStop checks that sidecars outlive what they stand beside, unless the grace period is over.
+// checkStop checks that sidecars outlive what they serve, unless the grace period is over.
 func (m *model) checkStop(run *Container, k *Kill) {
 	spec := initContainer(m.pod, run.Name)
 	if spec == nil || !podutil.IsSidecar(spec) || k.Stop.Busy {

@@ -36,7 +36,7 @@ type model struct {
 	err     error
 	// logs counts the starts of each container by the logs they left.
 	logs map[string]int32
-	// done are the containers that ended well by themselves, replaced is that one was made anew.
+	// done are the containers that ended well by themselves, replaced is that one was made again.
 	done     map[string]bool
 	replaced bool
 	// reconciles counts how often the worker was woken.

@@ -57,7 +57,7 @@ type Container struct {
 	// Hash is that of the spec it was made from; see Hash.
 	Hash string
 	// Backoff is how long the container must be left alone after this attempt ends, BackoffKey what
-	// it was reckoned for; see backoff.go.
+	// it was computed for; see backoff.go.
 	Backoff    time.Duration
 	BackoffKey string
 	User       *v1.ContainerUser
@@ -118,16 +118,16 @@ type Orders struct {
 	Reject *Verdict
 	// Evict is why the node ends it.
 	Evict *Verdict
-	// Removed is that its source no longer has it.
+	// Removed reports that its source no longer has it.
 	Removed bool
 	// Forget is that, once it has ended, nothing is to be kept of it but its status.
 	Forget bool
 	// Halt is that the node goes down: the Pod stops here and now, but goes on when the node is up again.
 	Halt bool
-	// Resumed is that it was being deleted before this daemon knew it, so that part of its grace period is
+	// Resumed reports that it was being deleted before this daemon knew it, so that part of its grace period is
 	// over.
 	Resumed bool
-	// Settled is that it had ended, and nothing of it ran any more, before this daemon knew it: its status is final.
+	// Settled reports that it had ended, and nothing of it ran any more, before this daemon knew it: its status is final.
 	Settled bool
 	// Pending is the condition that says why the node does not grant what the spec asks for, nil when it
 	// does. The Pod that Status and Plan are given has the resources that are allocated.
@@ -138,7 +138,7 @@ type Orders struct {
 
 // Step is how far a piece of work is that the runtime does not show.
 type Step struct {
-	// Busy is that it is under way, Done that it succeeded.
+	// Busy reports that it is under way, Done that it succeeded.
 	Busy, Done bool
 	// Reason and Message say why it failed last, at Failed; it is not tried again before Retry.
 	Reason, Message string
@@ -188,7 +188,7 @@ type Kill struct {
 	// Since is when it began; Grace is the whole grace period in seconds that it began with.
 	Since time.Time
 	Grace int64
-	// Hook is that its preStop handler runs.
+	// Hook reports that its preStop handler runs.
 	Hook bool
 	// Stop is the request to the runtime; Until is when the runtime kills what has not ended by then.
 	Stop  Step
@@ -236,7 +236,7 @@ type Observed struct {
 	Work   Work
 }
 
-// newest answers with the latest attempt at running the named container, nil when there is none.
+// newest returns the latest attempt at running the named container, nil when there is none.
 func (o *Observed) newest(name string) *Container {
 	for i := range o.Containers {
 		if o.Containers[i].Name == name {
@@ -256,7 +256,7 @@ func (o *Observed) ender(c *Container) *Kill {
 	return k
 }
 
-// attempts answers with the attempts at running the named container, newest first.
+// attempts returns the attempts at running the named container, newest first.
 func (o *Observed) attempts(name string) []*Container {
 	var all []*Container
 	for i := range o.Containers {
@@ -275,7 +275,7 @@ func (o *Observed) active() *Sandbox {
 	return &o.Sandboxes[0]
 }
 
-// current answers with the latest attempt at running the named container in the active sandbox.
+// current returns the latest attempt at running the named container in the active sandbox.
 func (o *Observed) current(name string) *Container {
 	sandbox := o.active()
 	if sandbox == nil {
@@ -362,7 +362,7 @@ func (o *Observed) Starting() bool {
 	return false
 }
 
-// Probed answers with the containers whose probes are to run: those that run and have any, whose start is
+// Probed returns the containers whose probes are to run: those that run and have any, whose start is
 // through.
 func Probed(p *v1.Pod, o *Observed) []*Container {
 	var out []*Container

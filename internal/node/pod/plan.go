@@ -9,7 +9,7 @@ import (
 	"podium.dev/podium/internal/podutil"
 )
 
-// Plan answers with what is to be done for the Pod now. st is its status as Status just made it from the same
+// Plan returns what is to be done for the Pod now. st is its status as Status just made it from the same
 // observation.
 func Plan(p *v1.Pod, st *v1.PodStatus, o *Observed) []Action {
 	pl := &planner{pod: p, status: st, o: o}
@@ -30,7 +30,7 @@ func Ending(p *v1.Pod, st *v1.PodStatus, o *Observed) bool {
 		podutil.Terminal(p.Status.Phase) || podutil.Terminal(st.Phase) || spent(p, st, o)
 }
 
-// spent reports whether the Pod's work is done: every regular container has ended for good. What stands beside
+// spent reports whether the Pod's work is done: every regular container has ended for good. What runs next to
 // them, sidecars and ephemeral containers, does not keep the Pod.
 func spent(p *v1.Pod, st *v1.PodStatus, o *Observed) bool {
 	for i := range p.Spec.Containers {
@@ -141,7 +141,7 @@ func (pl *planner) sandbox(attempt uint32) {
 	}
 }
 
-// firstContainers answers with the containers that start as soon as there is a sandbox, and whether a sandbox
+// firstContainers returns the containers that start as soon as there is a sandbox, and whether a sandbox
 // is worth making at all: it is not when the Pod had one before and nothing in it is to run again.
 func (pl *planner) firstContainers() (first []*v1.Container, worth bool) {
 	p, o := pl.pod, pl.o

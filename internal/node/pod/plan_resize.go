@@ -24,7 +24,7 @@ type ResizePod struct {
 
 func (ResizePod) action() {}
 
-// KillResize is that a container must start anew to get what was allocated.
+// KillResize is that a container must start again to get what was allocated.
 const KillResize KillReason = "Resize"
 
 // resized answers what a running container was given and is to get, and whether these differ. A container of
@@ -37,7 +37,7 @@ func resized(p *v1.Pod, c *v1.Container, run *Container) (from, to Size, differ 
 	return from, to, from != to
 }
 
-// resizeRestarts reports whether a running container must start anew to get what was allocated, as its policy
+// resizeRestarts reports whether a running container must start again to get what was allocated, as its policy
 // for the resource says.
 func resizeRestarts(p *v1.Pod, c *v1.Container, run *Container) bool {
 	from, to, differ := resized(p, c, run)
@@ -80,7 +80,7 @@ func (a Allocation) podSize() Size {
 }
 
 // resize plans for the Pod and its running containers to be held to what is allocated. Containers that must
-// start anew for it are stopped before; until the Pod's cgroup is as allocated, none is started, unless the
+// start again for it are stopped before; until the Pod's cgroup is as allocated, none is started, unless the
 // resize has failed.
 func (pl *planner) resize() {
 	p, o := pl.pod, pl.o

@@ -69,7 +69,7 @@ func (pl *planner) mayStart(c *v1.Container) bool {
 	return true
 }
 
-// image plans for the image of a container, and answers with it when it is there.
+// image plans for the image of a container, and returns it when it is there.
 func (pl *planner) image(c *v1.Container) (ref string, ok bool) {
 	pull := pl.o.Work.Pulls[c.Name]
 	if pull == nil || (pull.Image != c.Image && !pull.Busy) {
@@ -185,7 +185,7 @@ func (pl *planner) tend(c *v1.Container, run *Container, noun string, started bo
 	pl.kill(k)
 }
 
-// again reports whether a container that the node kills starts anew with no wait: it does unless the exit
+// again reports whether a container that the node kills starts again with no wait: it does unless the exit
 // before this run was so recent that its back-off would still hold.
 func (pl *planner) again(c *v1.Container, run *Container) bool {
 	before := lastExit(c.Name, pl.o)
@@ -196,7 +196,7 @@ func (pl *planner) again(c *v1.Container, run *Container) bool {
 }
 
 // lost plans for a container that the runtime cannot tell the state of: it is ended before it is started
-// anew.
+// again.
 func (pl *planner) lost(c *v1.Container, run *Container, noun string) {
 	pl.kill(kill{
 		container: run, spec: c, why: KillUnknown, turn: true, grace: killGrace(pl.pod, c, KillUnknown),

@@ -26,7 +26,7 @@ func Critical(p *v1.Pod) bool {
 }
 
 // MakeRoom answers which of the others must go for the node to have the resources that a critical Pod asks for:
-// few, and BestEffort ones before Burstable before Guaranteed. It answers with none when the Pod is not
+// few, and BestEffort ones before Burstable before Guaranteed. It returns none when the Pod is not
 // critical, when something else than resources stands against it, or when all of them would not be enough.
 func MakeRoom(p *v1.Pod, node *v1.Node, others []*v1.Pod) []*v1.Pod {
 	room := NewRoom(node, others)

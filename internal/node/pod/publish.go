@@ -9,7 +9,7 @@ import (
 	"podium.dev/podium/internal/podutil"
 )
 
-// Publish answers with what the API is told of the Pod: the node's status, with what is not the node's to say
+// Publish returns what the API is told of the Pod: the node's status, with what is not the node's to say
 // as api, the API's newest status, has it. While anything of the Pod may still run it is not told that it has
 // ended, for with that others may take what it holds.
 func Publish(p *v1.Pod, api, st *v1.PodStatus, runs bool, now metav1.Time) v1.PodStatus {

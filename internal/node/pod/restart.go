@@ -6,7 +6,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// restartRule answers with the first restart rule of the container that the exit code meets, nil for none.
+// restartRule returns the first restart rule of the container that the exit code meets, nil for none.
 func restartRule(c *v1.Container, code int32) *v1.ContainerRestartRule {
 	for i := range c.RestartPolicyRules {
 		rule := &c.RestartPolicyRules[i]
@@ -142,7 +142,7 @@ func restartingAll(p *v1.Pod, prev *v1.PodStatus, o *Observed) bool {
 	return check(p.Spec.InitContainers, prev.InitContainerStatuses) || check(p.Spec.Containers, prev.ContainerStatuses)
 }
 
-// find answers with the status of the named container, nil when there is none.
+// find returns the status of the named container, nil when there is none.
 func find(list []v1.ContainerStatus, name string) *v1.ContainerStatus {
 	for i := range list {
 		if list[i].Name == name {
@@ -152,7 +152,7 @@ func find(list []v1.ContainerStatus, name string) *v1.ContainerStatus {
 	return nil
 }
 
-// condition answers with the condition of the type, nil when there is none.
+// condition returns the condition of the type, nil when there is none.
 func condition(list []v1.PodCondition, t v1.PodConditionType) *v1.PodCondition {
 	for i := range list {
 		if list[i].Type == t {
@@ -162,7 +162,7 @@ func condition(list []v1.PodCondition, t v1.PodConditionType) *v1.PodCondition {
 	return nil
 }
 
-// Spec answers with the container of the Pod of that name, of whatever kind, nil when there is none.
+// Spec returns the container of the Pod of that name, of whatever kind, nil when there is none.
 func Spec(p *v1.Pod, name string) *v1.Container {
 	for i := range p.Spec.Containers {
 		if p.Spec.Containers[i].Name == name {

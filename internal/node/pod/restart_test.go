@@ -98,7 +98,7 @@ func TestRestartOfAllCountsOnce(t *testing.T) {
 	}
 }
 
-// A container that the node ends for its health starts anew in one step: the first time that begins no back-off,
+// A container that the node ends for its health starts again in one step: the first time that begins no back-off,
 // and what came of its own accord counts before.
 func TestBackoffOfWhatTheNodeEnds(t *testing.T) {
 	p := simple()

@@ -16,7 +16,7 @@ const (
 	DeadlineExceededMessage = "Pod was active on the node longer than the specified deadline"
 )
 
-// Status answers with the Pod's status as the node sees it. prev is what it was before: the last answer, or
+// Status returns the Pod's status as the node sees it. prev is what it was before: the last answer, or
 // the API's status when there is none. The answer may say that the Pod has ended while the last of its
 // containers still runs; what the API is told then is Publish's to say.
 func Status(p *v1.Pod, prev *v1.PodStatus, o *Observed) v1.PodStatus {

@@ -282,7 +282,7 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-// A container that the node ends only to start it anew counts as running until its successor does.
+// A container that the node ends only to start it again counts as running until its successor does.
 func TestReplacedContainerCountsAsRunning(t *testing.T) {
 	p := simple(func(p *v1.Pod) { p.Spec.Containers[0].ReadinessProbe = &v1.Probe{} })
 	o := seen(running("c"))

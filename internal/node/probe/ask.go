@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	// maxAnswer bounds what of an answer is kept, in bytes: the kubelet's 10 KiB.
+	// maxAnswer bounds the part of an answer that is kept, in bytes: the kubelet's 10 KiB.
 	maxAnswer = 10 << 10
 	// maxHeader bounds the header of an HTTP or gRPC answer, in bytes. Go's own limits are 10 and 16 MiB, for each of
 	// hundreds of probes at a time.

@@ -48,7 +48,7 @@ func serveAlone() error {
 	return http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
 }
 
-// startServer starts the server in a process of its own and answers with its port.
+// startServer starts the server in a process of its own and returns its port.
 func startServer(b *testing.B) intstr.IntOrString {
 	b.Helper()
 	cmd := exec.Command(os.Args[0])

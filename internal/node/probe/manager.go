@@ -147,7 +147,7 @@ func (m *Manager) Remove(uid types.UID) {
 	}
 }
 
-// Outcomes answers with what is known of the Pod's containers, by container ID.
+// Outcomes returns what is known of the Pod's containers, by container ID.
 func (m *Manager) Outcomes(uid types.UID) map[string]Outcome {
 	m.mu.Lock()
 	defer m.mu.Unlock()

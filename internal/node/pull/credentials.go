@@ -57,7 +57,7 @@ func (m *missingSecrets) Error() string {
 		strings.Join(m.names, ", "))
 }
 
-// list answers with the credentials that fit the image, those for the longest path first. An error goes
+// list returns the credentials that fit the image, those for the longest path first. An error goes
 // with the credentials that could be read.
 func (c *credentials) list(ctx context.Context) ([]credential, error) {
 	if c.read {
@@ -180,7 +180,7 @@ func (k *keyring) add(cfg dockerConfig, from *v1.Secret) {
 	}
 }
 
-// lookup answers with the credentials for a repository, those for the longest path first.
+// lookup returns the credentials for a repository, those for the longest path first.
 func (k keyring) lookup(repository string) []credential {
 	host, path, _ := strings.Cut(repository, "/")
 	path = "/" + path

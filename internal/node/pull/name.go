@@ -7,7 +7,7 @@ import (
 	"github.com/distribution/reference"
 )
 
-// withTag answers with the image's name, with the tag "latest" when it has neither tag nor digest. The name is
+// withTag returns the image's name, with the tag "latest" when it has neither tag nor digest. The name is
 // otherwise left as it is: the runtime knows how to complete a short one.
 func withTag(image string) (string, error) {
 	named, err := reference.ParseNormalizedNamed(image)

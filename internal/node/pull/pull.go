@@ -27,7 +27,7 @@ const (
 	InvalidName   = "InvalidImageName"
 	ErrInspect    = "ImageInspectError"
 	showPullError = 2 * time.Second
-	// retryHopeless is the wait before what only a change elsewhere can mend is looked at again.
+	// retryHopeless is the wait before a failure that only a change elsewhere can repair is looked at again.
 	retryHopeless = 10 * time.Second
 )
 
@@ -196,7 +196,7 @@ func (p *Puller) pull(ctx context.Context, req Request, spec *runtimeapi.ImageSp
 	return Result{Ref: ref}
 }
 
-// slot waits for leave to pull, and answers with how to give it back.
+// slot waits for leave to pull, and returns how to give it back.
 func (p *Puller) slot(ctx context.Context) (release func(), err error) {
 	if p.slots == nil {
 		return func() {}, nil
@@ -210,7 +210,7 @@ func (p *Puller) slot(ctx context.Context) (release func(), err error) {
 }
 
 // fetch asks the runtime to pull, with one credential after the other, or with none when there is none. It
-// answers with the one that was good.
+// returns the one that was good.
 func (p *Puller) fetch(ctx context.Context, req Request, spec *runtimeapi.ImageSpec, creds *credentials) (string, *credential, error) {
 	list, err := creds.list(ctx)
 	if err != nil {
@@ -235,7 +235,7 @@ func (p *Puller) fetch(ctx context.Context, req Request, spec *runtimeapi.ImageS
 	return "", nil, utilerrors.NewAggregate(errs)
 }
 
-// pullFailed notes a failed pull and answers with it; secrets is why not all credentials could be read.
+// pullFailed notes a failed pull and returns it; secrets is why not all credentials could be read.
 func (p *Puller) pullFailed(req Request, key string, err, secrets error) Result {
 	p.event(req, v1.EventTypeWarning, "Failed", fmt.Sprintf("Failed to pull image %q: %v", req.Image, err))
 	var missing *missingSecrets
@@ -262,7 +262,7 @@ func explain(image string, err error) (reason, message string) {
 	return ErrPull, words
 }
 
-// fail tells the event that goes with every failure, and answers with it.
+// fail tells the event that goes with every failure, and returns it.
 func (p *Puller) fail(req Request, reason, message string, after time.Duration) Result {
 	p.event(req, v1.EventTypeWarning, "Failed", "Error: "+reason)
 	return Result{Reason: reason, Message: message, Retry: p.cfg.Clock.Now().Add(after)}

@@ -102,7 +102,7 @@ func (r *records) pulled(image, ref string, with *credential, now time.Time) err
 	return write(path, rec)
 }
 
-// lookup answers whether every Pod may use the image, and else which Secrets open it.
+// lookup reports whether every Pod may use the image, and else which Secrets open it.
 func (r *records) lookup(image, ref string) (free bool, secrets []kubeletconfig.ImagePullSecret) {
 	if r.dir == "" {
 		return true, nil

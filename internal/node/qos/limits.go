@@ -174,7 +174,7 @@ func hugePages(list v1.ResourceList) map[int64]int64 {
 	return pages
 }
 
-// PageSize answers with the bytes of a page that a resource named hugepages-SIZE counts.
+// PageSize returns the bytes of a page that a resource named hugepages-SIZE counts.
 func PageSize(name v1.ResourceName) (int64, bool) {
 	text, ok := strings.CutPrefix(string(name), v1.ResourceHugePagesPrefix)
 	if !ok {

@@ -9,7 +9,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// cadvisorMetrics answers with /metrics/cadvisor: of what cAdvisor tells under these names and labels, that which the
+// cadvisorMetrics returns /metrics/cadvisor: of what cAdvisor tells under these names and labels, that which the
 // runtime knows. As there, a Pod as a whole has no container label, and its network is counted with it.
 func (s *Server) cadvisorMetrics(w http.ResponseWriter, r *http.Request) {
 	pods, started, err := s.measure(r.Context())

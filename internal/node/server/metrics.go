@@ -12,7 +12,7 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// resourceMetrics answers with the kubelet's /metrics/resource, in Prometheus' text format: names, help and the times of
+// resourceMetrics returns the kubelet's /metrics/resource, in Prometheus' text format: names, help and the times of
 // the samples are upstream's.
 func (s *Server) resourceMetrics(w http.ResponseWriter, r *http.Request) {
 	failed := 0.0

@@ -22,9 +22,9 @@ import (
 
 // Pods is where the server looks Pods up: those that the node has, mirror Pods as the static Pods they show.
 type Pods interface {
-	// Pod answers with a Pod with its newest status.
+	// Pod returns a Pod with its newest status.
 	Pod(namespace, name string) (*corev1.Pod, bool)
-	// Pods answers with all of them.
+	// Pods returns all of them.
 	Pods() []*corev1.Pod
 }
 

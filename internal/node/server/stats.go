@@ -18,7 +18,7 @@ type Stats interface {
 	Node(ctx context.Context, less bool) (*stats.NodeStats, error)
 }
 
-// summary answers with what the node and its Pods use. With only_cpu_and_memory no file is counted.
+// summary returns what the node and its Pods use. With only_cpu_and_memory no file is counted.
 func (s *Server) summary(w http.ResponseWriter, r *http.Request) {
 	less := false
 	if text := r.URL.Query().Get("only_cpu_and_memory"); text != "" {

@@ -138,7 +138,7 @@ func httpStatus(err error) int {
 // runTimeout is how long /run waits for a command.
 const runTimeout = 2 * time.Minute
 
-// run runs a command without streams and answers with what it printed.
+// run runs a command without streams and returns what it printed.
 func (s *Server) run(w http.ResponseWriter, r *http.Request) {
 	id, ok := s.runningContainer(w, r)
 	if !ok {

@@ -20,7 +20,7 @@ const busSettings = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus C
   <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy>
 </busconfig>`
 
-// privateBus starts a D-Bus of the test's own and answers with how to connect to it, and a connection.
+// privateBus starts a D-Bus of the test's own and returns how to connect to it, and a connection.
 func privateBus(t *testing.T) (func() (*dbus.Conn, error), *dbus.Conn) {
 	t.Helper()
 	daemon, err := exec.LookPath("dbus-daemon")

@@ -78,7 +78,7 @@ func New(c Config) *Manager {
 	return &Manager{c: c}
 }
 
-// Down says whether the machine is shutting down.
+// Down reports whether the machine is shutting down.
 func (m *Manager) Down() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -120,7 +120,7 @@ func (m *Manager) Run(ctx context.Context) {
 	}
 }
 
-// watch does it over one connection, and answers with why that has ended.
+// watch does it over one connection, and returns why that has ended.
 func (m *Manager) watch(ctx context.Context) error {
 	l, err := dial(ctx, m.c.Bus)
 	if err != nil {

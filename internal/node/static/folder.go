@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// vanishGrace is how long a file that went away is waited for: editors put a file aside and write it anew.
+	// vanishGrace is how long a file that went away is waited for: editors put a file aside and write it again.
 	vanishGrace = 300 * time.Millisecond
 	// writeQuiet is after how long without a change a file counts as written though it was not closed.
 	writeQuiet = 5 * time.Second
@@ -45,7 +45,7 @@ type file struct {
 	// pods are those that run: what it says, or while something is wrong with it those of the version before,
 	// until the next slow look.
 	pods []*v1.Pod
-	// failure is what is wrong with it, told what of it was told.
+	// failure is what is wrong with it, told the part of it that was reported.
 	failure, told string
 	// missing is since when it is not there; zero for a file that is.
 	missing time.Time
@@ -71,7 +71,7 @@ func newFolder(c Config) *folder {
 	return &folder{config: c, files: map[string]*file{}, writing: map[string]bool{}, clashes: map[string]bool{}}
 }
 
-// passedOver reports names that are no manifests: hidden ones, and what editors put beside a file.
+// passedOver reports names that are no manifests: hidden ones, and what editors put next to a file.
 func passedOver(name string) bool {
 	return strings.HasPrefix(name, ".") || strings.HasSuffix(name, "~") ||
 		(strings.HasPrefix(name, "#") && strings.HasSuffix(name, "#")) ||
@@ -101,7 +101,7 @@ func (f *folder) names() (dir string, names []string, err error) {
 	return f.config.Path, names, err
 }
 
-// look reads what is new and answers with all that the folder holds. A slow look takes nothing on trust: a file
+// look reads what is new and returns all that the folder holds. A slow look takes nothing on trust: a file
 // that is broken gives up the Pods that it had before. again is when to look again though nothing is told, 0 for
 // never.
 func (f *folder) look(now time.Time, slow bool) (all content, again time.Duration, err error) {
@@ -164,7 +164,7 @@ func (f *folder) read(path, name string, now time.Time, slow bool) bool {
 	return true
 }
 
-// parse reads a file anew. Of one that cannot be read, what was known of it is kept.
+// parse reads a file again. Of one that cannot be read, what was known of it is kept.
 func (f *folder) parse(path string, known *file) {
 	text, err := readBounded(path)
 	var said content

@@ -45,7 +45,7 @@ type Config struct {
 	// Sink is given all Pods of a source, the first time when it is known what there is, and then whenever
 	// they change. The Pods must not be changed. It is called for one source at a time.
 	Sink func(source string, pods []*v1.Pod)
-	// Recorder is told of manifests that cannot run, as events of the object that Node answers with; nil for
+	// Recorder is told of manifests that cannot run, as events of the object that Node returns; nil for
 	// nobody.
 	Recorder record.EventRecorder
 	Node     func() *v1.ObjectReference

@@ -208,7 +208,7 @@ func TestEditorsKeepThePod(t *testing.T) {
 	h, _ := follow(t, dir)
 	h.await(t, "a")
 	calls := h.calls
-	// As vim does it: put aside, write anew, drop the old.
+	// As vim does it: put aside, write again, drop the old.
 	if err := os.Rename(path, path+"~"); err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +221,7 @@ func TestEditorsKeepThePod(t *testing.T) {
 	if h.calls != calls+1 {
 		t.Errorf("the Pod went away in between: %d words", h.calls-calls)
 	}
-	// As careful writers do it: write beside, and rename.
+	// As careful writers do it: write another file, and rename it.
 	put(t, dir+"/.a.tmp", manifest("a", "a:3"))
 	if err := os.Rename(dir+"/.a.tmp", path); err != nil {
 		t.Fatal(err)
@@ -315,7 +315,7 @@ func TestBrokenEditRunsOnUntilTheSlowLook(t *testing.T) {
 	}
 	put(t, dir+"/a.yaml", manifest("a", "a2"))
 	if look(false) != 1 {
-		t.Error("the mended file does not run")
+		t.Error("the repaired file does not run")
 	}
 }
 

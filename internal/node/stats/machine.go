@@ -16,7 +16,7 @@ import (
 	"podium.dev/podium/internal/cgroup"
 )
 
-// Memory is what of memory is in use, in bytes.
+// Memory is the memory in use, in bytes.
 type Memory struct {
 	At time.Time
 	// Usage is all, WorkingSet without what the kernel can have back at once: files that were not read of late.

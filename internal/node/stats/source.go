@@ -26,7 +26,7 @@ type Config struct {
 	Images   internalapi.ImageManagerService
 	// Machine is the cgroup of all of the machine's processes, Tree that which Pods' cgroups are below.
 	Machine, Tree *cgroup.Manager
-	// Pods answers with the node's Pods.
+	// Pods returns the node's Pods.
 	Pods func() []*v1.Pod
 	// Volume answers where a volume of a Pod is, PodLogDir where its logs are.
 	Volume    func(p *v1.Pod, volume string) (string, error)

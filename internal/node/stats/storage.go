@@ -16,7 +16,7 @@ import (
 )
 
 // A count of files is used again for ten seconds, and for longer if it took long: no more than a twentieth of the time
-// goes into counting. It is made anew after volumeStatsAggPeriod at the latest.
+// goes into counting. It is made again after volumeStatsAggPeriod at the latest.
 const (
 	leastAge = 10 * time.Second
 	effort   = 20
@@ -40,7 +40,7 @@ func (m measured) fresh(now time.Time, longest time.Duration) bool {
 	return now.Sub(m.at) < min(max(effort*m.took, leastAge), longest)
 }
 
-// measure answers with what is remembered under a key, or measures it.
+// measure returns what is remembered under a key, or measures it.
 func (s *Source) measure(p *v1.Pod, key string, how func(m *measured) error) (measured, error) {
 	s.counting.Lock()
 	defer s.counting.Unlock()

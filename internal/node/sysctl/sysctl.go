@@ -52,7 +52,7 @@ type Allowed struct {
 	names, prefixes map[string]sysctlutil.Namespace
 }
 
-// New answers with what a node with this kernel release allows: what is safe there, and what matches the unsafe
+// New returns what a node with this kernel release allows: what is safe there, and what matches the unsafe
 // names and patterns (ending in *). A pattern that is malformed or not known to be kept by namespace is an error.
 func New(unsafe []string, kernel string) (*Allowed, error) {
 	a := &Allowed{names: map[string]sysctlutil.Namespace{}, prefixes: map[string]sysctlutil.Namespace{}}

@@ -100,7 +100,7 @@ func holds(dir string, files payload) bool {
 	return true
 }
 
-// writeNew writes files into a new dated folder, turns ..data to it and answers with its name.
+// writeNew writes files into a new dated folder, turns ..data to it and returns its name.
 func writeNew(dir string, files payload, now time.Time, own func(string) error) (string, error) {
 	dated, err := os.MkdirTemp(dir, now.UTC().Format(dateStamp))
 	if err != nil {

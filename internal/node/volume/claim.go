@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// claim answers with the place on this node of what a claim is bound to: a hostPath or local volume. The
+// claim returns the place on this node of what a claim is bound to: a hostPath or local volume. The
 // claim and its volume are read each time, for a Pod asks once.
 func (m *Manager) claim(ctx context.Context, pod *v1.Pod, name string) (string, error) {
 	if m.cfg.Client == nil {
@@ -36,7 +36,7 @@ func (m *Manager) claim(ctx context.Context, pod *v1.Pod, name string) (string, 
 	return place(pod, pv)
 }
 
-// place answers with the path of a PersistentVolume, checked and given to the Pod's group.
+// place returns the path of a PersistentVolume, checked and given to the Pod's group.
 func place(pod *v1.Pod, pv *v1.PersistentVolume) (string, error) {
 	switch {
 	case pv.Spec.HostPath != nil:

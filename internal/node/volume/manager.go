@@ -170,7 +170,7 @@ func (m *Manager) note(e *entry, r made) {
 	}
 }
 
-// made is how one volume went: where it is, if only its claim tells, and when it has to be made anew.
+// made is how one volume went: where it is, if only its claim tells, and when it has to be made again.
 type made struct {
 	name string
 	path string

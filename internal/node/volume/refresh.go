@@ -66,7 +66,7 @@ func shownChanged(was, is *v1.Pod) bool {
 	return was.Generation != is.Generation || !maps.Equal(was.Labels, is.Labels) || !maps.Equal(was.Annotations, is.Annotations)
 }
 
-// refresh makes the dynamic volumes of a Pod anew, and those that are new to it; what fails is tried again later, and told once a try.
+// refresh makes the dynamic volumes of a Pod again, and those that are new to it; what fails is tried again later, and told once a try.
 func (m *Manager) refresh(ctx context.Context, uid types.UID) {
 	e, end := m.begin(uid, false)
 	defer end()

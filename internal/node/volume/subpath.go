@@ -15,7 +15,7 @@ import (
 	"podium.dev/podium/internal/node/poddir"
 )
 
-// SubPath shows a path inside a volume at a place of its own, and answers with that place: what a container's
+// SubPath shows a path inside a volume at a place of its own, and returns that place: what a container's
 // mount of that index is bound to. A path that is not there becomes a folder with the volume's mode. Links
 // that containers put into the volume lead nowhere outside it, and once shown the place cannot be turned
 // elsewhere: it is the file itself that is bound, not its name. The error names neither, as it is for users.

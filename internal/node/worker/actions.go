@@ -57,7 +57,7 @@ const (
 	sandboxTimeout = 4 * time.Minute
 )
 
-// begin does work in a goroutine of its own. What work answers with is done on the worker's goroutine after
+// begin does work in a goroutine of its own. What work returns is done on the worker's goroutine after
 // it. The key is how the work can be cut short before its end; timeout 0 is none.
 func (w *worker) begin(key string, timeout time.Duration, work func(ctx context.Context) func()) {
 	ctx, cancel := context.WithCancel(w.ctx)

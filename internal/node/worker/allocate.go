@@ -17,9 +17,9 @@ import (
 // What a Pod is granted is the Manager's to say, for it is of all Pods' room that the node grants some. The
 // worker knows its Pod only with the resources that are allocated.
 
-// grantOf is what is known of the allocation of a Pod that gets its worker: its grant, or what the runtime's
+// grantOfLocked is what is known of the allocation of a Pod that gets its worker: its grant, or what the runtime's
 // containers were made with, or else its spec. The lock is held.
-func (m *Manager) grantOf(p *v1.Pod, had *found) grant {
+func (m *Manager) grantOfLocked(p *v1.Pod, had *found) grant {
 	if r, ok := m.grants[p.UID]; ok {
 		delete(m.grants, p.UID)
 		return r
@@ -38,16 +38,16 @@ func (m *Manager) grantOf(p *v1.Pod, had *found) grant {
 	return r
 }
 
-// wants takes in the Pod as its source has it now, and answers with the Pod as it is allocated. The lock is
+// wantsLocked takes in the Pod as its source has it now, and returns the Pod as it is allocated. The lock is
 // held.
-func (m *Manager) wants(w *worker, p *v1.Pod) {
+func (m *Manager) wantsLocked(w *worker, p *v1.Pod) {
 	old := w.desired
 	w.desired = p
 	if w.grant.Allocated.Holds(p) {
 		w.pending = nil
 	} else if w.pending == nil || !apiequality.Semantic.DeepEqual(pod.AllocationOf(old), pod.AllocationOf(p)) {
 		// First, for a status that says it has seen the spec says what becomes of it.
-		m.resizes()
+		m.resizesLocked()
 	}
 	granted, pending := w.grant.Allocated.Apply(p), w.pending
 	w.postLatest(topicPod, func() {
@@ -56,20 +56,20 @@ func (m *Manager) wants(w *worker, p *v1.Pod) {
 	})
 }
 
-// resizes judges all resizes that are not granted yet. The lock is held.
-func (m *Manager) resizes() {
+// resizesLocked judges all resizes that are not granted yet. The lock is held.
+func (m *Manager) resizesLocked() {
 	if !m.swept {
 		return // there may be Pods whose room is not counted yet
 	}
 	var waiting []*worker
 	for _, w := range m.workers {
-		if w.source != orphan && w.desired.DeletionTimestamp == nil && w.takesRoom() && !w.grant.Allocated.Holds(w.desired) {
+		if w.source != orphan && w.desired.DeletionTimestamp == nil && w.takesRoomLocked() && !w.grant.Allocated.Holds(w.desired) {
 			waiting = append(waiting, w)
 		}
 	}
 	slices.SortFunc(waiting, sooner)
 	for _, w := range waiting {
-		m.judge(w)
+		m.judgeResizeLocked(w)
 	}
 }
 
@@ -96,7 +96,7 @@ func sooner(a, b *worker) int {
 	}
 	guaranteed := func(w *worker) bool { return podutil.QOSClass(w.desired) == v1.PodQOSGuaranteed }
 	return cmp.Or(
-		cmp.Compare(rank(!a.asksMore()), rank(!b.asksMore())),
+		cmp.Compare(rank(!a.asksMoreLocked()), rank(!b.asksMoreLocked())),
 		cmp.Compare(priority(b), priority(a)),
 		cmp.Compare(rank(guaranteed(a)), rank(guaranteed(b))),
 		cmp.Compare(since(a), since(b)),
@@ -104,23 +104,23 @@ func sooner(a, b *worker) int {
 	)
 }
 
-// asksMore reports whether the Pod wants more of the node than it is allocated. The lock is held.
-func (w *worker) asksMore() bool {
+// asksMoreLocked reports whether the Pod wants more of the node than it is allocated. The lock is held.
+func (w *worker) asksMoreLocked() bool {
 	has := resourcehelper.PodRequests(w.grant.Allocated.Apply(w.desired), resourcehelper.PodResourcesOptions{})
 	wants := resourcehelper.PodRequests(w.desired, resourcehelper.PodResourcesOptions{})
 	return wants.Memory().Cmp(*has.Memory()) > 0 || wants.Cpu().Cmp(*has.Cpu()) > 0
 }
 
-// judge grants a resize, or says why it must wait. The lock is held.
-func (m *Manager) judge(w *worker) {
+// judgeResizeLocked grants a resize, or says why it must wait. The lock is held.
+func (m *Manager) judgeResizeLocked(w *worker) {
 	p := w.desired
 	if m.cfg.Node != nil {
 		node := m.cfg.Node()
 		if node == nil {
 			return
 		}
-		if v := pod.Admit(p, node, m.othersOf(w)); v != nil {
-			m.defers(w, v)
+		if v := pod.Admit(p, node, m.othersOfLocked(w)); v != nil {
+			m.defersLocked(w, v)
 			return
 		}
 	}
@@ -130,7 +130,7 @@ func (m *Manager) judge(w *worker) {
 		w.grant.Cgroup = &held
 	}
 	w.grant.Allocated = pod.AllocationOf(p)
-	if err := m.keep(w); err != nil {
+	if err := m.keepLocked(w); err != nil {
 		// What is not written down would be forgotten with the daemon; the next change or the resync tries again.
 		w.log().Error(err, "Cannot note the resources allocated to the pod")
 		w.grant = before
@@ -146,8 +146,8 @@ func (m *Manager) judge(w *worker) {
 	})
 }
 
-// defers says why a resize must wait. The lock is held.
-func (m *Manager) defers(w *worker, why *pod.Verdict) {
+// defersLocked says why a resize must wait. The lock is held.
+func (m *Manager) defersLocked(w *worker, why *pod.Verdict) {
 	now := metav1.NewTime(m.cfg.Clock.Now())
 	next := &v1.PodCondition{
 		Type: v1.PodResizePending, Status: v1.ConditionTrue, Reason: v1.PodReasonDeferred, Message: why.Message,
@@ -172,23 +172,23 @@ func (m *Manager) defers(w *worker, why *pod.Verdict) {
 	})
 }
 
-// othersOf are the Pods that take room on the node beside one, those among them that wait for it. The lock is held.
-func (m *Manager) othersOf(one *worker) []*v1.Pod {
+// othersOfLocked are the Pods that take room on the node besides one, those among them that wait for it. The lock is held.
+func (m *Manager) othersOfLocked(one *worker) []*v1.Pod {
 	var others []*v1.Pod
 	for _, in := range m.held {
 		others = append(others, in.pod)
 	}
 	for _, w := range m.workers {
-		if w != one && w.takesRoom() {
-			others = append(others, w.roomOf())
+		if w != one && w.takesRoomLocked() {
+			others = append(others, w.roomOfLocked())
 		}
 	}
 	return others
 }
 
-// roomOf is the Pod for its room to be counted: as allocated, with the status that says what it still has of
+// roomOfLocked is the Pod for its room to be counted: as allocated, with the status that says what it still has of
 // what it had before. The lock is held.
-func (w *worker) roomOf() *v1.Pod {
+func (w *worker) roomOfLocked() *v1.Pod {
 	if w.source == orphan {
 		return w.shared.Load().pod
 	}
@@ -198,7 +198,7 @@ func (w *worker) roomOf() *v1.Pod {
 	return &p
 }
 
-// resizeMessage says in an event what of resources a Pod asks for.
+// resizeMessage says in an event which resources a Pod asks for.
 func resizeMessage(p *v1.Pod, head string, generation int64, failed string) string {
 	type sized struct {
 		Name      string                  `json:"name"`

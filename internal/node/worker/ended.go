@@ -8,14 +8,14 @@ import (
 	"podium.dev/podium/internal/node/pod"
 )
 
-// Active answers with the Pods that may have something running, each with its status as the node sees it and the
+// Active returns the Pods that may have something running, each with its status as the node sees it and the
 // resources that it is allocated.
 func (m *Manager) Active() []*v1.Pod {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var pods []*v1.Pod
 	for _, w := range m.workers {
-		if !w.takesRoom() {
+		if !w.takesRoomLocked() {
 			continue
 		}
 		if p := w.view(); p != nil {

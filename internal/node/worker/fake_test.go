@@ -62,8 +62,8 @@ func newFakeRuntime(c clock.Clock) *fakeRuntime {
 
 var errGone = grpcstatus.Error(codes.NotFound, "not found")
 
-// called notes a call and answers with the error that is scripted for it. The lock is held.
-func (f *fakeRuntime) called(method, name string) error {
+// calledLocked notes a call and returns the error that is scripted for it. The lock is held.
+func (f *fakeRuntime) calledLocked(method, name string) error {
 	f.calls = append(f.calls, method+" "+name)
 	if err := f.fail[method+" "+name]; err != nil {
 		return err
@@ -71,8 +71,8 @@ func (f *fakeRuntime) called(method, name string) error {
 	return f.fail[method]
 }
 
-// emit tells an event to whoever listens. The lock is held.
-func (f *fakeRuntime) emit(id, sandbox string, kind runtimeapi.ContainerEventType) {
+// emitLocked tells an event to whoever listens. The lock is held.
+func (f *fakeRuntime) emitLocked(id, sandbox string, kind runtimeapi.ContainerEventType) {
 	if f.mute {
 		return
 	}
@@ -153,7 +153,7 @@ func (f *fakeRuntime) RunPodSandbox(ctx context.Context, cfg *runtimeapi.PodSand
 func (f *fakeRuntime) runSandbox(cfg *runtimeapi.PodSandboxConfig) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.called("RunPodSandbox", cfg.Metadata.Name); err != nil {
+	if err := f.calledLocked("RunPodSandbox", cfg.Metadata.Name); err != nil {
 		return "", err
 	}
 	f.next++
@@ -162,7 +162,7 @@ func (f *fakeRuntime) runSandbox(cfg *runtimeapi.PodSandboxConfig) (string, erro
 		Id: id, Metadata: cfg.Metadata, State: runtimeapi.PodSandboxState_SANDBOX_READY, Labels: cfg.Labels,
 		CreatedAt: f.clock.Now().UnixNano(), Network: &runtimeapi.PodSandboxNetworkStatus{Ip: "10.1.0.2"},
 	}
-	f.emit(id, id, runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT)
+	f.emitLocked(id, id, runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT)
 	return id, nil
 }
 
@@ -173,15 +173,15 @@ func (f *fakeRuntime) StopPodSandbox(_ context.Context, id string) error {
 	if box == nil {
 		return errGone
 	}
-	if err := f.called("StopPodSandbox", box.Metadata.Name); err != nil {
+	if err := f.calledLocked("StopPodSandbox", box.Metadata.Name); err != nil {
 		return err
 	}
-	f.endSandbox(id)
+	f.endSandboxLocked(id)
 	return nil
 }
 
-// endSandbox ends a sandbox and what is in it. The lock is held.
-func (f *fakeRuntime) endSandbox(id string) {
+// endSandboxLocked ends a sandbox and what is in it. The lock is held.
+func (f *fakeRuntime) endSandboxLocked(id string) {
 	// A status that was handed out is not changed.
 	old := f.sandboxes[id]
 	f.sandboxes[id] = &runtimeapi.PodSandboxStatus{
@@ -190,10 +190,10 @@ func (f *fakeRuntime) endSandbox(id string) {
 	}
 	for cid, c := range f.containers {
 		if c.sandbox == id {
-			f.end(cid, 137)
+			f.endLocked(cid, 137)
 		}
 	}
-	f.emit(id, id, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
+	f.emitLocked(id, id, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
 }
 
 func (f *fakeRuntime) RemovePodSandbox(_ context.Context, id string) error {
@@ -203,7 +203,7 @@ func (f *fakeRuntime) RemovePodSandbox(_ context.Context, id string) error {
 	if box == nil {
 		return nil
 	}
-	if err := f.called("RemovePodSandbox", box.Metadata.Name); err != nil {
+	if err := f.calledLocked("RemovePodSandbox", box.Metadata.Name); err != nil {
 		return err
 	}
 	delete(f.sandboxes, id)
@@ -240,7 +240,7 @@ func (f *fakeRuntime) ListPodSandbox(_ context.Context, filter *runtimeapi.PodSa
 func (f *fakeRuntime) CreateContainer(_ context.Context, sandbox string, cfg *runtimeapi.ContainerConfig, _ *runtimeapi.PodSandboxConfig) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.called("CreateContainer", cfg.Metadata.Name); err != nil {
+	if err := f.calledLocked("CreateContainer", cfg.Metadata.Name); err != nil {
 		return "", err
 	}
 	for _, c := range f.containers {
@@ -255,12 +255,12 @@ func (f *fakeRuntime) CreateContainer(_ context.Context, sandbox string, cfg *ru
 		ImageRef: "sha256:nginx", State: runtimeapi.ContainerState_CONTAINER_CREATED,
 		CreatedAt: f.clock.Now().UnixNano() + int64(f.next), Mounts: cfg.Mounts,
 	}}
-	f.emit(id, sandbox, runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT)
+	f.emitLocked(id, sandbox, runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT)
 	return id, nil
 }
 
-// set replaces a container's status: one that was handed out is not changed. The lock is held.
-func (f *fakeRuntime) set(id string, change func(*runtimeapi.ContainerStatus)) {
+// setLocked replaces a container's status: one that was handed out is not changed. The lock is held.
+func (f *fakeRuntime) setLocked(id string, change func(*runtimeapi.ContainerStatus)) {
 	old := f.containers[id].status
 	next := &runtimeapi.ContainerStatus{
 		Id: old.Id, Metadata: old.Metadata, Labels: old.Labels, Annotations: old.Annotations, Image: old.Image,
@@ -279,8 +279,8 @@ func (f *fakeRuntime) StartContainer(_ context.Context, id string) error {
 		return errGone
 	}
 	name := c.status.Metadata.Name
-	if err := f.called("StartContainer", name); err != nil {
-		f.set(id, func(s *runtimeapi.ContainerStatus) {
+	if err := f.calledLocked("StartContainer", name); err != nil {
+		f.setLocked(id, func(s *runtimeapi.ContainerStatus) {
 			s.State, s.ExitCode, s.Reason = runtimeapi.ContainerState_CONTAINER_EXITED, 128, "StartError"
 			s.StartedAt, s.FinishedAt = s.CreatedAt, f.clock.Now().UnixNano()
 		})
@@ -291,23 +291,23 @@ func (f *fakeRuntime) StartContainer(_ context.Context, id string) error {
 			panic("container " + name + " was started twice")
 		}
 	}
-	f.set(id, func(s *runtimeapi.ContainerStatus) {
+	f.setLocked(id, func(s *runtimeapi.ContainerStatus) {
 		s.State, s.StartedAt = runtimeapi.ContainerState_CONTAINER_RUNNING, f.clock.Now().UnixNano()
 	})
-	f.emit(id, c.sandbox, runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT)
+	f.emitLocked(id, c.sandbox, runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT)
 	if code, ok := f.exits[name]; ok {
-		f.end(id, code)
+		f.endLocked(id, code)
 	}
 	return nil
 }
 
-// end ends a container. The lock is held.
-func (f *fakeRuntime) end(id string, code int32) {
+// endLocked ends a container. The lock is held.
+func (f *fakeRuntime) endLocked(id string, code int32) {
 	c := f.containers[id]
 	if c.status.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
 		return
 	}
-	f.set(id, func(s *runtimeapi.ContainerStatus) {
+	f.setLocked(id, func(s *runtimeapi.ContainerStatus) {
 		s.State, s.FinishedAt, s.ExitCode = runtimeapi.ContainerState_CONTAINER_EXITED, f.clock.Now().UnixNano(), code
 		s.Reason = "Completed"
 		if code != 0 {
@@ -315,7 +315,7 @@ func (f *fakeRuntime) end(id string, code int32) {
 		}
 	})
 	close(c.stopped)
-	f.emit(id, c.sandbox, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
+	f.emitLocked(id, c.sandbox, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
 }
 
 // exit ends the running container of the name.
@@ -324,7 +324,7 @@ func (f *fakeRuntime) exit(name string, code int32) {
 	defer f.mu.Unlock()
 	for id, c := range f.containers {
 		if c.status.Metadata.Name == name && c.status.State == runtimeapi.ContainerState_CONTAINER_RUNNING {
-			f.end(id, code)
+			f.endLocked(id, code)
 		}
 	}
 }
@@ -335,7 +335,7 @@ func (f *fakeRuntime) killSandboxes() {
 	defer f.mu.Unlock()
 	for id, s := range f.sandboxes {
 		if s.State == runtimeapi.PodSandboxState_SANDBOX_READY {
-			f.endSandbox(id)
+			f.endSandboxLocked(id)
 		}
 	}
 }
@@ -350,19 +350,19 @@ func (f *fakeRuntime) StopContainer(ctx context.Context, id string, grace int64)
 	name := c.status.Metadata.Name
 	timer := f.clock.NewTimer(time.Duration(grace) * time.Second)
 	defer timer.Stop()
-	if err := f.called("StopContainer", fmt.Sprintf("%s %d", name, grace)); err != nil {
+	if err := f.calledLocked("StopContainer", fmt.Sprintf("%s %d", name, grace)); err != nil {
 		f.mu.Unlock()
 		return err
 	}
 	if !f.deaf[name] {
-		f.end(id, 143)
+		f.endLocked(id, 143)
 	}
 	f.mu.Unlock()
 	select {
 	case <-c.stopped:
 	case <-timer.C():
 		f.mu.Lock()
-		f.end(id, 137)
+		f.endLocked(id, 137)
 		f.mu.Unlock()
 	case <-ctx.Done():
 		return ctx.Err()
@@ -374,7 +374,7 @@ func (f *fakeRuntime) RemoveContainer(_ context.Context, id string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if c := f.containers[id]; c != nil {
-		if err := f.called("RemoveContainer", c.status.Metadata.Name); err != nil {
+		if err := f.calledLocked("RemoveContainer", c.status.Metadata.Name); err != nil {
 			return err
 		}
 		delete(f.containers, id)
@@ -424,7 +424,7 @@ func (f *fakeRuntime) ImageStatus(_ context.Context, spec *runtimeapi.ImageSpec,
 func (f *fakeRuntime) PullImage(_ context.Context, spec *runtimeapi.ImageSpec, _ *runtimeapi.AuthConfig, _ *runtimeapi.PodSandboxConfig) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.called("PullImage", spec.Image); err != nil {
+	if err := f.calledLocked("PullImage", spec.Image); err != nil {
 		return "", err
 	}
 	f.images[spec.Image] = &runtimeapi.Image{Id: "sha256:" + spec.Image, Size: 7}
@@ -438,10 +438,10 @@ func (f *fakeRuntime) UpdateContainerResources(_ context.Context, id string, r *
 	if c == nil {
 		return errGone
 	}
-	if err := f.called("UpdateContainerResources", c.status.Metadata.Name); err != nil {
+	if err := f.calledLocked("UpdateContainerResources", c.status.Metadata.Name); err != nil {
 		return err
 	}
-	f.set(id, func(s *runtimeapi.ContainerStatus) { s.Resources = r })
+	f.setLocked(id, func(s *runtimeapi.ContainerStatus) { s.Resources = r })
 	return nil
 }
 

@@ -69,8 +69,8 @@ func writeGrant(dir string, uid types.UID, r grant) error {
 	return atomicfile.Write(filepath.Join(dir, string(uid)), text, 0o600, atomicfile.Crash)
 }
 
-// keep writes the worker's grant; the lock is held.
-func (m *Manager) keep(w *worker) error {
+// keepLocked writes the worker's grant; the lock is held.
+func (m *Manager) keepLocked(w *worker) error {
 	if m.cfg.Allocations == "" {
 		return nil
 	}
@@ -78,9 +78,9 @@ func (m *Manager) keep(w *worker) error {
 	return writeGrant(m.cfg.Allocations, w.uid, w.grant)
 }
 
-// unkeep removes the grant of a Pod that is gone; the lock is held.
-func (m *Manager) unkeep(uid types.UID) {
+// unkeepLocked removes the grant of a Pod that is gone; the lock is held.
+func (m *Manager) unkeepLocked(uid types.UID) {
 	if m.cfg.Allocations != "" {
-		_ = os.Remove(filepath.Join(m.cfg.Allocations, string(uid))) // read and swept when the daemon is up anew
+		_ = os.Remove(filepath.Join(m.cfg.Allocations, string(uid))) // read and swept when the daemon is up again
 	}
 }

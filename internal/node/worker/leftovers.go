@@ -31,8 +31,8 @@ const (
 	quietAfter = 300 * time.Millisecond
 )
 
-// sweep makes orphans, once, of what no source has: after every source has spoken. The lock is held.
-func (m *Manager) sweep() {
+// sweepLocked makes orphans, once, of what no source has: after every source has spoken. The lock is held.
+func (m *Manager) sweepLocked() {
 	if m.swept {
 		return
 	}
@@ -52,18 +52,18 @@ func (m *Manager) sweep() {
 	}
 	for uid := range m.grants {
 		if !waits[uid] {
-			m.unkeep(uid)
+			m.unkeepLocked(uid)
 			delete(m.grants, uid)
 		}
 	}
-	m.resizes()
+	m.resizesLocked()
 	m.suspect()
 }
 
 // startOrphanLocked makes the worker that ends what is left of a Pod.
 func (m *Manager) startOrphanLocked(uid types.UID, f *found) {
 	m.found[uid] = f
-	w := m.start(orphan, orphanPod(uid, f), nil)
+	w := m.startLocked(orphan, orphanPod(uid, f), nil)
 	w.post(func() { w.orders.Removed = true })
 }
 

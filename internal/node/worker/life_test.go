@@ -247,7 +247,7 @@ func TestReadinessShows(t *testing.T) {
 		})
 	}
 	conclude(true)
-	// The probes begin anew with the agent, and the container stays ready until they conclude.
+	// The probes begin again with the agent, and the container stays ready until they conclude.
 	n.probes.mu.Lock()
 	n.probes.outcomes = nil
 	n.probes.mu.Unlock()

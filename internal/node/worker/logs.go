@@ -56,7 +56,7 @@ func endMessage(ctx context.Context, s *runtimeapi.ContainerStatus, said string)
 	return said + ": " + words
 }
 
-// messageFile reads the termination message file of a container. empty is that it says nothing and may be
+// messageFile reads the termination message file of a container. empty reports that it says nothing and may be
 // stood in for.
 func messageFile(s *runtimeapi.ContainerStatus, path string) (words string, empty bool) {
 	if path == "" {

@@ -50,7 +50,7 @@ type Config struct {
 	OnEnd func(p *v1.Pod)
 	// PullProgress says how a pull of the image fares, "" for nothing to say; nil says nothing ever.
 	PullProgress func(image string) string
-	// RuntimeHandler answers with the runtime handler of a RuntimeClass; nil is that there are none.
+	// RuntimeHandler returns the runtime handler of a RuntimeClass; nil is that there are none.
 	RuntimeHandler func(ctx context.Context, class string) (string, error)
 	// Marks is a folder for notes of postStart handlers under way, which must run again when the daemon was
 	// killed in their midst; "" keeps none.
@@ -155,21 +155,21 @@ func (m *Manager) do(in early) {
 // SetPods tells all Pods of a source: those it had before and has no more are ended.
 func (m *Manager) SetPods(source string, pods []*v1.Pod) {
 	m.do(early{source: source, all: true, do: func() {
-		m.setPods(source, pods)
+		m.setPodsLocked(source, pods)
 		m.spoken[source] = true
-		m.sweep()
+		m.sweepLocked()
 		m.admitLocked()
 	}})
 }
 
 // UpdatePod tells that a source has a Pod, or has it changed.
 func (m *Manager) UpdatePod(source string, p *v1.Pod) {
-	m.do(early{source: source, uid: p.UID, do: func() { m.update(source, p) }})
+	m.do(early{source: source, uid: p.UID, do: func() { m.updateLocked(source, p) }})
 }
 
 // DeletePod tells that a source has a Pod no more.
 func (m *Manager) DeletePod(source string, p *v1.Pod) {
-	m.do(early{source: source, uid: p.UID, do: func() { m.remove(source, p) }})
+	m.do(early{source: source, uid: p.UID, do: func() { m.removeLocked(source, p) }})
 }
 
 // Wake has the Pod's worker look again: something it observes has changed.
@@ -264,7 +264,7 @@ func (m *Manager) orderEnd(ctx context.Context, chosen func(*worker) bool, order
 	return nil
 }
 
-// Pods answers with the Pods of the node, each with its status as the node sees it.
+// Pods returns the Pods of the node, each with its status as the node sees it.
 func (m *Manager) Pods() []*v1.Pod {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -277,7 +277,7 @@ func (m *Manager) Pods() []*v1.Pod {
 	return pods
 }
 
-// Pod answers with a Pod of the node by its UID, as Pods does.
+// Pod returns a Pod of the node by its UID, as Pods does.
 func (m *Manager) Pod(uid types.UID) (*v1.Pod, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -289,7 +289,7 @@ func (m *Manager) Pod(uid types.UID) (*v1.Pod, bool) {
 	return p, p != nil
 }
 
-// PodByName answers with a Pod of the node by its name. Of several of one name it is the one that is not being
+// PodByName returns a Pod of the node by its name. Of several of one name it is the one that is not being
 // deleted.
 func (m *Manager) PodByName(namespace, name string) (*v1.Pod, bool) {
 	var found *v1.Pod
@@ -304,7 +304,7 @@ func (m *Manager) PodByName(namespace, name string) (*v1.Pod, bool) {
 	return found, found != nil
 }
 
-// Trace answers with the trace of the Pod that last had the name.
+// Trace returns the trace of the Pod that last had the name.
 func (m *Manager) Trace(namespace, name string) (Trace, bool) { return m.traces.get(namespace, name) }
 
 func fullName(p *v1.Pod) string { return p.Name + "_" + p.Namespace }

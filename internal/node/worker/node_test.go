@@ -287,7 +287,7 @@ func (n *node) get(name string) *v1.Pod {
 	return p
 }
 
-// eventually waits until ok answers "", and fails with its last answer when it does not.
+// eventually waits until ok returns "", and fails with its last answer when it does not.
 func (n *node) eventually(ok func() string) {
 	n.t.Helper()
 	deadline := time.Now().Add(10 * time.Second)

@@ -11,27 +11,27 @@ import (
 	"podium.dev/podium/internal/podutil"
 )
 
-// setPods takes in all Pods of a source. The lock is held.
-func (m *Manager) setPods(source string, pods []*v1.Pod) {
+// setPodsLocked takes in all Pods of a source. The lock is held.
+func (m *Manager) setPodsLocked(source string, pods []*v1.Pod) {
 	keep := map[types.UID]bool{}
 	for _, p := range pods {
 		keep[p.UID] = true
 	}
 	for uid, w := range m.workers {
 		if w.source == source && !keep[uid] {
-			m.drop(w)
+			m.dropLocked(w)
 		}
 	}
 	m.supersedeLocked(source, keep)
 	pods = slices.Clone(pods)
 	slices.SortStableFunc(pods, func(a, b *v1.Pod) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
 	for _, p := range pods {
-		m.update(source, p)
+		m.updateLocked(source, p)
 	}
 }
 
-// update takes in a Pod that is new or has changed. The lock is held.
-func (m *Manager) update(source string, p *v1.Pod) {
+// updateLocked takes in a Pod that is new or has changed. The lock is held.
+func (m *Manager) updateLocked(source string, p *v1.Pod) {
 	if source == SourceAPI {
 		if podutil.IsMirror(p) {
 			m.report.mirror(p)
@@ -45,7 +45,7 @@ func (m *Manager) update(source string, p *v1.Pod) {
 			m.again[p.UID] = input{source, p}
 			return
 		}
-		m.wants(w, p)
+		m.wantsLocked(w, p)
 		return
 	}
 	if source != SourceAPI {
@@ -104,7 +104,7 @@ func (m *Manager) freeNameLocked(p *v1.Pod) {
 	if m.waiting[name] = line[1:]; len(line) == 1 {
 		delete(m.waiting, name)
 	}
-	m.update(next.source, next.pod)
+	m.updateLocked(next.source, next.pod)
 }
 
 // wait lines a static Pod up behind those of its name, in place of itself when it is there already.
@@ -128,8 +128,8 @@ func fromAPI(p *v1.Pod) *v1.Pod {
 	return &clean
 }
 
-// remove takes in that a source has a Pod no more. The lock is held.
-func (m *Manager) remove(source string, p *v1.Pod) {
+// removeLocked takes in that a source has a Pod no more. The lock is held.
+func (m *Manager) removeLocked(source string, p *v1.Pod) {
 	if source == SourceAPI && podutil.IsMirror(p) {
 		m.report.unmirror(p)
 		return
@@ -145,25 +145,25 @@ func (m *Manager) remove(source string, p *v1.Pod) {
 		m.freeNameLocked(in.pod)
 	}
 	if w := m.workers[p.UID]; w != nil && w.source == source {
-		m.drop(w)
+		m.dropLocked(w)
 	}
 }
 
-// drop ends a Pod that its source has no more. The lock is held.
-func (m *Manager) drop(w *worker) {
+// dropLocked ends a Pod that its source has no more. The lock is held.
+func (m *Manager) dropLocked(w *worker) {
 	w.dropped = true
 	delete(m.again, w.uid)
 	w.post(func() { w.orders.Removed = true })
 }
 
-// start makes the worker of a Pod, which the node may have refused. The lock is held.
-func (m *Manager) start(source string, p *v1.Pod, refused *pod.Verdict) *worker {
+// startLocked makes the worker of a Pod, which the node may have refused. The lock is held.
+func (m *Manager) startLocked(source string, p *v1.Pod, refused *pod.Verdict) *worker {
 	had := m.found[p.UID]
 	delete(m.found, p.UID)
 	if m.begun != nil {
 		m.begun[p.UID] = true
 	}
-	w := newWorker(m, source, p, had, m.grantOf(p, had))
+	w := newWorker(m, source, p, had, m.grantOfLocked(p, had))
 	w.orders.Reject = refused
 	m.workers[p.UID] = w
 	go w.run()
@@ -176,17 +176,17 @@ func (m *Manager) ended(w *worker) {
 	defer m.mu.Unlock()
 	delete(m.workers, w.uid)
 	if w.grant.kept {
-		m.unkeep(w.uid)
+		m.unkeepLocked(w.uid)
 	}
 	if m.cfg.OnEnd != nil {
-		go m.cfg.OnEnd(w.pod) // beside the lock, for it may ask for other Pods
+		go m.cfg.OnEnd(w.pod) // without the lock, for it may ask for other Pods
 	}
 	if in, ok := m.again[w.uid]; ok {
 		delete(m.again, w.uid)
 		if name := fullName(w.pod); m.names[name] == w.uid {
 			delete(m.names, name)
 		}
-		m.update(in.source, in.pod)
+		m.updateLocked(in.source, in.pod)
 	}
 	m.freeNameLocked(w.pod)
 	m.admitLocked()

@@ -33,7 +33,7 @@ const (
 //
 // For each Pod only the newest status counts: while one is being written, later ones replace each other. A
 // status is written with the resource version of the object it was made for, so that nothing that another
-// wrote is lost; a conflict reads the object anew. What the API says of the Pod is compared whenever it
+// wrote is lost; a conflict reads the object again. What the API says of the Pod is compared whenever it
 // changes there, and put right when someone else has changed what is the node's to say.
 type reporter struct {
 	client kubernetes.Interface // nil writes nothing
@@ -82,7 +82,7 @@ func (r *reporter) start(ctx context.Context) {
 	defer r.mu.Unlock()
 	r.ctx = ctx
 	for _, e := range r.entries {
-		r.kick(e)
+		r.kickLocked(e)
 	}
 }
 
@@ -102,7 +102,7 @@ func (r *reporter) set(p *v1.Pod, static bool, st v1.PodStatus, runs, gone bool,
 	}
 	e.status, e.runs, e.gone = st, runs, gone
 	e.dirty = true
-	r.kick(e)
+	r.kickLocked(e)
 }
 
 // newer is the newer of two states of an object.
@@ -135,7 +135,7 @@ func (r *reporter) mirror(p *v1.Pod) {
 	for _, e := range r.entries {
 		if e.static && e.name == name {
 			e.object, e.dirty = p, true
-			r.kick(e)
+			r.kickLocked(e)
 		}
 	}
 }
@@ -156,8 +156,8 @@ func (r *reporter) unmirror(p *v1.Pod) {
 	}
 }
 
-// kick makes sure that a goroutine looks after the entry. The lock is held.
-func (r *reporter) kick(e *entry) {
+// kickLocked makes sure that a goroutine looks after the entry. The lock is held.
+func (r *reporter) kickLocked(e *entry) {
 	if r.ctx == nil || r.client == nil || e.busy || !e.dirty {
 		return
 	}
@@ -204,7 +204,7 @@ func (r *reporter) again(e *entry) {
 	e.dirty = true
 }
 
-// next answers with what is to be written: a status for the object when merged is not nil, its removal when
+// next returns what is to be written: a status for the object when merged is not nil, its removal when
 // remove is set. ok is false when there is nothing to do any more.
 func (r *reporter) next(e *entry) (object *v1.Pod, merged *v1.PodStatus, remove, ok bool) {
 	r.mu.Lock()
@@ -291,7 +291,7 @@ func (r *reporter) keep(e *entry, sent, got *v1.PodStatus) {
 	}
 }
 
-// reread reads the object anew after a conflict.
+// reread reads the object again after a conflict.
 func (r *reporter) reread(ctx context.Context, e *entry, object *v1.Pod) error {
 	got, err := r.client.CoreV1().Pods(object.Namespace).Get(ctx, object.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || (err == nil && got.UID != object.UID) {

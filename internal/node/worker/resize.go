@@ -148,7 +148,7 @@ func (w *worker) applied(p *v1.Pod, a pod.ResizePod, err error) {
 	w.m.mu.Lock()
 	defer w.m.mu.Unlock()
 	w.grant.Cgroup, w.grant.Containers = w.cgroup, granted
-	if err := w.m.keep(w); err != nil {
+	if err := w.m.keepLocked(w); err != nil {
 		// The resize is then done once more by the next daemon, which changes nothing.
 		w.log().Error(err, "Cannot note that the pod was resized")
 	}

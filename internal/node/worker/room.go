@@ -18,7 +18,7 @@ func (m *Manager) takeLocked(source string, p *v1.Pod) {
 	ended := podutil.Ended(p)
 	if m.found[p.UID] != nil || p.DeletionTimestamp != nil || ended {
 		m.unholdLocked(func(in input) bool { return in.pod.UID == p.UID })
-		m.start(source, p, nil)
+		m.startLocked(source, p, nil)
 		return
 	}
 	m.holdLocked(input{source, p})
@@ -54,7 +54,7 @@ func (m *Manager) admitLocked() {
 func (m *Manager) admitOnceLocked() (again bool) {
 	line, now := m.held, m.roomLocked(everyWorker)
 	m.held = nil
-	var later *room // reckoned when it is asked for: mostly there is room now
+	var later *room // computed when it is asked for: mostly there is room now
 	afterwards := func() room {
 		if later == nil {
 			r := m.roomLocked(stays)
@@ -78,7 +78,7 @@ func (m *Manager) admitOnceLocked() (again bool) {
 		if waits {
 			m.held = append(m.held, in)
 		} else {
-			m.start(in.source, in.pod, why.verdict())
+			m.startLocked(in.source, in.pod, why.verdict())
 		}
 		if why == nil {
 			now.take(p)
@@ -157,8 +157,8 @@ func stays(w *worker) bool     { return !w.leavingLocked() }
 func (m *Manager) takersLocked(chosen func(*worker) bool) []*v1.Pod {
 	var pods []*v1.Pod
 	for _, w := range m.workers {
-		if w.takesRoom() && chosen(w) {
-			pods = append(pods, w.roomOf())
+		if w.takesRoomLocked() && chosen(w) {
+			pods = append(pods, w.roomOfLocked())
 		}
 	}
 	return pods
@@ -211,5 +211,5 @@ func (m *Manager) roomChanged() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.admitLocked()
-	m.resizes()
+	m.resizesLocked()
 }

@@ -64,7 +64,7 @@ func TestWaitsForRoomOfDeletedPods(t *testing.T) {
 	for _, tc := range []struct {
 		name, reason string
 		ask          func(*v1.Pod)
-		more         int // Pods that stand beside
+		more         int // other Pods there
 	}{
 		{"cpu", "OutOfcpu", asks(v1.ResourceCPU, "1500m"), 0},
 		{"memory", "OutOfmemory", asks(v1.ResourceMemory, "1500Mi"), 0},
@@ -85,7 +85,7 @@ func TestWaitsForRoomOfDeletedPods(t *testing.T) {
 			n.forceDelete("a1")
 			n.create(newPod(named("a2"), tc.ask))
 			n.held(1)
-			// What does not fit beside the one that waits is rejected, and takes nothing from it.
+			// What does not fit next to the one that waits is rejected, and takes nothing from it.
 			n.create(newPod(named("a3"), tc.ask))
 			n.rejected("a3", tc.reason)
 			if n.runtime.count("RunPodSandbox a2") != 0 {

@@ -131,7 +131,7 @@ func (m *Manager) open(ctx context.Context, runtime string, all map[string]*foun
 	}
 }
 
-// heard takes in an event of the runtime: it says which container or sandbox is to be read anew.
+// heard takes in an event of the runtime: it says which container or sandbox is to be read again.
 func (m *Manager) heard(e *runtimeapi.ContainerEventResponse) {
 	box := e.GetPodSandboxStatus()
 	uid := types.UID(box.GetMetadata().GetUid())
@@ -165,6 +165,6 @@ func (m *Manager) resync(ctx context.Context) {
 		f := all[string(uid)]
 		w.postLatest(topicListing, func() { w.compare(f) })
 	}
-	m.resizes()
+	m.resizesLocked()
 	m.suspect()
 }

@@ -121,7 +121,7 @@ func (w *worker) load(f *found) {
 	w.resumeHooks()
 }
 
-// compare takes in a listing: what differs from what the worker knows is read anew. A nil listing is that
+// compare takes in a listing: what differs from what the worker knows is read again. A nil listing is that
 // the runtime has nothing of the Pod.
 func (w *worker) compare(f *found) {
 	if f == nil {
@@ -149,7 +149,7 @@ func (w *worker) compare(f *found) {
 	}
 }
 
-// findSandboxes reads anew which sandboxes the runtime has of the Pod.
+// findSandboxes reads again which sandboxes the runtime has of the Pod.
 func (w *worker) findSandboxes() {
 	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
 	defer cancel()
@@ -165,7 +165,7 @@ func (w *worker) findSandboxes() {
 	}
 }
 
-// refresh reads a container, which is in the sandbox, anew from the runtime.
+// refresh reads a container, which is in the sandbox, again from the runtime.
 func (w *worker) refresh(id, sandbox string) {
 	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
 	defer cancel()
@@ -199,7 +199,7 @@ func (w *worker) refresh(id, sandbox string) {
 	w.containers = next
 }
 
-// refreshSandbox reads a sandbox anew from the runtime.
+// refreshSandbox reads a sandbox again from the runtime.
 func (w *worker) refreshSandbox(id string) {
 	ctx, cancel := context.WithTimeout(w.ctx, callTimeout)
 	defer cancel()
@@ -218,7 +218,7 @@ func (w *worker) refreshSandbox(id string) {
 	w.sandboxes = next
 }
 
-// container answers with what is known of a container, nil for nothing.
+// container returns what is known of a container, nil for nothing.
 func (w *worker) container(id string) *pod.Container {
 	for i := range w.containers {
 		if w.containers[i].ID == id {

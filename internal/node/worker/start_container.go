@@ -70,7 +70,7 @@ func imageVolumes(p *v1.Pod, refs map[string]string) map[string]*runtimeapi.Imag
 	return out
 }
 
-// bringUp takes the steps from a container's configuration to its start, and answers with its ID.
+// bringUp takes the steps from a container's configuration to its start, and returns its ID.
 func (w *worker) bringUp(ctx context.Context, p *v1.Pod, s *pod.Sandbox, a pod.StartContainer, ips []string) (string, *startError) {
 	c, id := a.Container, a.ID
 	var sandboxConfig *runtimeapi.PodSandboxConfig

@@ -66,7 +66,7 @@ func (w *worker) pull(pulls map[string]*pod.Pull, name, step string, req pull.Re
 // showProgress is how often the status says how a pull fares.
 const showProgress = 2 * time.Second
 
-// watchPull has the status say how a pull fares, until what it answers with is called.
+// watchPull has the status say how a pull fares, until what it returns is called.
 func (w *worker) watchPull(ctx context.Context, pulls map[string]*pod.Pull, name, image string) (end func()) {
 	progress := w.m.cfg.PullProgress
 	if progress == nil {

@@ -11,7 +11,7 @@ import (
 	"podium.dev/podium/internal/node/pod"
 )
 
-// retryStart is the wait before a step that failed in a way that another try may mend is tried again.
+// retryStart is the wait before a step that failed in a way that another try may repair is tried again.
 const retryStart = 10 * time.Second
 
 // createSandbox makes the Pod's cgroup and, in it, its sandbox.

@@ -308,8 +308,8 @@ func (w *worker) finish() {
 	w.m.ended(w)
 }
 
-// takesRoom reports whether the Pod's requests count against the node. The Manager's lock is held.
-func (w *worker) takesRoom() bool {
+// takesRoomLocked reports whether the Pod's requests count against the node. The Manager's lock is held.
+func (w *worker) takesRoomLocked() bool {
 	return w.orders.Reject == nil && !w.shared.Load().over
 }
 
