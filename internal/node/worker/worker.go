@@ -24,7 +24,7 @@ type worker struct {
 	source string
 	// dropped is that the source has the Pod no more, evicted that the node ends it; the Manager's lock guards them.
 	dropped, evicted bool
-	// desired is the Pod as its source has it, grant what of it the node has granted, and pending why it has
+	// desired is the Pod as its source has it, grant the part of that which the node has granted, and pending why it has
 	// not granted the rest; the Manager's lock guards them.
 	desired *v1.Pod
 	grant   grant
