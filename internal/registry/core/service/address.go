@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,24 +16,19 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 )
 
+// kubernetes is the name of the Service by which Pods reach the API server, and of the ServiceCIDR of the configured range.
+const kubernetes = "kubernetes"
+
 // manager is the label value that marks IPAddress objects made here.
 const manager = "ipallocator.k8s.io"
 
-// chosen returns how many addresses at the start of a range of this size are kept for services that request a particular one, as
-// long as there are others: a sixteenth, from 16 to 256 (KEP-3070).
-func chosen(size uint32) uint32 {
-	if size < 16 {
-		return 2
-	}
-	return min(max(size/16, 16), 256)
-}
-
-// addresses allocates cluster IPs: an address is in use if there is an IPAddress of its name.
+// addresses allocates cluster IPs: an address is in use if there is an IPAddress of its name. It gives those of all
+// ServiceCIDRs (KEP-1880).
 type addresses struct {
 	lookup func(schema.GroupResource) *genericregistry.Store
-	// within is the range. Its first address after the network's own is that of the Service "kubernetes" in the namespace
-	// "default", which is the API server.
-	within netip.Prefix
+	// within is the configured range, in use also before there is a ServiceCIDR that has it. Its first address after the
+	// network's own is that of the Service "kubernetes" in the namespace "default", which is the API server.
+	within pool
 }
 
 func (a *addresses) store() (*genericregistry.Store, error) {
@@ -63,12 +57,15 @@ func (a *addresses) take(ctx context.Context, s *corev1.Service, asked string, d
 	if err != nil {
 		return "", apierrors.NewInternalError(fmt.Errorf("failed to parse service IP %q", asked))
 	}
+	has, err := a.has(ctx, ip)
 	switch {
-	case (!a.within.Contains(ip) || ip == a.within.Addr() || ip == a.last()) && dry:
+	case err != nil:
+		return "", err
+	case !has && dry:
 		return "", refuse(fmt.Errorf("the provided IP (%v) is not in the valid range. The range of valid IPs is %s", ip, a.within))
-	case !a.within.Contains(ip) || ip == a.within.Addr() || ip == a.last():
+	case !has:
 		return "", refuse(fmt.Errorf("the provided network does not match the current range"))
-	case ip == a.nth(1) && (s.Namespace != metav1.NamespaceDefault || s.Name != "kubernetes"):
+	case ip == a.within.nth(1) && (s.Namespace != metav1.NamespaceDefault || s.Name != kubernetes):
 		return "", refuse(errTaken)
 	case dry:
 		return asked, nil
@@ -81,47 +78,32 @@ func (a *addresses) take(ctx context.Context, s *corev1.Service, asked string, d
 
 var errTaken = fmt.Errorf("provided IP is already allocated")
 
-// takeAny tries the addresses from a random one on. The part that is kept for requested addresses comes last.
+// takeAny gives an address of any range that has one left.
 func (a *addresses) takeAny(ctx context.Context, store *genericregistry.Store, s *corev1.Service, dry bool) (string, error) {
 	if dry {
 		return a.within.Addr().String(), nil
 	}
-	size := uint32(1) << (a.within.Addr().BitLen() - a.within.Bits())
-	kept := chosen(size)
-	for _, part := range [][2]uint32{{kept, size - 1}, {2, kept}} { // without the network, the API server and the broadcast address
-		if part[0] >= part[1] {
-			continue
+	full := map[pool]bool{}
+	for _, fresh := range []bool{false, true} {
+		pools, err := a.pools(ctx, fresh)
+		if err != nil {
+			return "", err
 		}
-		length := part[1] - part[0]
-		start := rand.Uint32N(length)
-		for i := range length {
-			ip := a.nth(part[0] + (start+i)%length)
-			if _, err := store.Get(ctx, ip.String(), &metav1.GetOptions{ResourceVersion: "0"}); err == nil {
+		for _, p := range pools {
+			if full[p] {
 				continue
 			}
-			switch err := create(ctx, store, s, ip); {
-			case err == nil:
-				return ip.String(), nil
-			case err != errTaken:
+			ip, err := p.takeAny(ctx, store, s)
+			if err != nil {
 				return "", invalid(s, field.Invalid(ips, s.Spec.ClusterIPs, fmt.Sprintf("failed to allocate IP: %v", err)))
 			}
+			if ip.IsValid() {
+				return ip.String(), nil
+			}
+			full[p] = true
 		}
 	}
 	return "", apierrors.NewInternalError(fmt.Errorf("failed to allocate a serviceIP for Service %q: range is full", s.Name))
-}
-
-// nth returns the n-th address of the range.
-func (a *addresses) nth(n uint32) netip.Addr {
-	b := a.within.Addr().As4()
-	for i := len(b) - 1; n > 0; i-- {
-		b[i] |= byte(n)
-		n >>= 8
-	}
-	return netip.AddrFrom4(b)
-}
-
-func (a *addresses) last() netip.Addr {
-	return a.nth(1<<(a.within.Addr().BitLen()-a.within.Bits()) - 1)
 }
 
 // create creates the IPAddress that allocates ip to the service. It returns errTaken if there is one already.

@@ -17,9 +17,8 @@ func TestRange(t *testing.T) {
 		{"192.168.7.128/25", "192.168.7.129", "192.168.7.255", 16},
 		{"192.168.7.16/29", "192.168.7.17", "192.168.7.23", 2},
 	} {
-		a := &addresses{within: netip.MustParsePrefix(tc.within)}
-		size := uint32(1) << (32 - a.within.Bits())
-		if first, last, kept := a.nth(1).String(), a.last().String(), chosen(size); first != tc.first || last != tc.last || kept != tc.kept {
+		p := pool{netip.MustParsePrefix(tc.within)}
+		if first, last, kept := p.nth(1).String(), p.nth(p.size()-1).String(), chosen(p.size()); first != tc.first || last != tc.last || kept != tc.kept {
 			t.Errorf("%s: from %s to %s, %d kept; expected %s, %s, %d", tc.within, first, last, kept, tc.first, tc.last, tc.kept)
 		}
 	}

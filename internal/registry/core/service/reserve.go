@@ -36,7 +36,7 @@ func reserve(env kit.Env) error {
 	if err != nil {
 		return err
 	}
-	r := &reservations{services: env.Store, addresses: &addresses{lookup: env.Lookup, within: env.ServiceRange}, ports: ports}
+	r := &reservations{services: env.Store, addresses: &addresses{lookup: env.Lookup, within: pool{env.ServiceRange}}, ports: ports}
 	env.Store.BeginCreate = r.beginCreate
 	env.Store.BeginUpdate = r.beginUpdate
 	env.Store.AfterDelete = r.afterDelete
