@@ -209,7 +209,9 @@ func (d *daemon) startControllers(ctx context.Context) error {
 		return err
 	}
 	d.parts.start(ctx, "controllers", func(ctx context.Context) error {
-		return controller.Run(ctx, controller.Config{REST: config, CA: d.pki.Bundle()})
+		return controller.Run(ctx, controller.Config{
+			REST: config, CA: d.pki.Bundle(), ServiceRange: serviceRange, LoadBalancer: d.c.Has(AddonLoadBalancer),
+		})
 	})
 	return nil
 }

@@ -34,7 +34,7 @@ func cluster(t *testing.T, nodes nodelifecycle.Config) (context.Context, kuberne
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- controller.Run(ctx, controller.Config{REST: cfg, CA: []byte(caText), Nodes: nodes, GarbageDelay: -1})
+		done <- controller.Run(ctx, controller.Config{REST: cfg, CA: []byte(caText), Nodes: nodes, GarbageDelay: -1, LoadBalancer: true})
 	}()
 	t.Cleanup(func() {
 		cancel()

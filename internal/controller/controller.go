@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -24,13 +25,16 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 
+	"podium.dev/podium/internal/cluster"
 	"podium.dev/podium/internal/controller/cronjob"
 	"podium.dev/podium/internal/controller/daemonset"
 	"podium.dev/podium/internal/controller/deployment"
 	"podium.dev/podium/internal/controller/disruption"
 	"podium.dev/podium/internal/controller/endpoints"
+	"podium.dev/podium/internal/controller/endpointslicemirroring"
 	"podium.dev/podium/internal/controller/garbagecollector"
 	"podium.dev/podium/internal/controller/job"
+	"podium.dev/podium/internal/controller/loadbalancer"
 	"podium.dev/podium/internal/controller/namespace"
 	"podium.dev/podium/internal/controller/nodelifecycle"
 	"podium.dev/podium/internal/controller/podautoscaler"
@@ -39,6 +43,7 @@ import (
 	"podium.dev/podium/internal/controller/resourcequota"
 	"podium.dev/podium/internal/controller/rootca"
 	"podium.dev/podium/internal/controller/serviceaccount"
+	"podium.dev/podium/internal/controller/servicecidr"
 	"podium.dev/podium/internal/controller/sources"
 	"podium.dev/podium/internal/controller/statefulset"
 	"podium.dev/podium/internal/controller/tainteviction"
@@ -59,6 +64,10 @@ type Config struct {
 	GarbageDelay time.Duration
 	// Nodes configures how long a node may be silent.
 	Nodes nodelifecycle.Config
+	// ServiceRange is the range of cluster IPs, cluster.ServiceRange by default.
+	ServiceRange netip.Prefix
+	// LoadBalancer gives Services of the type LoadBalancer the addresses of the nodes.
+	LoadBalancer bool
 	// Clock defaults to the real clock.
 	Clock clock.Clock
 }
@@ -99,6 +108,9 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Clock == nil {
 		cfg.Clock = clock.RealClock{}
 	}
+	if !cfg.ServiceRange.IsValid() {
+		cfg.ServiceRange = cluster.ServiceRange
+	}
 	if cfg.GarbageDelay == 0 {
 		cfg.GarbageDelay = garbageDelay
 	}
@@ -136,6 +148,8 @@ func build(cfg Config, client kubernetes.Interface, meta metadata.Interface, sca
 	}
 	namespaces := namespace.New(client, meta, src, cfg.Clock)
 	addresses := endpoints.New(client, src, recorder(endpoints.Component), recorder(endpoints.SliceComponent), cfg.Clock)
+	mirrors := endpointslicemirroring.New(client, src, recorder(endpointslicemirroring.Component), cfg.Clock)
+	ranges := servicecidr.New(client, src, recorder(servicecidr.Component), cfg.Clock, cfg.ServiceRange)
 	quotas := resourcequota.New(client, meta, src, cfg.Clock)
 	volumes := volumeprotection.New(client, src, cfg.Clock)
 	// The collector watches everything, so it can notify the other controllers of objects that they do not
@@ -143,12 +157,14 @@ func build(cfg Config, client kubernetes.Interface, meta metadata.Interface, sca
 	seen := func(resource schema.GroupResource, o metav1.Object, gone bool) {
 		volumes.OnSeen(resource, o, gone)
 		addresses.OnSeen(resource, o, gone)
+		mirrors.OnSeen(resource, o, gone)
+		ranges.OnSeen(resource, o, gone)
 		if gone {
 			quotas.OnRemoved(o.GetNamespace())
 			namespaces.OnRemoved(o.GetNamespace())
 		}
 	}
-	return []runner{
+	all := []runner{
 		namespaces,
 		serviceaccount.New(client, src, cfg.Clock),
 		rootca.New(client, src, cfg.Clock, cfg.CA),
@@ -156,6 +172,8 @@ func build(cfg Config, client kubernetes.Interface, meta metadata.Interface, sca
 		later{garbagecollector.New(client, meta, recorder(garbagecollector.Component), cfg.Clock, seen), cfg.Clock, cfg.GarbageDelay},
 		nodelifecycle.New(client, src, recorder(nodelifecycle.Component), cfg.Clock, cfg.Nodes),
 		addresses,
+		mirrors,
+		ranges,
 		quotas,
 		volumes,
 		disruption.New(client, src, recorder(disruption.Component), cfg.Clock),
@@ -169,6 +187,10 @@ func build(cfg Config, client kubernetes.Interface, meta metadata.Interface, sca
 		podautoscaler.New(client, scaling, src, recorder(podautoscaler.Component), cfg.Clock),
 		tainteviction.New(client, src, recorder(tainteviction.Component), cfg.Clock),
 	}
+	if cfg.LoadBalancer {
+		all = append(all, loadbalancer.New(client, src, recorder(loadbalancer.Component), cfg.Clock))
+	}
+	return all
 }
 
 // clients returns a client of the built-in kinds, which uses protobuf, and a client of the metadata of any

@@ -66,7 +66,7 @@ func TestControllersMayAct(t *testing.T) {
 			t.Errorf("cluster role %s is not bound to the controllers' identity", r.Name)
 		}
 	}
-	for _, loop := range []string{"clusterrole-aggregation-controller", "cronjob-controller", "daemon-set-controller", "deployment-controller", "disruption-controller", "endpoint-controller", "endpointslice-controller",
+	for _, loop := range []string{"clusterrole-aggregation-controller", "cronjob-controller", "daemon-set-controller", "deployment-controller", "disruption-controller", "endpoint-controller", "endpointslice-controller", "endpointslicemirroring-controller", "service-cidrs-controller", "service-controller",
 		"generic-garbage-collector", "horizontal-pod-autoscaler", "job-controller", "namespace-controller", "node-controller", "pod-garbage-collector", "replicaset-controller",
 		"replication-controller", "resourcequota-controller", "root-ca-cert-publisher", "service-account-controller", "statefulset-controller", "ttl-after-finished-controller"} {
 		if !bound["system:controller:"+loop] {
