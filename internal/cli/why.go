@@ -29,7 +29,8 @@ is in the way of its image, volumes, containers, probes and limits. The schedule
 profile, applied to the present state of the cluster. With KIND/NAME it explains why a Deployment, a StatefulSet, a
 DaemonSet, a Job, a CronJob or another owner has not created its Pods or goes no further: a quota, a pause, a
 deadline, a Pod that others wait for. Of a PodDisruptionBudget it says what keeps Pods from being evicted, of a
-HorizontalPodAutoscaler what keeps it from scaling.
+HorizontalPodAutoscaler what keeps it from scaling, of a Service why it leads nowhere: no Pod matches, Pods are not
+ready, a port has a name that no container knows, a port of a load balancer is taken.
 
 It reads the API with the rights of the kubeconfig, which is the first of: --kubeconfig, $KUBECONFIG, the node's
 own, kubectl's default. It lists what those rights do not let it read.
@@ -134,6 +135,10 @@ func whyFacts(ctx context.Context, flags *genericclioptions.ConfigFlags, what st
 	case "pod", "pods", "po":
 		if isOwner {
 			return reader.Pod(ctx, namespace, name)
+		}
+	case "service", "services", "svc":
+		if isOwner {
+			return reader.Service(ctx, namespace, name)
 		}
 	}
 	if !isOwner {

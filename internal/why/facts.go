@@ -33,7 +33,11 @@ type Facts struct {
 	// made, each with its own facts.
 	Owner *unstructured.Unstructured
 	Pods  []*Facts
-	// FurtherPods is the number of live Pods of the owner that are not in Pods.
+	// Service is a Service that was asked about. Pods are those that it selects, Endpoints what its user wrote if it has
+	// no selector.
+	Service   *corev1.Service
+	Endpoints *corev1.Endpoints
+	// FurtherPods is the number of live Pods of the owner or Service that are not in Pods.
 	FurtherPods int
 	// Quotas and Ranges are those of the namespace, for an owner whose Pods are rejected.
 	Quotas []corev1.ResourceQuota

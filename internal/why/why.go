@@ -102,6 +102,8 @@ func Explain(f *Facts) Explanation {
 		return explainPod(f)
 	case f.Owner != nil:
 		return explainOwner(f)
+	case f.Service != nil:
+		return explainService(f)
 	}
 	return explainGone(f)
 }
