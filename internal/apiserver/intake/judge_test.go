@@ -33,6 +33,15 @@ func protobuf(containers int, each string) []byte {
 	return []byte("k8s\x00" + field(1, field(1, "v1")+field(2, "Pod")) + field(2, pod))
 }
 
+// manyKeys are the fields of an object with n keys.
+func manyKeys(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,"key-%d":""`, i)
+	}
+	return b.String()[1:]
+}
+
 func TestJudge(t *testing.T) {
 	text := strings.Repeat("x", 100<<10)
 	bomb := "a: &a [" + strings.Repeat("lol,", 9) + "lol]\n"
@@ -55,6 +64,11 @@ func TestJudge(t *testing.T) {
 		"a merge of many elements":    {asMerge, pod(strings.Repeat(`{"name":"a-long-enough-name"},`, 10000) + "{}"), "at most 10000 elements, and these have 10001"},
 		"a merge of thousands":        {asMerge, pod(strings.Repeat(`{"name":"a-long-enough-name"},`, 9000) + "{}"), ""},
 		"thousands of blocks":         {asJSON, pod(strings.Repeat(`{"ipBlock":{"cidr":"10.0.0.0/24"}},`, 40000) + "{}"), ""},
+		"many keys":                   {asJSON, "{\"data\":{" + manyKeys(maxKeys+1) + "}}", "an object of the request has 16385 keys, and may have 16384"},
+		"as many keys as may be":      {asJSON, "{\"data\":{" + manyKeys(maxKeys) + "},\"more\":{" + manyKeys(maxKeys) + "}}", ""},
+		"many keys in YAML":           {asYAML, "{data: {" + manyKeys(maxKeys+1) + "}, }", "has 16385 keys"},
+		"many keys in protobuf":       {asProtobuf, string(protobuf(maxKeys+1, "\x0a\x05abcde\x12\x12abcdefghijklmnopqr")), "has 16385 keys"},
+		"many without in protobuf":    {asProtobuf, string(protobuf(maxKeys+1, "\x1a\x19abcdefghijklmnopqrstuvwxy")), ""},
 		"a long text":                 {asJSON, `{"data":{"a":"` + strings.Repeat("[1,2,3],", 300000) + `"}}`, ""},
 		"aliases of a text":           {asYAML, "a: &a " + text + "\nb: [" + strings.Repeat("*a,", 20000) + "*a]\n", "the aliases of the request's YAML make more than"},
 		"aliases of aliases":          {asYAML, bomb, "the aliases"},

@@ -82,11 +82,15 @@ func (g *growth) of(n *yaml.Node) (e extent) {
 		g.sizes[n] = nil
 	}
 	e.bytes = len(n.Value) + nodeBytes
+	if n.Kind == yaml.MappingNode {
+		e.keys = len(n.Content) / 2
+	}
 	for _, child := range n.Content {
 		inner := g.of(child)
 		e.bytes += inner.bytes
 		e.elements += inner.elements
 		e.texts += inner.texts
+		e.keys = max(e.keys, inner.keys)
 		if n.Kind == yaml.SequenceNode {
 			if child.Kind == yaml.ScalarNode && child.Tag == "!!str" {
 				e.texts++
