@@ -7,7 +7,9 @@ import (
 	"slices"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -45,9 +47,9 @@ func Write(tables ...Table) error {
 }
 
 func sendTables(keep bool, specs []Table) error {
-	c, err := nftables.New()
+	c, err := connect()
 	if err != nil {
-		return fmt.Errorf("reach nftables: %w", err)
+		return err
 	}
 	setID := uint32(0)
 	for _, s := range specs {
@@ -135,12 +137,15 @@ func (s Table) replace(c *nftables.Conn) error {
 		if err := c.AddSet(set.Set, nil); err != nil {
 			return err
 		}
-		if err := addElements(c, set.Set, set.Elements); err != nil {
-			return err
-		}
 	}
 	for _, ch := range s.Chains {
 		c.AddChain(ch.Chain)
+	}
+	// After the chains, to which elements of verdict maps may lead.
+	for _, set := range s.Sets {
+		if err := addElements(c, set.Set, set.Elements); err != nil {
+			return err
+		}
 	}
 	s.addRules(c)
 	return nil
@@ -203,20 +208,36 @@ func difference(have, want []nftables.SetElement) (add, drop []nftables.SetEleme
 	}
 	for _, e := range have {
 		w, ok := wanted[string(e.Key)]
-		if ok && bytes.Equal(w.Val, e.Val) {
+		if ok && bytes.Equal(value(w), value(e)) {
 			delete(wanted, string(e.Key))
 			continue
 		}
-		drop = append(drop, nftables.SetElement{Key: e.Key, Val: e.Val})
+		drop = append(drop, nftables.SetElement{Key: e.Key, IntervalEnd: e.IntervalEnd})
 	}
 	for _, e := range want {
 		w, ok := wanted[string(e.Key)]
-		if ok && bytes.Equal(w.Val, e.Val) {
+		if ok && bytes.Equal(value(w), value(e)) {
 			add = append(add, e)
 			delete(wanted, string(e.Key))
 		}
 	}
 	return add, drop
+}
+
+// value is what an element leads to. The library reads that of a verdict map's as the attributes of the verdict.
+func value(e nftables.SetElement) []byte {
+	if e.VerdictData == nil {
+		return e.Val
+	}
+	attrs := []netlink.Attribute{{Type: unix.NFTA_VERDICT_CODE, Data: binaryutil.BigEndian.PutUint32(uint32(e.VerdictData.Kind))}}
+	if chain := e.VerdictData.Chain; chain != "" {
+		attrs = append(attrs, netlink.Attribute{Type: unix.NFTA_VERDICT_CHAIN, Data: append([]byte(chain), 0)})
+	}
+	raw, err := netlink.MarshalAttributes(attrs)
+	if err != nil {
+		return nil // only lengths that a name has not
+	}
+	return raw
 }
 
 // Change is elements to be added to a set or deleted from it.
@@ -246,6 +267,37 @@ func Delete(changes ...Change) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Replace deletes elements and adds others, in one transaction: no packet sees it half done. An element to be deleted that is
+// not there is an error, as is one to be added that is there with another value.
+func Replace(drop, add []Change) error {
+	c, err := connect()
+	if err != nil {
+		return err
+	}
+	for _, ch := range drop {
+		if err := dropElements(c, ch.Set, ch.Elements); err != nil {
+			return err
+		}
+	}
+	for _, ch := range add {
+		if err := addElements(c, ch.Set, ch.Elements); err != nil {
+			return err
+		}
+	}
+	return c.Flush()
+}
+
+// transactionBuffer is how much a transaction may take on its way to the kernel, which takes it whole: some 200 000 elements.
+const transactionBuffer = 32 << 20
+
+func connect() (*nftables.Conn, error) {
+	c, err := nftables.New(nftables.WithSockOptions(func(s *netlink.Conn) error { return s.SetWriteBuffer(transactionBuffer) }))
+	if err != nil {
+		return nil, fmt.Errorf("reach nftables: %w", err)
+	}
+	return c, nil
 }
 
 // sendChanges adds or deletes elements, all or none.
