@@ -22,6 +22,7 @@ import (
 	"podium.dev/podium/internal/cluster"
 	"podium.dev/podium/internal/cri"
 	"podium.dev/podium/internal/image"
+	"podium.dev/podium/internal/netpolicy"
 	"podium.dev/podium/internal/network"
 	"podium.dev/podium/internal/node"
 	"podium.dev/podium/internal/node/config"
@@ -88,7 +89,8 @@ type daemon struct {
 	cri       *cri.Runtime
 	runtime   internalapi.RuntimeService
 	imageAPI  internalapi.ImageManagerService
-	pulls     *pulls // nil with another runtime
+	pulls     *pulls              // nil with another runtime
+	policies  *netpolicy.Enforcer // nil with another runtime
 	node      *node.Node
 	own       []pod.OwnPort // on which the node itself listens
 	kills     chan oom.Kill // those that the runtime tells the node of
@@ -117,7 +119,7 @@ func Up(ctx context.Context, c *Config, progress func(phase.Report), ready func(
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	d := &daemon{c: *c, parts: newParts("node", "services", "scheduler", "controllers", "api server"), stop: stop, kills: make(chan oom.Kill, maxKills), reachable: make(chan struct{}), ready: make(chan struct{})}
+	d := &daemon{c: *c, parts: newParts("node", "services", "network policies", "scheduler", "controllers", "api server"), stop: stop, kills: make(chan oom.Kill, maxKills), reachable: make(chan struct{}), ready: make(chan struct{})}
 	defer d.parts.stop()
 	if err := d.look(); err != nil {
 		return err

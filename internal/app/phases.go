@@ -25,6 +25,7 @@ import (
 	"podium.dev/podium/internal/node/config"
 	"podium.dev/podium/internal/node/oom"
 	"podium.dev/podium/internal/node/server"
+	"podium.dev/podium/internal/node/worker"
 	"podium.dev/podium/internal/phase"
 	"podium.dev/podium/internal/pki"
 	"podium.dev/podium/internal/registry/kinds"
@@ -55,7 +56,8 @@ func (d *daemon) phases() []phase.Phase {
 		{Name: "api server", After: []string{"certificates", "store"}, Run: d.startAPIServer},
 		{Name: "controllers", After: []string{"api server"}, Run: d.startControllers},
 		{Name: "scheduler", After: []string{"api server"}, Run: d.startScheduler},
-		{Name: "node agent", After: []string{"certificates", "runtime"}, Run: d.startNode},
+		{Name: "network policies", After: []string{"certificates", "network"}, Run: d.startPolicies},
+		{Name: "node agent", After: []string{"certificates", "runtime", "network policies"}, Run: d.startNode},
 		{Name: "node", After: []string{"api server", "node agent"}, Run: func(ctx context.Context) error { return d.await(ctx, d.node.Ready()) }},
 		{Name: "services", After: []string{"api server", "node agent"}, Run: d.startServices},
 		{Name: "control socket", Run: d.startControl},
@@ -285,9 +287,13 @@ func (d *daemon) startNode(ctx context.Context) error {
 	if d.pulls != nil {
 		pullProgress = d.pulls.progress
 	}
+	var policies worker.Policies
+	if d.policies != nil {
+		policies = d.policies
+	}
 	d.node, err = node.New(node.Config{
 		Name: d.c.NodeName, IPs: d.ips, PodCIDRs: d.podCIDRs, Facts: d.facts, Paths: d.c.Paths, Kubelet: d.kubelet,
-		Client: client, Runtime: d.runtime, Images: d.imageAPI, Listener: listener, OwnPorts: own, Clock: d.clock, PullProgress: pullProgress, Kills: d.kills,
+		Client: client, Policies: policies, Runtime: d.runtime, Images: d.imageAPI, Listener: listener, OwnPorts: own, Clock: d.clock, PullProgress: pullProgress, Kills: d.kills,
 		Reachable: d.reachable, DefaultPod: podspec.Default, CheckPod: podspec.CheckNew, DefaultObject: defaultObject, CheckObject: checkObject,
 		Server: server.Config{TLS: tls, Clients: []string{pki.KubeletClient.User}, LogDir: d.kubelet.PodLogsDir},
 	})

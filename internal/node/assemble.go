@@ -71,6 +71,7 @@ func (n *Node) assemble(recorder record.EventRecorder) error {
 		Admit:   []func(*corev1.Pod, []*corev1.Pod) *pod.Verdict{n.shutdown.Admit, n.evictions.Admit, sysctls.Admit, container.AdmitAppArmor, pod.AdmitPorts(c.OwnPorts)},
 		Node:    n.node, HostIPs: n.hostIPs, Sources: append(n.sources().Names(), worker.SourceAPI),
 		PullProgress: c.PullProgress, OnEnd: n.staticEnded, Marks: c.Paths.HookMarks, RuntimeHandler: n.runtimeHandler,
+		Policies:    c.Policies,
 		Allocations: c.Paths.Allocations,
 		MaxBackoff:  maxBackoff(c.Kubelet), RecursiveReadOnly: container.ThisMachine().RecursiveReadOnly, Clock: c.Clock,
 	})

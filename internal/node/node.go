@@ -62,6 +62,8 @@ type Config struct {
 	PullProgress func(image string) string
 	// Kills are the kills for memory that the runtime hears of; nil when it tells of none.
 	Kills <-chan oom.Kill
+	// Policies are awaited before a Pod's containers start; nil enforces none.
+	Policies worker.Policies
 	// OwnPorts are the ports that the node itself listens on: no Pod gets them.
 	OwnPorts []pod.OwnPort
 	// Listener is where the node's server listens, Server what it is made of but for the Pods and the runtime.

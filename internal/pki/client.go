@@ -27,6 +27,8 @@ var (
 	Scheduler         = Identity{User: "system:kube-scheduler"}
 	ControllerManager = Identity{User: "system:kube-controller-manager"}
 	Proxy             = Identity{User: "system:kube-proxy"}
+	// NetworkPolicies is the part of a node that enforces NetworkPolicies. Upstream has none.
+	NetworkPolicies = Identity{User: "system:podium:network-policies"}
 	// KubeletClient is what the API server is to the node agents.
 	KubeletClient = Identity{User: "kube-apiserver-kubelet-client", Groups: []string{"system:masters"}}
 )

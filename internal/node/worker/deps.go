@@ -65,6 +65,12 @@ type PodCgroups interface {
 	Pods() ([]types.UID, error)
 }
 
+// Policies puts network policies in force; *netpolicy.Enforcer is one.
+type Policies interface {
+	// Ready returns when those that select the Pod are in force for its sandbox. It may be called again, from many goroutines.
+	Ready(ctx context.Context, pod *v1.Pod, sandbox string) error
+}
+
 // Images gets images; *pull.Puller is one.
 type Images interface {
 	Ensure(ctx context.Context, req pull.Request) pull.Result

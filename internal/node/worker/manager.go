@@ -50,6 +50,8 @@ type Config struct {
 	OnEnd func(p *v1.Pod)
 	// PullProgress says how a pull of the image fares, "" for nothing to say; nil says nothing ever.
 	PullProgress func(image string) string
+	// Policies are awaited before a Pod's containers start; nil enforces none.
+	Policies Policies
 	// RuntimeHandler returns the runtime handler of a RuntimeClass; nil is that there are none.
 	RuntimeHandler func(ctx context.Context, class string) (string, error)
 	// Marks is a folder for notes of postStart handlers under way, which must run again when the daemon was

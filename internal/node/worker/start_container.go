@@ -73,6 +73,7 @@ func imageVolumes(p *v1.Pod, refs map[string]string) map[string]*runtimeapi.Imag
 // bringUp takes the steps from a container's configuration to its start, and returns its ID.
 func (w *worker) bringUp(ctx context.Context, p *v1.Pod, s *pod.Sandbox, a pod.StartContainer, ips []string) (string, *startError) {
 	c, id := a.Container, a.ID
+	policies := w.awaitPolicies(ctx, p, s.ID)
 	var sandboxConfig *runtimeapi.PodSandboxConfig
 	var config *runtimeapi.ContainerConfig
 	err := w.step("config", c.Name, func() (err error) {
@@ -108,6 +109,9 @@ func (w *worker) bringUp(ctx context.Context, p *v1.Pod, s *pod.Sandbox, a pod.S
 				return fmt.Errorf("note that the postStart handler is to run: %w", err)
 			}
 		}
+		if err := <-policies; err != nil {
+			return err
+		}
 		call, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
 		return w.m.cfg.Runtime.StartContainer(call, id)
@@ -123,6 +127,19 @@ func (w *worker) bringUp(ctx context.Context, p *v1.Pod, s *pod.Sandbox, a pod.S
 		}
 	}
 	return id, nil
+}
+
+// awaitPolicies waits for the network policies of the Pod while its container is made.
+func (w *worker) awaitPolicies(ctx context.Context, p *v1.Pod, sandbox string) <-chan error {
+	done := make(chan error, 1)
+	if w.m.cfg.Policies == nil {
+		done <- nil
+		return done
+	}
+	go func() {
+		done <- w.step("policies", "", func() error { return w.m.cfg.Policies.Ready(ctx, p, sandbox) })
+	}()
+	return done
 }
 
 // configure builds the configuration of a container.
