@@ -87,8 +87,6 @@ func newChanges() *changes {
 	return &changes{put: map[slot]string{}, had: map[slot]bool{}, drop: map[slot]bool{}, flows: map[frontOf]map[netip.AddrPort]bool{}}
 }
 
-func (c *changes) empty() bool { return len(c.put)+len(c.drop)+len(c.flows) == 0 }
-
 // set notes that a slot gets a value.
 func (c *changes) set(s slot, val string, had bool) {
 	if c.drop[s] {
