@@ -70,7 +70,7 @@ func keepPriority(p, old *corev1.Pod) {
 	}
 }
 
-// class returns the class of a name, or for no name with the default class, or with one that stands for
+// class returns the class of a name, for no name the default class, or one that stands for
 // none at all.
 func (s *priority) class(ctx context.Context, a admission.Attributes, name string) (*schedulingv1.PriorityClass, error) {
 	if name == "" {

@@ -76,7 +76,7 @@ func (s *parts) fail(err error) {
 	}
 }
 
-// wait returns nil when the context ends, or with the error of a part that ended by itself.
+// wait returns nil when the context ends, or the error of a part that ended by itself.
 func (s *parts) wait(ctx context.Context) error {
 	select {
 	case <-ctx.Done():

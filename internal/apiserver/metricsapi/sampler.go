@@ -67,7 +67,7 @@ func (s *sampler) window(ctx context.Context, node string) (window, error) {
 	}
 }
 
-// read returns a window that ends now, or with the last one when that has only just been read.
+// read returns a window that ends now, or the last one when that has only just been read.
 func (s *sampler) read(ctx context.Context, node string) (window, error) {
 	if w, ok := s.fresh(node); ok {
 		return w, nil

@@ -232,7 +232,7 @@ func meets(p *metav1.Preconditions, pod *corev1.Pod) error {
 	return nil
 }
 
-// versionOf returns the resource version that a deletion is for, or with "".
+// versionOf returns the resource version that a deletion is for, or "".
 func versionOf(o *metav1.DeleteOptions) string {
 	if o.Preconditions == nil || o.Preconditions.ResourceVersion == nil {
 		return ""

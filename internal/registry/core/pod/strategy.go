@@ -183,7 +183,7 @@ func prepareResize(_ context.Context, pod, old *corev1.Pod) {
 	countSpec(pod, old)
 }
 
-// withResources returns the old containers and the resources wanted, or with those wanted when they are
+// withResources returns the old containers and the resources wanted, or those wanted when they are
 // not the same containers.
 func withResources(old, wanted []corev1.Container) []corev1.Container {
 	if len(wanted) == 0 {

@@ -152,7 +152,7 @@ func restarts(c *corev1.Container, pod corev1.RestartPolicy, exitCode int32) boo
 	return true
 }
 
-// ruleFor returns the action of the first rule that an exit code fits, or with "".
+// ruleFor returns the action of the first rule that an exit code fits, or "".
 func ruleFor(c *corev1.Container, exitCode int32) corev1.ContainerRestartRuleAction {
 	for _, rule := range c.RestartPolicyRules {
 		if rule.ExitCodes == nil {
