@@ -21,7 +21,6 @@ import (
 	"podium.dev/podium/internal/image"
 	"podium.dev/podium/internal/netpolicy"
 	"podium.dev/podium/internal/network"
-	"podium.dev/podium/internal/nft"
 	"podium.dev/podium/internal/node/config"
 	"podium.dev/podium/internal/node/container"
 	"podium.dev/podium/internal/paths"
@@ -146,7 +145,7 @@ func (noNetwork) Ready() error                                   { return nil }
 
 // clearMachine takes away mounts, links, rules and cgroups.
 func clearMachine(ctx context.Context, p paths.Paths) error {
-	err := errors.Join(network.Remove(ctx, p), services.Remove(p.ID), nft.Remove(netpolicy.TableName(p.ID)))
+	err := errors.Join(network.Remove(ctx, p), services.Remove(p.ID), netpolicy.Remove(p.ID))
 	for _, dir := range []string{p.Pods, p.Run, p.ImageStore} {
 		err = errors.Join(err, unmountBelow(dir))
 	}

@@ -158,7 +158,7 @@ func (e *Enforcer) endLocked() error {
 		return nil
 	}
 	e.stopLocked()
-	if err := nft.Remove(TableName(e.cfg.ID)); err != nil {
+	if err := Remove(e.cfg.ID); err != nil {
 		return err
 	}
 	e.swept = true
@@ -288,7 +288,7 @@ func (e *Enforcer) writeLocked() error {
 	if e.watching == nil {
 		ctx, cancel := context.WithCancel(e.run)
 		var done sync.WaitGroup
-		flushed, err := nft.Watch(ctx, TableName(e.cfg.ID), &done)
+		flushed, err := nft.Watch(ctx, tableName(e.cfg.ID), &done)
 		if err != nil {
 			cancel()
 			return err
@@ -323,7 +323,7 @@ func (e *Enforcer) checkTables(ctx context.Context) {
 	if there, err := nft.Exist(e.state.tables(e.cfg.ID, e.cfg.Network.PortGroup())...); err == nil && there {
 		return
 	}
-	klog.FromContext(ctx).Info("A table of the network policies was deleted from nftables by another program; restoring it", "table", TableName(e.cfg.ID))
+	klog.FromContext(ctx).Info("A table of the network policies was deleted from nftables by another program; restoring it", "table", tableName(e.cfg.ID))
 	e.state.reshaped = true
 }
 

@@ -90,7 +90,7 @@ func newVillage(t *testing.T) *village {
 	v.start()
 	t.Cleanup(func() {
 		v.end()
-		check(t, nft.Remove(TableName(cfg.Paths.ID)))
+		check(t, Remove(cfg.Paths.ID))
 		check(t, n.Remove(context.Background()))
 	})
 	return v
@@ -273,7 +273,7 @@ func TestPolicies(t *testing.T) {
 	v.pod("shop", "later")
 	v.wantNow("a new Pod", "later", "web", 80, false)
 
-	check(t, nft.Remove(TableName(id)))
+	check(t, Remove(id))
 	v.want("after a flush", "late", "web", 80, false)
 	v.drop("labels")
 	v.want("without what allowed it", "client", "web", 80, false)

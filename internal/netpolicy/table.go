@@ -51,8 +51,11 @@ func (f family) addrType() nftables.SetDatatype {
 	return nftables.TypeIP6Addr
 }
 
-// TableName is the name of the tables of a node's policies, one in the inet and one in the bridge family.
-func TableName(id string) string { return id + "-policies" }
+// tableName is the name of the tables of a node's policies, one in the inet and one in the bridge family.
+func tableName(id string) string { return id + "-policies" }
+
+// Remove deletes what the Enforcer of the node with an ID made on the machine.
+func Remove(id string) error { return nft.Remove(tableName(id)) }
 
 // tables are the tables of a state. In nft's words, for IPv4 (the same follows for IPv6), with a policy "web" of the namespace
 // "shop" that lets the Pods of one selector in at port 80 and at the port that the Pod names "metrics":
@@ -94,8 +97,8 @@ func TableName(id string) string { return id + "-policies" }
 // A connection that was allowed goes on when a policy comes that would not allow it; Kubernetes leaves that to the
 // implementation.
 func (s *state) tables(id string, group uint32) []nft.Table {
-	t := &nftables.Table{Family: nftables.TableFamilyINet, Name: TableName(id)}
-	b := &nftables.Table{Family: nftables.TableFamilyBridge, Name: TableName(id)}
+	t := &nftables.Table{Family: nftables.TableFamilyINet, Name: tableName(id)}
+	b := &nftables.Table{Family: nftables.TableFamilyBridge, Name: tableName(id)}
 	e := &emitter{state: s, table: t, sets: map[string]nft.Set{}}
 	for _, f := range s.families {
 		for _, d := range []direction{ingress, egress} {
@@ -188,7 +191,7 @@ func (s *state) changes(id string) (drop, add []nft.Change) {
 func changesOf(id string, of map[string][]nftables.SetElement) []nft.Change {
 	var out []nft.Change
 	for name, elements := range of {
-		t := &nftables.Table{Family: nftables.TableFamilyINet, Name: TableName(id)}
+		t := &nftables.Table{Family: nftables.TableFamilyINet, Name: tableName(id)}
 		if name == closedLinks(ingress) || name == closedLinks(egress) {
 			t.Family = nftables.TableFamilyBridge
 		}
